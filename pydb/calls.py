@@ -1,0 +1,645 @@
+"""The SQL API as values: each function here builds one call of one `ai_storage` function and touches no connection.
+
+A Call is run by `pydb.session.run` or `pydb.aio.run`; both add the credential. Only what is said about Python is said
+here: shapes, units and errors of each function are its COMMENT ON in `sql/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Literal, LiteralString, TypeVar
+from uuid import UUID
+
+from .errors import InvalidArgument, InvalidTarget
+
+__all__ = [
+    "Authorization",
+    "Call",
+    "ExternalSharing",
+    "Grant",
+    "NewSigningKey",
+    "Permission",
+    "Progress",
+    "Promoted",
+    "Saved",
+    "Scope",
+    "Share",
+    "SigningKey",
+    "Target",
+    "Version",
+    "allow_external_sharing",
+    "authorize_login",
+    "clear_tenant",
+    "create_signing_key",
+    "current_tenant",
+    "deauthorize_login",
+    "delete_progress",
+    "forbid_external_sharing",
+    "has_permission",
+    "is_isolation_key",
+    "isolation_key",
+    "list_authorizations",
+    "list_external_sharing",
+    "list_received_shares",
+    "list_shares",
+    "list_signing_keys",
+    "load_history",
+    "load_progress",
+    "parse_isolation_key",
+    "promote_progress",
+    "retire_signing_key",
+    "revoke_share",
+    "save_progress",
+    "save_progress_batch",
+    "set_tenant",
+    "share_model",
+    "unshare_model",
+    "version",
+]
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Scope = Literal["all", "own", "shared"]
+Permission = Literal["read", "execute", "write", "share"]
+#: Any of org_id, server_id, project_id, environment, code_hash (or orgId ...); a level left out is the sharer's own,
+#: "*" is any.
+Target = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One SELECT of one function.
+
+    query: named notation, one %s per parameter. params: their values, without the credential.
+    parse: makes the result of the rows. tenant: the query's last parameter is the credential, p_as.
+    """
+
+    query: LiteralString
+    params: tuple[object, ...]
+    parse: Callable[[list[Row]], T]
+    tenant: bool = True
+
+    def bind(self, credential: str | None) -> tuple[object, ...]:
+        """All parameters in the query's order."""
+        return (*self.params, credential) if self.tenant else self.params
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The answer to a save. saved_at: aware."""
+
+    model_name: str
+    version: int
+    created: bool
+    saved_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The current state of a model. cursor: pass it as `after` to go on behind this row."""
+
+    model_name: str
+    owner_key: str
+    is_shared: bool
+    permissions: list[str]
+    mse: float | None
+    training_samples: int | None
+    metrics: dict[str, float]
+    metadata: dict[str, Any]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One saved version of a model.
+
+    saved_by: isolation key of the tenant that saved it; None in another tenant's model for a third one.
+    """
+
+    version: int
+    mse: float | None
+    training_samples: int | None
+    metrics: dict[str, float]
+    metadata: dict[str, Any]
+    saved_at: datetime
+    saved_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """A model copied into the caller's tenant, and its version there."""
+
+    model_name: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A grant just given. target: five levels joined by colons, each a value or *."""
+
+    share_id: UUID
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Who may reach a model, and how. version: the only one to be seen, or None. expires_at: None means no end."""
+
+    share_id: UUID
+    model_name: str
+    owner_key: str
+    shared_by: str
+    target: str
+    permissions: list[str]
+    version: int | None
+    expires_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalSharing:
+    """An organisation that may share models with others."""
+
+    org_id: str
+    permitted_at: datetime
+    permitted_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewSigningKey:
+    """A key that signs tokens. secret: shown this once; keep it where tokens are minted."""
+
+    kid: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key that signs tokens, without its secret. retired_at: None while it is in use."""
+
+    kid: str
+    audience: str
+    created_at: datetime
+    created_by: str
+    retired_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """A login may name every tenant the pattern covers."""
+
+    login_name: str
+    pattern: str
+    token_only: bool
+    authorized_at: datetime
+    authorized_by: str
+
+
+def _rows_of(cls: Callable[..., T]) -> Callable[[list[Row]], list[T]]:
+    return lambda rows: [cls(*row) for row in rows]
+
+
+def _row_of(cls: Callable[..., T]) -> Callable[[list[Row]], T]:
+    return lambda rows: cls(*rows[0])
+
+
+def _value(rows: list[Row]) -> Any:
+    return rows[0][0]
+
+
+_SAVED = _row_of(Saved)
+_SAVED_EACH = _rows_of(Saved)
+_PROGRESS = _rows_of(Progress)
+_VERSIONS = _rows_of(Version)
+_PROMOTED = _rows_of(Promoted)
+_AUTHORIZATIONS = _rows_of(Authorization)
+_NEW_KEY = _row_of(NewSigningKey)
+_KEYS = _rows_of(SigningKey)
+_SHARES = _rows_of(Share)
+_GRANTS = _rows_of(Grant)
+_EXTERNAL = _rows_of(ExternalSharing)
+
+
+def _json(value: object, what: str) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(
+            f"invalid {what}", detail=f"{error}.", hint="It has to be plain JSON; numbers have to be finite."
+        ) from error
+
+
+def _targets(targets: Iterable[Target]) -> str:
+    if isinstance(targets, (str, Mapping)):
+        raise InvalidTarget("targets are a list", hint='Pass a list of objects, such as [{"server_id": "mcp-2"}].')
+    return _json(list(targets), "targets")
+
+
+# Context
+
+
+def version() -> Call[str]:
+    """The release of the package this database runs.
+
+    Source: sql/00_version.sql, ai_storage.version
+    """
+    return Call("select ai_storage.version()", (), _value, tenant=False)
+
+
+def isolation_key(org_id: str, server_id: str, project_id: str, environment: str, code_hash: str) -> Call[str]:
+    """Render five tenant levels as an isolation key.
+
+    Raises: InvalidArgument (22023).
+    Source: sql/10_context.sql, ai_storage.isolation_key
+    """
+    return Call(
+        "select ai_storage.isolation_key(p_org_id => %s::text, p_server_id => %s::text, p_project_id => %s::text, "
+        "p_environment => %s::text, p_code_hash => %s::text)",
+        (org_id, server_id, project_id, environment, code_hash),
+        _value,
+        tenant=False,
+    )
+
+
+def parse_isolation_key(key: str) -> Call[tuple[str, str, str, str, str]]:
+    """Split an isolation key into its five levels.
+
+    Raises: InvalidArgument (22023).
+    Source: sql/10_context.sql, ai_storage.parse_isolation_key
+    """
+    return Call(
+        "select * from ai_storage.parse_isolation_key(p_key => %s::text)",
+        (key,),
+        lambda rows: rows[0],
+        tenant=False,
+    )
+
+
+def is_isolation_key(key: str) -> Call[bool]:
+    """Whether a text is a well-formed isolation key.
+
+    Source: sql/10_context.sql, ai_storage.is_isolation_key
+    """
+    return Call("select ai_storage.is_isolation_key(p_key => %s::text)", (key,), _value, tenant=False)
+
+
+def set_tenant(credential: str) -> Call[str]:
+    """Make the rest of the transaction act for one tenant.
+
+    Returns: its isolation key.
+    Raises: MalformedCredential (TN002), NotAuthorized (TN003), AnotherTenant (TN004).
+    Source: sql/10_context.sql, ai_storage.set_tenant
+    """
+    return Call("select ai_storage.set_tenant(p_credential => %s::text)", (credential,), _value, tenant=False)
+
+
+def clear_tenant() -> Call[None]:
+    """End what set_tenant began.
+
+    Source: sql/10_context.sql, ai_storage.clear_tenant
+    """
+    return Call("select ai_storage.clear_tenant()", (), lambda rows: None, tenant=False)
+
+
+def current_tenant() -> Call[str | None]:
+    """The isolation key that set_tenant set for this transaction, or None.
+
+    Source: sql/10_context.sql, ai_storage.current_tenant
+    """
+    return Call("select ai_storage.current_tenant()", (), _value, tenant=False)
+
+
+def authorize_login(login: str, pattern: str, *, token_only: bool = False) -> Call[None]:
+    """Let a login act for every tenant the pattern covers. For administrators.
+
+    pattern: five levels joined by colons, each a value or `*`.
+    Raises: InvalidArgument (22023), LoginTooPowerful (TN006); psycopg's UndefinedObject when there is no such login.
+    Source: sql/10_context.sql, ai_storage.authorize_login
+    """
+    return Call(
+        "select ai_storage.authorize_login(p_login => %s::text, p_pattern => %s::text, p_token_only => %s::boolean)",
+        (login, pattern, token_only),
+        lambda rows: None,
+        tenant=False,
+    )
+
+
+def deauthorize_login(login: str, pattern: str | None = None) -> Call[int]:
+    """Take back one authorisation of a login, or all of them. For administrators.
+
+    Returns: how many were taken back.
+    Raises: InvalidArgument (22023).
+    Source: sql/10_context.sql, ai_storage.deauthorize_login
+    """
+    return Call(
+        "select ai_storage.deauthorize_login(p_login => %s::text, p_pattern => %s::text)",
+        (login, pattern),
+        _value,
+        tenant=False,
+    )
+
+
+def list_authorizations() -> Call[list[Authorization]]:
+    """Who may name which tenants. For administrators.
+
+    Source: sql/10_context.sql, ai_storage.list_authorizations
+    """
+    return Call("select * from ai_storage.list_authorizations()", (), _AUTHORIZATIONS, tenant=False)
+
+
+# Tokens
+
+
+def create_signing_key(kid: str | None = None, *, audience: str | None = None) -> Call[NewSigningKey]:
+    """Make a key that signs tokens. For administrators.
+
+    kid: its name; None makes one up. audience: what tokens name as aud; None for the name of the database.
+    Raises: InvalidArgument (22023); psycopg's UniqueViolation when the kid was used before.
+    Source: sql/12_token.sql, ai_storage.create_signing_key
+    """
+    return Call(
+        "select * from ai_storage.create_signing_key(p_kid => %s::text, p_audience => %s::text)",
+        (kid, audience),
+        _NEW_KEY,
+        tenant=False,
+    )
+
+
+def retire_signing_key(kid: str) -> Call[bool]:
+    """Refuse the tokens of a key from now on. For administrators.
+
+    Returns: False when there is no such key in use.
+    Source: sql/12_token.sql, ai_storage.retire_signing_key
+    """
+    return Call("select ai_storage.retire_signing_key(p_kid => %s::text)", (kid,), _value, tenant=False)
+
+
+def list_signing_keys() -> Call[list[SigningKey]]:
+    """The keys that sign tokens, retired ones too, without their secrets. For administrators.
+
+    Source: sql/12_token.sql, ai_storage.list_signing_keys
+    """
+    return Call("select * from ai_storage.list_signing_keys()", (), _KEYS, tenant=False)
+
+
+# Progress
+
+
+def save_progress(
+    model_name: str,
+    mse: float | None = None,
+    *,
+    training_samples: int | None = None,
+    metrics: Mapping[str, float] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    expected_version: int | None = None,
+    idempotency_key: str | None = None,
+    owner: str | None = None,
+) -> Call[Saved]:
+    """Save the state of one model as its next version.
+
+    mse: finite; may be left out when metrics is not empty. metrics: up to 256 finite numbers by name.
+    metadata: any JSON object up to 1 MiB. expected_version: 0 = must not exist yet, n = must be the current version,
+    None = last writer wins. idempotency_key: a repeated request returns the first answer.
+    owner: the owner's isolation key, when the model was shared for writing.
+    Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102), IdempotencyConflict (TN103).
+    Source: sql/20_progress.sql, ai_storage.save_progress
+    """
+    return Call(
+        "select * from ai_storage.save_progress(p_model_name => %s::text, p_mse => %s::double precision, "
+        "p_training_samples => %s::bigint, p_metrics => %s::jsonb, p_metadata => %s::jsonb, "
+        "p_expected_version => %s::bigint, p_idempotency_key => %s::text, p_owner => %s::text, p_as => %s::text)",
+        (
+            model_name,
+            mse,
+            training_samples,
+            _json(metrics or {}, "metrics"),
+            _json(metadata or {}, "metadata"),
+            expected_version,
+            idempotency_key,
+            owner,
+        ),
+        _SAVED,
+    )
+
+
+def save_progress_batch(items: Iterable[Mapping[str, Any]]) -> Call[list[Saved]]:
+    """Save many model states, all or none, in the order given.
+
+    items: each with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key,
+    owner, as in save_progress.
+    Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102), IdempotencyConflict (TN103).
+    Source: sql/20_progress.sql, ai_storage.save_progress_batch
+    """
+    return Call(
+        "select * from ai_storage.save_progress_batch(p_items => %s::jsonb, p_as => %s::text)",
+        (_json(list(items), "batch"),),
+        _SAVED_EACH,
+    )
+
+
+def load_progress(
+    model_name: str | None = None,
+    *,
+    scope: Scope = "all",
+    after: str | None = None,
+    limit: int | None = None,
+) -> Call[list[Progress]]:
+    """Load the current state of own models, by name, then of shared ones, by name and owner: of one name, or of all.
+
+    after: the cursor of the last row already had. limit: largest number of rows; None loads all of them.
+    Returns: no row when there is no such model.
+    Raises: InvalidArgument (22023).
+    Source: sql/20_progress.sql, ai_storage.load_progress
+    """
+    return Call(
+        "select * from ai_storage.load_progress(p_model_name => %s::text, p_scope => %s::text, p_after => %s::text, "
+        "p_limit => %s::integer, p_as => %s::text)",
+        (model_name, scope, after, limit),
+        _PROGRESS,
+    )
+
+
+def load_history(
+    model_name: str,
+    *,
+    owner: str | None = None,
+    before_version: int | None = None,
+    limit: int | None = None,
+) -> Call[list[Version]]:
+    """Load the saved versions of one model, the newest first.
+
+    before_version: only versions below it. limit: largest number of rows; None loads all of them.
+    Raises: InvalidArgument (22023), ModelNotFound (TN101).
+    Source: sql/20_progress.sql, ai_storage.load_history
+    """
+    return Call(
+        "select * from ai_storage.load_history(p_model_name => %s::text, p_owner => %s::text, "
+        "p_before_version => %s::bigint, p_limit => %s::integer, p_as => %s::text)",
+        (model_name, owner, before_version, limit),
+        _VERSIONS,
+    )
+
+
+def delete_progress(model_name: str, *, expected_version: int | None = None) -> Call[bool]:
+    """Delete a model with all its versions.
+
+    Returns: False when there was none of that name.
+    Raises: VersionConflict (TN102).
+    Source: sql/20_progress.sql, ai_storage.delete_progress
+    """
+    return Call(
+        "select ai_storage.delete_progress(p_model_name => %s::text, p_expected_version => %s::bigint, "
+        "p_as => %s::text)",
+        (model_name, expected_version),
+        _value,
+    )
+
+
+def promote_progress(from_code_hash: str, model_name: str | None = None) -> Call[list[Promoted]]:
+    """Copy the models of another code version of the same four levels into the caller's tenant.
+
+    Returns: what was copied; names that exist already are left alone.
+    Raises: InvalidArgument (22023), NotAuthorized (TN003).
+    Source: sql/20_progress.sql, ai_storage.promote_progress
+    """
+    return Call(
+        "select * from ai_storage.promote_progress(p_from_code_hash => %s::text, p_model_name => %s::text, "
+        "p_as => %s::text)",
+        (from_code_hash, model_name),
+        _PROMOTED,
+    )
+
+
+# Sharing
+
+
+def share_model(
+    model_name: str,
+    targets: Iterable[Target],
+    permissions: Iterable[Permission] = ("read",),
+    *,
+    expires_at: datetime | None = None,
+    version: int | None = None,
+    owner: str | None = None,
+) -> Call[list[Share]]:
+    """Let other tenants reach one model. Sharing again with the same target replaces what was given.
+
+    expires_at: aware; None means no end. version: the only version to be seen.
+    owner: the owner's isolation key, to pass on a model that was shared with the permission share.
+    Returns: one Share per target, in their order.
+    Raises: InvalidArgument (22023), ModelNotFound (TN101), InvalidTarget (TN301), ExternalSharingForbidden (TN302),
+    MoreThanHeld (TN303), VersionNotFound (TN304).
+    Source: sql/30_sharing.sql, ai_storage.share_model
+    """
+    return Call(
+        "select * from ai_storage.share_model(p_model_name => %s::text, p_targets => %s::jsonb, "
+        "p_permissions => %s::text[], p_expires_at => %s::timestamp with time zone, p_version => %s::bigint, "
+        "p_owner => %s::text, p_as => %s::text)",
+        (
+            model_name,
+            _targets(targets),
+            list(permissions),
+            expires_at,
+            version,
+            owner,
+        ),
+        _SHARES,
+    )
+
+
+def revoke_share(share_id: UUID | str) -> Call[bool]:
+    """End one grant that the caller gave, or that derives from one, and all that derive from it.
+
+    Returns: False when there is no such grant.
+    Raises: InvalidArgument (22023) when share_id is not a UUID.
+    Source: sql/30_sharing.sql, ai_storage.revoke_share
+    """
+    return Call("select ai_storage.revoke_share(p_share_id => %s::uuid, p_as => %s::text)", (str(share_id),), _value)
+
+
+def unshare_model(model_name: str, targets: Iterable[Target] | None = None, *, owner: str | None = None) -> Call[int]:
+    """End what the caller gave on one model, to some targets or to all, with all that derives from it.
+
+    targets: as in share_model. owner: the owner's isolation key of a model that was passed on.
+    Returns: how many grants ended.
+    Raises: InvalidTarget (TN301).
+    Source: sql/30_sharing.sql, ai_storage.unshare_model
+    """
+    return Call(
+        "select ai_storage.unshare_model(p_model_name => %s::text, p_targets => %s::jsonb, p_owner => %s::text, "
+        "p_as => %s::text)",
+        (
+            model_name,
+            None if targets is None else _targets(targets),
+            owner,
+        ),
+        _value,
+    )
+
+
+def list_shares(model_name: str | None = None) -> Call[list[Grant]]:
+    """The grants the caller may end: on its own models, whoever gave them, and those it passed on.
+
+    Source: sql/30_sharing.sql, ai_storage.list_shares
+    """
+    return Call(
+        "select * from ai_storage.list_shares(p_model_name => %s::text, p_as => %s::text)", (model_name,), _GRANTS
+    )
+
+
+def list_received_shares() -> Call[list[Grant]]:
+    """The grants that reach the caller.
+
+    Source: sql/30_sharing.sql, ai_storage.list_received_shares
+    """
+    return Call("select * from ai_storage.list_received_shares(p_as => %s::text)", (), _GRANTS)
+
+
+def has_permission(owner: str | None, model_name: str, permission: Permission) -> Call[bool]:
+    """Whether the caller may read, execute, write or share a model.
+
+    owner: the owner's isolation key; None asks for an own model.
+    Raises: InvalidArgument (22023).
+    Source: sql/30_sharing.sql, ai_storage.has_permission
+    """
+    return Call(
+        "select ai_storage.has_permission(p_owner => %s::text, p_model_name => %s::text, p_permission => %s::text, "
+        "p_as => %s::text)",
+        (owner, model_name, permission),
+        _value,
+    )
+
+
+def allow_external_sharing(org_id: str) -> Call[None]:
+    """Let the tenants of an organisation share models with other organisations. For administrators.
+
+    Raises: InvalidArgument (22023).
+    Source: sql/30_sharing.sql, ai_storage.allow_external_sharing
+    """
+    return Call(
+        "select ai_storage.allow_external_sharing(p_org_id => %s::text)", (org_id,), lambda rows: None, tenant=False
+    )
+
+
+def forbid_external_sharing(org_id: str) -> Call[int]:
+    """Take allow_external_sharing back and end what was shared outside. For administrators.
+
+    Returns: how many grants ended.
+    Source: sql/30_sharing.sql, ai_storage.forbid_external_sharing
+    """
+    return Call("select ai_storage.forbid_external_sharing(p_org_id => %s::text)", (org_id,), _value, tenant=False)
+
+
+def list_external_sharing() -> Call[list[ExternalSharing]]:
+    """The organisations that may share with others. For administrators.
+
+    Source: sql/30_sharing.sql, ai_storage.list_external_sharing
+    """
+    return Call("select * from ai_storage.list_external_sharing()", (), _EXTERNAL, tenant=False)

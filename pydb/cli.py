@@ -1,0 +1,592 @@
+"""The command `pydb`. Exit code 0: done, 1: refused or failed, 2: wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from . import __version__, calls, embedded, graph, migrate, session, token
+from .errors import StorageError
+
+__all__ = ["main"]
+
+T = TypeVar("T")
+
+# The five levels of a key, in its order.
+LEVELS = ("org_id", "server_id", "project_id", "environment", "code_hash")
+PERMISSIONS = ("read", "execute", "write", "share")
+
+# The application login of the embedded server, created when a tenant command first needs it.
+LOCAL_LOGIN = "ai_storage_local"
+
+WIDE_PATTERN_NOTE = (
+    "Note: whoever can run SQL as {login} may name any tenant that {pattern} covers. That is a convenience for trusted "
+    "code. Use a narrower --pattern, or --token-only, to hold against SQL injection."
+)
+
+
+class CommandError(Exception):
+    """A refusal of the command line itself. hint: what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+# Where to connect
+
+
+def _given_dsn(args: argparse.Namespace) -> str | None:
+    return args.dsn or os.environ.get("DATABASE_URL") or None
+
+
+def _admin_dsn(args: argparse.Namespace) -> str:
+    """The DSN given, else the embedded server's, which is started when it is not running."""
+    given = _given_dsn(args)
+    if given is not None:
+        return given
+    return embedded.start()
+
+
+def _run(args: argparse.Namespace, call: calls.Call[T]) -> T:
+    """Run one call for the tenant of --as."""
+    given = _given_dsn(args)
+    if given is not None:
+        return _run_on(given, call, args.credential)
+    admin = _admin_dsn(args)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        ready = connection.execute(
+            "select pg_catalog.to_regprocedure('ai_storage.version()') is not null "
+            "and exists (select from pg_catalog.pg_roles where rolname = %s)",
+            (LOCAL_LOGIN,),
+        ).fetchone()
+        if ready != (True,) or session.run(connection, calls.version()) != __version__:
+            # The first use of this embedded server, or of another release on it.
+            migrate.init(admin, app_login=LOCAL_LOGIN)
+    return _run_on(make_conninfo(admin, user=LOCAL_LOGIN), call, args.credential)
+
+
+def _run_on(dsn: str, call: calls.Call[T], credential: str | None = None) -> T:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return session.run(connection, call, credential)
+
+
+# What to print
+
+
+def _plain(value: Any) -> str:
+    return str(value.isoformat() if hasattr(value, "isoformat") else value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat(sep=" ", timespec="seconds"))
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    return str(value)
+
+
+def _print_rows(args: argparse.Namespace, rows: Sequence[Any], columns: Sequence[str]) -> None:
+    """Print dataclass rows as a table of the given columns, or all their fields as JSON."""
+    if args.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2, ensure_ascii=False, default=_plain))
+        return
+    table = [list(columns)] + [[_cell(getattr(row, column)) for column in columns] for row in rows]
+    widths = [max(len(line[index]) for line in table) for index in range(len(columns))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+# Operating the database
+
+
+def _init(args: argparse.Namespace) -> None:
+    if args.app_login is None and (args.pattern or args.token_only):
+        raise CommandError("--pattern and --token-only are about an application login.", "Add --app-login NAME.")
+    pattern = args.pattern or "*:*:*:*:*"
+    password = os.environ.get("AI_STORAGE_APP_PASSWORD")
+    created = migrate.init(
+        _admin_dsn(args),
+        app_login=args.app_login,
+        app_password=password,
+        pattern=pattern,
+        token_only=args.token_only,
+    )
+    print(f"Roles and schema are in place, release {__version__}.")
+    if args.app_login is None:
+        return
+    print(f"Login {args.app_login} is authorised for {pattern}{' by token' if args.token_only else ''}.")
+    if not created and password:
+        print(f"It existed before: its password was left alone. Set one: \\password {args.app_login} in psql.")
+    if created and not password:
+        print(f"It was created without a password. Set one: \\password {args.app_login} in psql.")
+    if "*" in pattern and not args.token_only:
+        print(WIDE_PATTERN_NOTE.format(login=args.app_login, pattern=pattern))
+
+
+def _migrate(args: argparse.Namespace) -> None:
+    written = migrate.migrate(_admin_dsn(args), lock_timeout=args.lock_timeout)
+    for path in written:
+        print(f"applied {path}")
+    print(f"The database is at release {__version__}.")
+
+
+def _status(args: argparse.Namespace) -> None:
+    files = migrate.status(_admin_dsn(args))
+    _print_rows(args, files, ["path", "state"])
+    behind = [file for file in files if file.state != "applied"]
+    if behind:
+        raise CommandError(f"{len(behind)} files are not applied as this release has them.", "Run: pydb migrate")
+
+
+def _authorize(args: argparse.Namespace) -> None:
+    _run_on(_admin_dsn(args), calls.authorize_login(args.login, args.pattern, token_only=args.token_only))
+    print(f"Login {args.login} is authorised for {args.pattern}{' by token' if args.token_only else ''}.")
+    if "*" in args.pattern and not args.token_only:
+        print(WIDE_PATTERN_NOTE.format(login=args.login, pattern=args.pattern))
+
+
+def _deauthorize(args: argparse.Namespace) -> None:
+    count = _run_on(_admin_dsn(args), calls.deauthorize_login(args.login, args.pattern))
+    if count == 0:
+        raise CommandError("There is no such authorisation.", "Run: pydb authorizations")
+    print(f"Took back {count} of login {args.login}.")
+
+
+def _authorizations(args: argparse.Namespace) -> None:
+    rows = _run_on(_admin_dsn(args), calls.list_authorizations())
+    _print_rows(args, rows, ["login_name", "pattern", "token_only", "authorized_at", "authorized_by"])
+
+
+def _external(args: argparse.Namespace) -> None:
+    if (args.org is None) != (args.action == "list"):
+        args.refuse("allow and forbid take ORG, list takes none")
+    if args.action == "allow":
+        _run_on(_admin_dsn(args), calls.allow_external_sharing(args.org))
+        print(f"Tenants of {args.org} may share models with other organisations.")
+    elif args.action == "forbid":
+        count = _run_on(_admin_dsn(args), calls.forbid_external_sharing(args.org))
+        print(f"Tenants of {args.org} may not share models with other organisations. Grants ended: {count}.")
+    else:
+        rows = _run_on(_admin_dsn(args), calls.list_external_sharing())
+        _print_rows(args, rows, ["org_id", "permitted_at", "permitted_by"])
+
+
+def _key(args: argparse.Namespace) -> None:
+    dsn = _admin_dsn(args)
+    if args.action == "create":
+        _print_rows(args, [_run_on(dsn, calls.create_signing_key(args.kid, audience=args.audience))], ["kid", "secret"])
+        print("The secret is shown this once. Keep it where tokens are minted.", file=sys.stderr)
+    elif args.action == "list":
+        rows = _run_on(dsn, calls.list_signing_keys())
+        _print_rows(args, rows, ["kid", "audience", "created_at", "created_by", "retired_at"])
+    elif args.kid is None:
+        raise CommandError("Which key?", "Run: pydb key retire KID")
+    elif not _run_on(dsn, calls.retire_signing_key(args.kid)):
+        raise CommandError("There is no such key in use.", "Run: pydb key list")
+
+
+def _token(args: argparse.Namespace) -> None:
+    secret = os.environ.get("AI_STORAGE_TOKEN_SECRET")
+    if not secret:
+        raise CommandError("The signing key's secret is not known.", "Put it into AI_STORAGE_TOKEN_SECRET.")
+    tenant = token.Tenant(args.org, args.server, args.project, args.env, args.code)
+    print(token.mint(tenant, kid=args.kid, secret=secret, audience=args.audience, ttl=args.ttl))
+
+
+def _db(args: argparse.Namespace) -> None:
+    if args.action in ("start", "url"):
+        url = embedded.start() if args.action == "start" else embedded.url()
+        print(url.replace(f"//{embedded.SUPERUSER}@", f"//{args.login}@") if args.login else url)
+    elif args.action == "stop":
+        embedded.stop()
+    elif args.action == "status":
+        _print_rows(args, [embedded.status()], ["state", "version", "pid", "data_dir", "url"])
+    else:
+        data_dir = embedded.default_data_dir()
+        try:
+            sure = args.yes or input(f"This deletes {data_dir} with all data in it. Type yes to go on: ") == "yes"
+        except EOFError:
+            sure = False
+        if not sure:
+            raise CommandError("Nothing was deleted.", "Type yes, or pass --yes.")
+        embedded.destroy()
+
+
+# One tenant's models
+
+
+def _metric(text: str) -> tuple[str, float]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError("expected NAME=NUMBER")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number") from None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("expected a JSON object")
+    return value
+
+
+def _save(args: argparse.Namespace) -> None:
+    saved = _run(
+        args,
+        calls.save_progress(
+            args.name,
+            args.mse,
+            training_samples=args.samples,
+            metrics=dict(args.metric),
+            metadata=args.metadata,
+            expected_version=args.expected_version,
+            idempotency_key=args.idempotency_key,
+            owner=args.owner,
+        ),
+    )
+    _print_rows(args, [saved], ["model_name", "version", "created", "saved_at"])
+
+
+def _load(args: argparse.Namespace) -> None:
+    rows = _run(args, calls.load_progress(args.name, scope=args.scope, after=args.after, limit=args.limit))
+    if args.name is not None and not rows:
+        raise CommandError(
+            "There is no such model.", "Run pydb load without a name, and check the credential's levels."
+        )
+    _print_rows(args, rows, ["model_name", "owner_key", "version", "mse", "training_samples", "metrics", "updated_at"])
+
+
+def _history(args: argparse.Namespace) -> None:
+    rows = _run(
+        args,
+        calls.load_history(args.name, owner=args.owner, before_version=args.before_version, limit=args.limit),
+    )
+    _print_rows(args, rows, ["version", "mse", "training_samples", "metrics", "saved_at", "saved_by"])
+
+
+def _delete(args: argparse.Namespace) -> None:
+    if not _run(args, calls.delete_progress(args.name, expected_version=args.expected_version)):
+        raise CommandError("There is no such model.", "Run: pydb load --as ...")
+    print(f"Deleted {args.name}.")
+
+
+def _promote(args: argparse.Namespace) -> None:
+    rows = _run(args, calls.promote_progress(args.from_code_hash, args.name))
+    _print_rows(args, rows, ["model_name", "version"])
+
+
+# Sharing
+
+
+def _target(text: str) -> dict[str, str]:
+    """Levels by name. A level's value has no ':', so one tells the two notations apart."""
+    if ":" in text:
+        values = text.split(":")
+        if len(values) != len(LEVELS):
+            raise argparse.ArgumentTypeError("expected five levels joined by colons, such as :mcp-2:::")
+        return {level: value for level, value in zip(LEVELS, values, strict=True) if value}
+    target: dict[str, str] = {}
+    for pair in text.split(","):
+        level, found, value = pair.partition("=")
+        if not found:
+            raise argparse.ArgumentTypeError("expected five levels joined by colons, or NAME=VALUE,NAME=VALUE ...")
+        if level in target:
+            raise argparse.ArgumentTypeError(f"{level} is named twice")
+        target[level] = value
+    return target
+
+
+def _duration(text: str) -> timedelta:
+    duration = re.fullmatch("([0-9]{1,6})([dhms])", text)
+    if duration is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 7d, 12h, 30m or 90s")
+    unit = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}[duration[2]]
+    return timedelta(**{unit: int(duration[1])})
+
+
+def _end(text: str) -> datetime:
+    """The end of a share, from a duration from now on or an ISO 8601 time."""
+    try:
+        if re.fullmatch("[0-9]+[dhms]", text):
+            return datetime.now().astimezone() + _duration(text)
+        end = datetime.fromisoformat(text)
+        return end if end.tzinfo else end.astimezone()
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a duration such as 7d, 12h or 30m nor an ISO 8601 time such as 2030-12-31T18:00"
+        ) from None
+
+
+def _share(args: argparse.Namespace) -> None:
+    call = calls.share_model(
+        args.name,
+        args.to,
+        args.permission or ["read"],
+        expires_at=args.expires,
+        version=args.version,
+        owner=args.owner,
+    )
+    shared = _run(args, call)
+    _print_rows(args, shared, ["share_id", "target"])
+
+
+def _unshare(args: argparse.Namespace) -> None:
+    if args.id is None:
+        count = _run(args, calls.unshare_model(args.name, args.to, owner=args.owner))
+    elif args.to or args.owner:
+        args.refuse("--to and --owner go with NAME, not with --id")
+    else:
+        count = int(_run(args, calls.revoke_share(args.id)))
+    if count == 0:
+        raise CommandError("There is no such grant.", "Run: pydb shares --as ...")
+    # What was passed on ended too; for a name its count is known.
+    print("The grant ended." if args.id else f"Grants ended: {count}.")
+
+
+def _shares(args: argparse.Namespace) -> None:
+    given: list[calls.Grant] = []
+    received: list[calls.Grant] = []
+    if args.graph or not args.received:
+        given = _run(args, calls.list_shares(args.name))
+    if args.graph or args.received:
+        received = [row for row in _run(args, calls.list_received_shares()) if args.name in (None, row.model_name)]
+    if args.graph:
+        # The credential may be a token: the database says whose.
+        me = _run(args, calls.set_tenant(args.credential))
+        try:
+            args.graph.write_text(graph.draw_shares(me, given, received), "utf-8")
+        except OSError as error:
+            raise CommandError(
+                f"{args.graph} cannot be written: {error.strerror}.", "Name a file in a folder that exists."
+            ) from error
+    _print_rows(
+        args,
+        received if args.received else given,
+        ["share_id", "model_name", "owner_key", "shared_by", "target", "permissions", "version", "expires_at"],
+    )
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from . import demo  # heavy
+
+    dsn = _given_dsn(args)
+    return demo.main(["--out", args.out, "--epochs", str(args.epochs), *(["--dsn", dsn] if dsn else [])])
+
+
+# The parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pydb",
+        description="Tenant-aware storage for the progress of AI models, on PostgreSQL.",
+        epilog="Without --dsn and DATABASE_URL, pydb runs a PostgreSQL of its own: see pydb db.",
+    )
+    parser.add_argument("--version", action="version", version=f"pydb {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    database = argparse.ArgumentParser(add_help=False)
+    database.add_argument("--dsn", help="PostgreSQL URL or connection string (default: DATABASE_URL)")
+    listing = argparse.ArgumentParser(add_help=False)
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    tenant = argparse.ArgumentParser(add_help=False, parents=[database, listing])
+    tenant.add_argument(
+        "--as",
+        dest="credential",
+        required=True,
+        metavar="CREDENTIAL",
+        help="isolation key: org:server:project:env:code",
+    )
+
+    target_help = (
+        "five levels joined by colons, empty: the sharer's own, *: any, such as ':mcp-2:::'; "
+        "or NAME=VALUE,..., such as server_id=mcp-2,project_id=*; may be repeated"
+    )
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int | None], text: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=parents)
+        added.set_defaults(run=run, refuse=added.error)
+        return added
+
+    added = command("init", _init, "create roles and schema, and authorise an application login", database)
+    added.epilog = "A login that is created gets the password in AI_STORAGE_APP_PASSWORD, or none."
+    added.add_argument("--app-login", metavar="NAME", help="application login; created when it does not exist")
+    added.add_argument("--pattern", help="tenants it may name (default: *:*:*:*:*)")
+    added.add_argument("--token-only", action="store_true", help="it has to present signed tokens")
+    added = command(
+        "migrate", _migrate, "bring the database to this release; connect directly, not by a pooler", database
+    )
+    added.add_argument("--lock-timeout", default="10s", help="longest wait for a table in use (default: %(default)s)")
+    command("status", _status, "show which files of the schema are applied; exit 1 when behind", database, listing)
+    added = command("authorize", _authorize, "let a login act for the tenants of a pattern", database)
+    added.add_argument("login")
+    added.add_argument("pattern", help="five levels joined by colons, each a value or *")
+    added.add_argument("--token-only", action="store_true", help="it has to present signed tokens")
+    added = command("deauthorize", _deauthorize, "take back one authorisation of a login, or all", database)
+    added.add_argument("login")
+    added.add_argument("pattern", nargs="?", help="as pydb authorizations shows it (default: all)")
+    command("authorizations", _authorizations, "show which login may name which tenants", database, listing)
+    added = command(
+        "external", _external, "let an organisation share models with others, or end that", database, listing
+    )
+    added.add_argument("action", choices=["allow", "forbid", "list"])
+    added.add_argument("org", nargs="?", metavar="ORG", help="level 1 of its tenants")
+    added = command("key", _key, "make, list and retire the keys that sign tokens", database, listing)
+    added.add_argument("action", choices=["create", "list", "retire"])
+    added.add_argument("kid", nargs="?", help="name of the key (create: default made up)")
+    added.add_argument("--audience", help="what tokens name as aud (default: the name of the database)")
+    added = command("token", _token, "mint a signed token for one tenant")
+    for option in ("org", "server", "project", "env", "code"):
+        added.add_argument(f"--{option}", required=True, metavar="LEVEL")
+    added.add_argument("--kid", required=True, help="the signing key; its secret is in AI_STORAGE_TOKEN_SECRET")
+    added.add_argument("--audience", required=True, help="the key's audience, as pydb key list shows it")
+    added.add_argument(
+        "--ttl", type=_duration, default="15m", help="how long it lasts, up to 24h (default: %(default)s)"
+    )
+    added = command("db", _db, "run the embedded PostgreSQL", listing)
+    added.add_argument("action", choices=["start", "stop", "status", "url", "destroy"])
+    added.add_argument("--yes", action="store_true", help="destroy without asking")
+    added.add_argument("--login", metavar="NAME", help="the login in the URL (default: the superuser)")
+    added.epilog = (
+        "start creates the server when there is none and prints its URL; it runs until stop. destroy deletes all its "
+        "data. AI_STORAGE_DATA_DIR names its folder (default: /var/lib/tenant-ai-storage for root, else your folder "
+        "for application data)."
+    )
+
+    added = command("save", _save, "save the state of a model as its next version", tenant)
+    added.add_argument("name")
+    added.add_argument("--mse", type=float, help="mean squared error")
+    added.add_argument("--samples", type=int, help="training samples so far")
+    added.add_argument("--metric", type=_metric, action="append", default=[], metavar="NAME=NUMBER", help="repeatable")
+    added.add_argument("--metadata", type=_json_object, default={}, metavar="JSON")
+    added.add_argument(
+        "--expected-version",
+        type=int,
+        metavar="N",
+        help="save only if this is the current version; 0: must not exist yet",
+    )
+    added.add_argument("--idempotency-key", metavar="KEY", help="makes a repeated save safe")
+    added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for writing")
+    added = command("load", _load, "show one model or all", tenant)
+    added.add_argument("name", nargs="?")
+    added.add_argument("--scope", choices=["all", "own", "shared"], default="all", help="whose (default: all)")
+    added.add_argument("--after", metavar="CURSOR", help="go on behind this row; the cursor is in --json")
+    added.add_argument("--limit", type=int, metavar="N")
+    added = command("history", _history, "show the saved versions of a model, the newest first", tenant)
+    added.add_argument("name")
+    added.add_argument("--owner", metavar="KEY", help="the owner of a shared model")
+    added.add_argument("--before-version", type=int, metavar="N")
+    added.add_argument("--limit", type=int, metavar="N")
+    added = command("delete", _delete, "delete a model with all its versions", tenant)
+    added.add_argument("name")
+    added.add_argument("--expected-version", type=int, metavar="N")
+    added = command("promote", _promote, "copy the models of another code version into the tenant", tenant)
+    added.add_argument("from_code_hash", metavar="FROM_CODE_HASH", help="level 5 of the tenant to copy from")
+    added.add_argument("name", nargs="?")
+
+    added = command("share", _share, "let other tenants reach a model; a repetition replaces what was given", tenant)
+    added.add_argument("name")
+    added.add_argument("--to", type=_target, action="append", required=True, metavar="TARGET", help=target_help)
+    added.add_argument(
+        "--permission",
+        choices=PERMISSIONS,
+        action="append",
+        help="may be repeated; share: to pass it on (default: read)",
+    )
+    added.add_argument(
+        "--expires",
+        type=_end,
+        metavar="END",
+        help="7d, 12h or 30m from now on, or an ISO 8601 time, local unless it has an offset (default: no end)",
+    )
+    added.add_argument("--version", type=int, metavar="N", help="the only version to be seen (default: all)")
+    added.add_argument("--owner", metavar="KEY", help="the owner of a received model to pass on")
+    added = command("unshare", _unshare, "end what was given on a model, with all that was passed on from it", tenant)
+    which = added.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?")
+    which.add_argument("--id", type=UUID, metavar="UUID", help="one grant, as pydb shares shows it")
+    added.add_argument(
+        "--to", type=_target, action="append", metavar="TARGET", help=f"only this one (default: all); {target_help}"
+    )
+    added.add_argument("--owner", metavar="KEY", help="the owner of a received model that was passed on")
+    added = command("shares", _shares, "show the grants that the tenant may end, or those that reach it", tenant)
+    added.add_argument("name", nargs="?")
+    added.add_argument("--received", action="store_true", help="those that reach the tenant")
+    added.add_argument("--graph", type=Path, metavar="FILE.svg", help="also draw both kinds into this file")
+
+    added = command("demo", _demo, "train real models as three servers and show what each one sees", database)
+    added.add_argument("--out", default="demo-out", help="folder for the pictures (default: %(default)s)")
+    added.add_argument("--epochs", type=int, default=30, help="epochs per model (default: %(default)s)")
+    return parser
+
+
+# What the server says when something on our side is missing -> what to do.
+SERVER_HINTS = {
+    "3F000": "This database has no schema for tenant-ai-storage yet. Run: pydb init",
+    "42883": "This database is older than the package. Run: pydb migrate",
+    "42501": "This login lacks the right. An application login gets it by pydb authorize; administrators connect as "
+    "the login that ran pydb init, or are granted ai_storage_admin.",
+}
+
+
+def _print_server_error(error: psycopg.Error) -> None:
+    """Print an error of the server or the driver without the server's context, which is about our own functions."""
+    print(f"pydb: {error.diag.message_primary or str(error).strip()}", file=sys.stderr)
+    for label, text in (
+        ("detail", error.diag.message_detail),
+        ("hint", SERVER_HINTS.get(error.sqlstate or "") or error.diag.message_hint),
+    ):
+        if text:
+            print(f"{label}: {text}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns: the exit code.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except (CommandError, migrate.MigrationError, embedded.EmbeddedError) as error:
+        print(f"pydb: {error.message}\nhint: {error.hint}", file=sys.stderr)
+    except StorageError as error:
+        print(f"pydb: {error.args[0]} ({error.sqlstate})", file=sys.stderr)
+        for label, text in (("detail", error.detail), ("hint", error.hint)):
+            if text:
+                print(f"{label}: {text}", file=sys.stderr)
+    except psycopg.Error as error:
+        _print_server_error(error)
+    except BrokenPipeError:
+        # The reader of our output has gone, as head does. Nothing more can be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("pydb: interrupted", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

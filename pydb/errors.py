@@ -1,0 +1,147 @@
+"""What can go wrong, one class per SQLSTATE.
+
+The database decides and words every refusal; this module only gives it a class. `docs/errors.md` is the registry.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import psycopg
+
+__all__ = [
+    "AnotherTenant",
+    "ExternalSharingForbidden",
+    "IdempotencyConflict",
+    "InvalidArgument",
+    "InvalidTarget",
+    "LoginTooPowerful",
+    "MalformedCredential",
+    "ModelNotFound",
+    "MoreThanHeld",
+    "NoTenant",
+    "NotAuthorized",
+    "StorageError",
+    "TokenExpired",
+    "VersionConflict",
+    "VersionNotFound",
+]
+
+
+class StorageError(Exception):
+    """Base of every error of this package.
+
+    sqlstate: the five-character code. detail: the caller's own values, or None. hint: what to do about it, or None.
+    """
+
+    sqlstate: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, detail: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.detail = detail
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (f"{self.args[0]}.", self.detail, self.hint) if part)
+
+
+class InvalidArgument(StorageError):
+    """A value breaks a documented rule, such as a model name of 300 characters."""
+
+    sqlstate = "22023"
+
+
+class NoTenant(StorageError):
+    """Neither a credential nor a tenant set in this transaction."""
+
+    sqlstate = "TN001"
+
+
+class MalformedCredential(StorageError):
+    """The credential is not one."""
+
+    sqlstate = "TN002"
+
+
+class NotAuthorized(StorageError):
+    """The login may not act for this tenant."""
+
+    sqlstate = "TN003"
+
+
+class AnotherTenant(StorageError):
+    """The transaction already acts for another tenant."""
+
+    sqlstate = "TN004"
+
+
+class TokenExpired(StorageError):
+    """The token is genuine, but its time is over, has not begun, or was to last too long."""
+
+    sqlstate = "TN005"
+
+
+class LoginTooPowerful(StorageError):
+    """A login that row level security does not bind cannot serve tenants."""
+
+    sqlstate = "TN006"
+
+
+class ModelNotFound(StorageError):
+    """No such model, or none that the caller may know of."""
+
+    sqlstate = "TN101"
+
+
+class VersionConflict(StorageError):
+    """The model is not at the expected version."""
+
+    sqlstate = "TN102"
+
+
+class IdempotencyConflict(StorageError):
+    """The idempotency key was used for another request."""
+
+    sqlstate = "TN103"
+
+
+class InvalidTarget(StorageError):
+    """A share's target is not one, is named twice, or is the sharer itself."""
+
+    sqlstate = "TN301"
+
+
+class ExternalSharingForbidden(StorageError):
+    """The sharer's organisation may not share outside."""
+
+    sqlstate = "TN302"
+
+
+class MoreThanHeld(StorageError):
+    """A shared model may not be passed on wider or longer than it is held."""
+
+    sqlstate = "TN303"
+
+
+class VersionNotFound(StorageError):
+    """The model has no such version."""
+
+    sqlstate = "TN304"
+
+
+_BY_SQLSTATE = {cls.sqlstate: cls for cls in StorageError.__subclasses__()}
+
+
+def translate(error: psycopg.Error) -> Exception:
+    """Give a database error its class.
+
+    Returns: a StorageError for the codes above and for any other data error (SQLSTATE class 22, or a value psycopg
+    cannot send, such as a NUL character); otherwise the error itself: a lost connection stays psycopg's.
+    """
+    cls = _BY_SQLSTATE.get(error.sqlstate or "")
+    if cls is None and isinstance(error, psycopg.DataError):
+        cls = InvalidArgument
+    if cls is None:
+        return error
+    diag = error.diag
+    return cls(diag.message_primary or str(error), detail=diag.message_detail, hint=diag.message_hint)

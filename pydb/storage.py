@@ -1,0 +1,186 @@
+"""The storage of one tenant: a connection, a credential, and the calls as methods."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import update_wrapper
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from . import aio, calls, session
+from .calls import Call
+
+__all__ = ["AsyncTenantAwareStorage", "Credential", "TenantAwareStorage"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+#: An isolation key, or a function that returns a credential when one is needed. None: the caller's transaction
+#: has a tenant already, set by set_tenant.
+Credential = str | Callable[[], str] | None
+
+
+def _describe(method: Callable[..., Any], build: Callable[..., Any]) -> None:
+    """Give a method the name, docstring and signature of the call it runs."""
+    update_wrapper(method, build)
+    signature = inspect.signature(build)
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    # Without the return annotation, which names the Call and not what it returns.
+    described = signature.replace(
+        parameters=[this, *signature.parameters.values()], return_annotation=inspect.Signature.empty
+    )
+    setattr(method, "__signature__", described)  # noqa: B010  # known to inspect, not to typeshed
+
+
+def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[TenantAwareStorage, P], T]:
+    def method(self: TenantAwareStorage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(build(*args, **kwargs))
+
+    _describe(method, build)
+    return method
+
+
+def _async_method(
+    build: Callable[P, Call[T]],
+) -> Callable[Concatenate[AsyncTenantAwareStorage, P], Awaitable[T]]:
+    async def method(self: AsyncTenantAwareStorage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.run(build(*args, **kwargs))
+
+    _describe(method, build)
+    return method
+
+
+def _present(credential: Credential) -> str | None:
+    return credential() if callable(credential) else credential
+
+
+class TenantAwareStorage:
+    """Saves and loads the models of one tenant.
+
+    source: a psycopg connection or a psycopg_pool pool; it stays the caller's, as do its transactions. With
+    autocommit one call is one statement and one round trip.
+    credential: see Credential.
+    """
+
+    def __init__(self, source: psycopg.Connection[Any] | ConnectionPool[Any], credential: Credential = None) -> None:
+        self._source = source
+        self._credential = credential
+        self._owned: ConnectionPool[Any] | None = None
+
+    @classmethod
+    def from_dsn(cls, dsn: str, credential: Credential, *, max_size: int = 4, **connect: Any) -> Self:
+        """Open a pool of its own; close() or the end of a with block closes it.
+
+        max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
+        mode pass prepare_threshold=None.
+        Raises: psycopg.OperationalError when the server cannot be reached or refuses the login.
+        """
+        options = {"autocommit": True, **connect}
+        # A pool goes on trying in the background and only says that it timed out; a connection says why.
+        psycopg.connect(dsn, **options).close()
+        pool: ConnectionPool[Any] = ConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=True)
+        storage = cls(pool, credential)
+        storage._owned = pool
+        return storage
+
+    def run(self, call: Call[T]) -> T:
+        """Run any call of pydb.calls with this storage's credential."""
+        credential = _present(self._credential)
+        if isinstance(self._source, psycopg.Connection):
+            return session.run(self._source, call, credential)
+        with self._source.connection() as connection:
+            return session.run(connection, call, credential)
+
+    save_ai_progress = _method(calls.save_progress)
+    save_ai_progress_batch = _method(calls.save_progress_batch)
+    load_ai_progress = _method(calls.load_progress)
+    load_history = _method(calls.load_history)
+    delete = _method(calls.delete_progress)
+    promote = _method(calls.promote_progress)
+    share_model = _method(calls.share_model)
+    revoke_share = _method(calls.revoke_share)
+    unshare_model = _method(calls.unshare_model)
+    list_shares = _method(calls.list_shares)
+    list_received_shares = _method(calls.list_received_shares)
+    has_permission = _method(calls.has_permission)
+
+    def close(self) -> None:
+        """Close the pool that from_dsn opened; a source given by the caller stays open."""
+        if self._owned is not None:
+            self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncTenantAwareStorage:
+    """TenantAwareStorage for asynchronous connections and pools: the same methods, to be awaited."""
+
+    def __init__(
+        self, source: psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any], credential: Credential = None
+    ) -> None:
+        self._source = source
+        self._credential = credential
+        self._owned: AsyncConnectionPool[Any] | None = None
+
+    @classmethod
+    async def from_dsn(cls, dsn: str, credential: Credential, *, max_size: int = 4, **connect: Any) -> Self:
+        """Open a pool of its own; close() or the end of an async with block closes it.
+
+        max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
+        mode pass prepare_threshold=None.
+        Raises: psycopg.OperationalError when the server cannot be reached or refuses the login.
+        """
+        options = {"autocommit": True, **connect}
+        # A pool goes on trying in the background and only says that it timed out; a connection says why.
+        await (await psycopg.AsyncConnection.connect(dsn, **options)).close()
+        pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+            dsn, min_size=1, max_size=max_size, kwargs=options, open=False
+        )
+        await pool.open()
+        storage = cls(pool, credential)
+        storage._owned = pool
+        return storage
+
+    async def run(self, call: Call[T]) -> T:
+        """Run any call of pydb.calls with this storage's credential."""
+        credential = _present(self._credential)
+        if isinstance(self._source, psycopg.AsyncConnection):
+            return await aio.run(self._source, call, credential)
+        async with self._source.connection() as connection:
+            return await aio.run(connection, call, credential)
+
+    save_ai_progress = _async_method(calls.save_progress)
+    save_ai_progress_batch = _async_method(calls.save_progress_batch)
+    load_ai_progress = _async_method(calls.load_progress)
+    load_history = _async_method(calls.load_history)
+    delete = _async_method(calls.delete_progress)
+    promote = _async_method(calls.promote_progress)
+    share_model = _async_method(calls.share_model)
+    revoke_share = _async_method(calls.revoke_share)
+    unshare_model = _async_method(calls.unshare_model)
+    list_shares = _async_method(calls.list_shares)
+    list_received_shares = _async_method(calls.list_received_shares)
+    has_permission = _async_method(calls.has_permission)
+
+    async def close(self) -> None:
+        """Close the pool that from_dsn opened; a source given by the caller stays open."""
+        if self._owned is not None:
+            await self._owned.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,327 @@
+-- Signed tokens: a credential that cannot be guessed, for logins whose SQL may be injected.
+--
+-- A token is a JWT (RFC 7519) signed with HS256 (RFC 7515) under a key that only this file's
+-- functions read. Any JWT library mints one: header alg and kid; claims aud, exp, and the tenant as
+-- org, srv, prj, env, code or as one key. HMAC is two sha256 over padded keys, so the pads are kept
+-- and no extension is needed.
+--
+-- Reading is strict: one spelling of base64url, no claim twice, no algorithm but HS256. What is
+-- wrong before the signature fits is told as malformed, what is wrong with it as not authorised;
+-- only a token that was ours is told that its time is over.
+--
+-- Table: signing_key (0004_token). Errors: 22023, 23505, TN002, TN003, TN005.
+
+set local role ai_storage_owner;
+
+comment on table ai_storage_private.signing_key is
+    'Keys that sign tokens. Only the functions that verify tokens read them.';
+comment on column ai_storage_private.signing_key.kid is
+    'Name of the key, in the header of a token.';
+comment on column ai_storage_private.signing_key.audience is 'What a token has to name as aud.';
+comment on column ai_storage_private.signing_key.inner_pad is
+    'The secret, padded to 64 bytes, xor 0x36: the inner key of HMAC.';
+comment on column ai_storage_private.signing_key.outer_pad is
+    'The secret, padded to 64 bytes, xor 0x5c: the outer key of HMAC.';
+comment on column ai_storage_private.signing_key.created_at is 'Since when.';
+comment on column ai_storage_private.signing_key.created_by is 'The login that made it.';
+comment on column ai_storage_private.signing_key.retired_at is
+    'Since when its tokens are refused, or null.';
+
+set local role ai_storage_operator;
+
+create or replace function ai_storage_private.encode_base64url(p_bytes bytea)
+returns text
+language sql
+immutable
+parallel safe
+as $fn$
+    select translate(rtrim(encode(p_bytes, 'base64'), '='), E'+/\n', '-_');
+$fn$;
+comment on function ai_storage_private.encode_base64url(bytea) is
+    'base64url without padding, as JWT wants it (RFC 7515, section 2).';
+
+create or replace function ai_storage_private.decode_base64url(p_text text)
+returns bytea
+language sql
+immutable
+parallel safe
+as $fn$
+    select decode(
+        translate(p_text, '-_', '+/') || repeat('=', (4 - length(p_text) % 4) % 4),
+        'base64'
+    );
+$fn$;
+comment on function ai_storage_private.decode_base64url(text) is
+    'The inverse of encode_base64url; it also takes other spellings of the last character.';
+
+create or replace function ai_storage_private.hmac_pad(p_secret bytea, p_pad integer)
+returns bytea
+language plpgsql
+immutable
+parallel safe
+as $fn$
+declare
+    v_pad bytea := decode(repeat(lpad(to_hex(p_pad), 2, '0'), 64), 'hex');
+begin
+    for i in 0 .. length(p_secret) - 1 loop
+        v_pad := set_byte(v_pad, i, get_byte(p_secret, i) # p_pad);
+    end loop;
+    return v_pad;
+end;
+$fn$;
+comment on function ai_storage_private.hmac_pad(bytea, integer) is
+    'A secret of up to 64 bytes, padded and xored, as RFC 2104 begins.';
+
+create or replace function ai_storage_private.token_objects(p_part text[])
+returns jsonb[]
+language plpgsql
+immutable
+as $fn$
+declare
+    v_bytes bytea[];
+    v_json  json[];
+begin
+    v_bytes := array[
+        ai_storage_private.decode_base64url(p_part[1]),
+        ai_storage_private.decode_base64url(p_part[2])
+    ];
+    v_json := array[
+        convert_from(v_bytes[1], 'UTF8')::json,
+        convert_from(v_bytes[2], 'UTF8')::json
+    ];
+    -- A second spelling of the same bytes, or of the same name, would be a second meaning.
+    if ai_storage_private.encode_base64url(v_bytes[1]) <> p_part[1]
+        or ai_storage_private.encode_base64url(v_bytes[2]) <> p_part[2]
+        or json_typeof(v_json[1]) <> 'object'
+        or json_typeof(v_json[2]) <> 'object'
+    then
+        return null;
+    end if;
+    return (
+        select case when count(*) = count(distinct (o.place, o.name)) then v_json::jsonb[] end
+        from (
+            select 1, json_object_keys(v_json[1])
+            union all
+            select 2, json_object_keys(v_json[2])
+        ) as o (place, name)
+    );
+exception
+    -- Not base64, not UTF-8, not JSON, or a number that jsonb does not hold.
+    when data_exception then
+        return null;
+end;
+$fn$;
+comment on function ai_storage_private.token_objects(text[]) is
+    'The JSON objects that the first two parts of a token encode, header and claims, or null when '
+    'one is none, or not in its one spelling.';
+
+create or replace function ai_storage_private.verify_token(p_token text)
+returns ai_storage_private.acting_tenant
+language plpgsql
+stable
+as $fn$
+declare
+    v_part     constant text[] := string_to_array(p_token, '.');
+    v_now      constant numeric := extract(epoch from clock_timestamp());
+    v_object   jsonb[];
+    v_header   jsonb;
+    v_claims   jsonb;
+    v_key      ai_storage_private.signing_key;
+    v_expected text;
+    v_tenant   ai_storage_private.acting_tenant;
+begin
+    if length(p_token) <= 4096
+        and p_token ~ '^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$'
+        and length(v_part[3]) = 43
+    then
+        v_object := ai_storage_private.token_objects(v_part);
+        v_header := v_object[1];
+        v_claims := v_object[2];
+    end if;
+    if v_header is null
+        or v_claims is null
+        or v_header ->> 'alg' is distinct from 'HS256'
+        or coalesce(v_header ->> 'typ', 'JWT') <> 'JWT'
+        or v_header ? 'crit'
+        or jsonb_typeof(v_header -> 'kid') is distinct from 'string'
+        or jsonb_typeof(v_claims -> 'exp') is distinct from 'number'
+        or coalesce(jsonb_typeof(v_claims -> 'nbf'), 'number') <> 'number'
+        or jsonb_path_exists(
+            v_claims,
+            '$.keyvalue() ? (@.key like_regex "^(org|srv|prj|env|code|key)$").value ? (
+                @.type() != "string"
+            )'
+        )
+    then
+        raise exception using
+            errcode = 'TN002',
+            message = 'malformed credential',
+            hint = 'A credential is an isolation key, or a JWT signed with HS256 that names its '
+                'kid and has exp, aud and the claims of one tenant.';
+    end if;
+
+    select k.* into v_key
+    from ai_storage_private.signing_key as k
+    where k.kid = v_header ->> 'kid'
+      and k.retired_at is null;
+    v_expected := ai_storage_private.encode_base64url(sha256(
+        -- Without a key the work is the same, and so is the time.
+        coalesce(v_key.outer_pad, repeat('-', 64)::bytea) || sha256(
+            coalesce(v_key.inner_pad, repeat('-', 64)::bytea)
+                || convert_to(v_part[1] || '.' || v_part[2], 'UTF8')
+        )
+    ));
+    -- Digests are compared, so that the time tells nothing about the signature.
+    if v_key.kid is null
+        or sha256(v_expected::bytea) <> sha256(v_part[3]::bytea)
+        or (
+            v_claims -> 'aud' = to_jsonb(v_key.audience)
+            or (jsonb_typeof(v_claims -> 'aud') = 'array' and v_claims -> 'aud' ? v_key.audience)
+        ) is not true
+    then
+        raise exception using
+            errcode = 'TN003',
+            message = 'this token is not valid here',
+            hint = 'Check the signing key (kid and secret) and the audience: list_signing_keys().';
+    end if;
+    if (v_claims -> 'exp')::numeric <= v_now
+        or (v_claims -> 'exp')::numeric > v_now + 86400
+        or (v_claims -> 'nbf')::numeric > v_now
+    then
+        raise exception using
+            errcode = 'TN005',
+            message = 'this token is over, too early, or too long',
+            hint = 'Get a new one. exp lies at most 24 hours ahead, nbf not ahead at all.';
+    end if;
+
+    if v_claims ? 'key' then
+        v_tenant.isolation_key := v_claims ->> 'key';
+    end if;
+    if v_claims ?| '{org,srv,prj,env,code}' then
+        v_tenant.isolation_key := case when v_tenant.isolation_key is null then
+            (v_claims ->> 'org') || ':' || (v_claims ->> 'srv') || ':' || (v_claims ->> 'prj')
+                || ':' || (v_claims ->> 'env') || ':' || (v_claims ->> 'code')
+        end;
+    end if;
+    if ai_storage.is_isolation_key(v_tenant.isolation_key) is not true then
+        raise exception using
+            errcode = 'TN002',
+            message = 'malformed credential',
+            hint = 'The token names its tenant by the claims org, srv, prj, env and code, or by '
+                'key: one tenant, without *.';
+    end if;
+    v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
+    v_tenant.credential := 'token ' || v_key.kid;
+    v_tenant.expires_at := (v_claims -> 'exp')::text;
+    return v_tenant;
+end;
+$fn$;
+comment on function ai_storage_private.verify_token(text) is
+    'Verifies a signed token and returns the tenant it names, with the kid and the end of its '
+    'time. Raises TN002, TN003, TN005.';
+
+-- Keys --------------------------------------------------------------------------------------------
+
+create or replace function ai_storage.create_signing_key(
+    p_kid      text default null,
+    p_audience text default null
+)
+returns table (kid text, secret text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    -- 256 bits, of two random UUIDs with 122 each.
+    v_secret constant text := ai_storage_private.encode_base64url(
+        sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+    );
+    v_kid    constant text := coalesce(p_kid, left(gen_random_uuid()::text, 8));
+begin
+    if v_kid !~ '^[A-Za-z0-9._-]{1,63}$' or length(p_audience) not between 1 and 255 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid name of a signing key',
+            hint = 'kid has 1 to 63 characters out of A-Z a-z 0-9 . _ - and the audience 1 to 255.';
+    end if;
+    insert into ai_storage_private.signing_key as k (kid, audience, inner_pad, outer_pad)
+    values (
+        v_kid,
+        coalesce(p_audience, current_database()),
+        ai_storage_private.hmac_pad(convert_to(v_secret, 'UTF8'), 54),
+        ai_storage_private.hmac_pad(convert_to(v_secret, 'UTF8'), 92)
+    )
+    on conflict do nothing;
+    if not found then
+        raise exception using
+            errcode = '23505',
+            message = 'there is a signing key of this name',
+            hint = 'Names are not used twice, so that an old token stays refused. Choose another '
+                'kid.';
+    end if;
+    return query select v_kid, v_secret;
+end;
+$fn$;
+comment on function ai_storage.create_signing_key(text, text) is
+    'Makes a key that signs tokens and returns it. The secret is shown this once; its characters '
+    'are the key, as any JWT library takes it. p_kid: null makes one up. p_audience: what tokens '
+    'name as aud; null for the name of the database. Several keys are valid side by side, to '
+    'rotate them. Raises 22023, 23505.';
+
+create or replace function ai_storage.retire_signing_key(p_kid text)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    update ai_storage_private.signing_key as k set
+        retired_at = clock_timestamp()
+    where k.kid = p_kid collate "C"
+      and k.retired_at is null;
+    return found;
+end;
+$fn$;
+comment on function ai_storage.retire_signing_key(text) is
+    'Refuses the tokens of a key from the next transaction on. Returns false when there is no such '
+    'key in use.';
+
+create or replace function ai_storage.list_signing_keys()
+returns table (
+    kid        text,
+    audience   text,
+    created_at timestamptz,
+    created_by text,
+    retired_at timestamptz
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select k.kid, k.audience, k.created_at, k.created_by::text, k.retired_at
+    from ai_storage_private.signing_key as k
+    order by k.created_at, k.kid;
+end;
+$fn$;
+comment on function ai_storage.list_signing_keys() is
+    'The keys that sign tokens, retired ones too, without their secrets.';
+
+-- Policies ----------------------------------------------------------------------------------------
+
+set local role ai_storage_owner;
+
+drop policy if exists operator_keeps_signing_keys on ai_storage_private.signing_key;
+create policy operator_keeps_signing_keys on ai_storage_private.signing_key
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_keeps_signing_keys on ai_storage_private.signing_key is
+    'Keys are made, used and retired by the functions of this file only.';

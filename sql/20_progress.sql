@@ -1,0 +1,1038 @@
+-- What a model has learned: save it, load it, look back at it, delete it, carry it into the next
+-- code version.
+--
+-- ai_progress_tenant holds the current state of each model and progress_version every version ever
+-- saved, both written by write_progress(), which holds the model's row lock while it counts the
+-- version up: versions have no gap. A deleted model leaves its last version in deleted_model, so a
+-- later model of that name goes on counting.
+--
+-- Tables: ai_progress_tenant, progress_version, deleted_model, idempotency_key (0002_progress).
+-- Every statement names tenant_id itself, although the policies would add it: the planner needs it,
+-- and so does a cluster. Errors: 22023, TN101 to TN103, and those of 10_context.sql.
+
+set local role ai_storage_owner;
+
+comment on table ai_storage_private.ai_progress_tenant is
+    'The current state of each model of each tenant.';
+comment on column ai_storage_private.ai_progress_tenant.tenant_id is
+    'The tenant that owns the model.';
+comment on column ai_storage_private.ai_progress_tenant.model_id is
+    'Random id of the model; a new model of the same name gets another.';
+comment on column ai_storage_private.ai_progress_tenant.version is
+    'The current version; counts from 1 without a gap.';
+comment on column ai_storage_private.ai_progress_tenant.mse is
+    'Mean squared error, finite; null only when metrics is not empty.';
+comment on column ai_storage_private.ai_progress_tenant.training_samples is
+    'How many samples the model has been trained on, or null.';
+comment on column ai_storage_private.ai_progress_tenant.created_at is
+    'When the first version was saved.';
+comment on column ai_storage_private.ai_progress_tenant.updated_at is
+    'When the current version was saved.';
+comment on column ai_storage_private.ai_progress_tenant.model_name is
+    'Name of the model, unique in its tenant, 1 to 255 characters.';
+comment on column ai_storage_private.ai_progress_tenant.metrics is
+    'Further measures: a flat object of name to finite number.';
+comment on column ai_storage_private.ai_progress_tenant.metadata is
+    'Anything else, an object of at most 1 MiB.';
+
+comment on table ai_storage_private.progress_version is
+    'Every saved version of every model: the training curve.';
+comment on column ai_storage_private.progress_version.tenant_id is
+    'The tenant that owns the model.';
+comment on column ai_storage_private.progress_version.model_id is 'The model.';
+comment on column ai_storage_private.progress_version.version is 'The version, from 1.';
+comment on column ai_storage_private.progress_version.mse is
+    'Mean squared error of this version, or null.';
+comment on column ai_storage_private.progress_version.training_samples is
+    'Samples trained on up to this version, or null.';
+comment on column ai_storage_private.progress_version.saved_at is 'When this version was saved.';
+comment on column ai_storage_private.progress_version.saved_by is
+    'Isolation key of the tenant that saved it, or null for the owner.';
+comment on column ai_storage_private.progress_version.metrics is
+    'Further measures of this version.';
+comment on column ai_storage_private.progress_version.metadata is 'Metadata of this version.';
+
+comment on table ai_storage_private.deleted_model is
+    'The last version of each deleted name, so that no version is ever given twice; 0 for a name '
+    'that was only claimed.';
+comment on column ai_storage_private.deleted_model.tenant_id is 'The tenant that owned the model.';
+comment on column ai_storage_private.deleted_model.last_version is
+    'The last version that was given.';
+comment on column ai_storage_private.deleted_model.deleted_at is 'When the model was deleted.';
+comment on column ai_storage_private.deleted_model.model_name is 'The name that was deleted.';
+
+comment on table ai_storage_private.idempotency_key is
+    'First answers of saves that carried an idempotency key.';
+comment on column ai_storage_private.idempotency_key.tenant_id is 'The tenant that saved.';
+comment on column ai_storage_private.idempotency_key.version is
+    'Version in the first answer; null while that save is still running.';
+comment on column ai_storage_private.idempotency_key.saved_at is 'Time in the first answer.';
+comment on column ai_storage_private.idempotency_key.created is
+    'Whether the first save created the model.';
+comment on column ai_storage_private.idempotency_key.idempotency_key is
+    'The key, 1 to 255 characters, chosen by the caller.';
+comment on column ai_storage_private.idempotency_key.model_name is 'Model in the first answer.';
+comment on column ai_storage_private.idempotency_key.request_digest is
+    'sha256 of the first request: tells a repetition from another request.';
+
+-- Checks ------------------------------------------------------------------------------------------
+
+create or replace function ai_storage_private.is_name(p_name text)
+returns boolean
+language sql
+immutable
+parallel safe
+as $fn$
+    select length(p_name) between 1 and 255 and p_name !~ '[\x01-\x1f\x7f-\x9f]';
+$fn$;
+comment on function ai_storage_private.is_name(text) is
+    'True for 1 to 255 characters without a control character; false or null for anything else.';
+
+create or replace function ai_storage_private.is_metrics(p_metrics jsonb)
+returns boolean
+language plpgsql
+immutable
+parallel safe
+as $fn$
+begin
+    if p_metrics = '{}' then
+        return true;
+    end if;
+    -- A number beyond a double would arrive at clients as infinity, and 1e-16000 in 16,000 digits.
+    if jsonb_typeof(p_metrics) <> 'object'
+        or jsonb_path_exists(
+            p_metrics,
+            'strict $.* ? (
+                @.type() != "number" || @ > 1.7976931348623157e308 || @ < -1.7976931348623157e308
+                || (@ != 0 && @ < 1e-400 && @ > -1e-400)
+            )'
+        )
+        or jsonb_array_length(jsonb_path_query_array(p_metrics, 'strict $.*')) > 256
+    then
+        return false;
+    end if;
+    -- The names one by one, only where the text leaves room for a bad one.
+    if octet_length(p_metrics::text) > 256 * 1024 then
+        return false;
+    end if;
+    return (length(p_metrics::text) <= 255 and p_metrics::text !~ '""|\\|[\x7f-\x9f]')
+        or not exists (
+            select from jsonb_object_keys(p_metrics) as k (name)
+            where ai_storage_private.is_name(k.name) is not true
+        );
+end;
+$fn$;
+comment on function ai_storage_private.is_metrics(jsonb) is
+    'True for a flat object of at most 256 finite numbers, with names as is_name() wants them.';
+
+create or replace function ai_storage_private.is_metadata(p_metadata jsonb)
+returns boolean
+language plpgsql
+immutable
+parallel safe
+as $fn$
+begin
+    if p_metadata = '{}' then
+        return true;
+    end if;
+    -- The size in storage comes first, since it costs nothing. Then the numbers: jsonb keeps
+    -- 1e99999, or a zero with 10,000 places, in ten bytes and prints it in as many, so one small
+    -- document could exhaust everybody who reads it. Only then is it printed, to be measured.
+    -- One statement after the other: a caller may have each planned for its value, and planning
+    -- evaluates what it can, in no order.
+    if jsonb_typeof(p_metadata) <> 'object' or pg_column_size(p_metadata) > 4 * 1024 * 1024 then
+        return false;
+    end if;
+    if jsonb_path_exists(
+        p_metadata,
+        'strict $.**{64 to last} ? (@.type() == "object" || @.type() == "array")'
+    ) then
+        return false;
+    end if;
+    if jsonb_path_exists(
+        p_metadata,
+        'strict $.** ? (@.type() == "number") ? (
+            @ > 1.7976931348623157e308 || @ < -1.7976931348623157e308
+            || (@ != 0 && @ < 1e-400 && @ > -1e-400)
+        )'
+    ) then
+        return false;
+    end if;
+    if pg_column_size(p_metadata) >= 2048 then
+        if exists (
+            select from jsonb_path_query(
+                p_metadata, 'strict $.** ? (@.type() == "number")'
+            ) as n (number)
+            where scale(n.number::numeric) > 1000
+        ) then
+            return false;
+        end if;
+    end if;
+    return octet_length(p_metadata::text) <= 1024 * 1024;
+end;
+$fn$;
+comment on function ai_storage_private.is_metadata(jsonb) is
+    'True for an object of at most 1 MiB as text and 64 levels, with numbers that a double can '
+    'hold.';
+
+create or replace function ai_storage_private.check_progress(
+    p_model_name       text,
+    p_mse              double precision,
+    p_training_samples bigint,
+    p_metrics          jsonb,
+    p_metadata         jsonb,
+    p_expected_version bigint
+)
+returns void
+language plpgsql
+immutable
+as $fn$
+begin
+    if ai_storage_private.is_name(p_model_name) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid model name',
+            hint = 'A name has 1 to 255 characters and no control character.';
+    end if;
+    if not ai_storage_private.is_metrics(coalesce(p_metrics, '{}')) then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid metrics',
+            hint = 'Metrics are one flat object of at most 256 names, each with a finite number; a '
+                'name has 1 to 255 characters and no control character.';
+    end if;
+    if not ai_storage_private.is_metadata(coalesce(p_metadata, '{}')) then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid metadata',
+            hint = 'Metadata is one object of at most 1 MiB as text and 64 levels, with numbers '
+                'that a double can hold.';
+    end if;
+    if p_mse in ('nan', 'infinity', '-infinity')
+        or (p_mse is null and coalesce(p_metrics, '{}') = '{}')
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid mse',
+            hint = 'mse is a finite number. It may be left out when metrics is not empty.';
+    end if;
+    if p_training_samples < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid training_samples',
+            hint = 'training_samples is a count, 0 or more, or null when unknown.';
+    end if;
+    if p_expected_version < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid expected version',
+            hint = '0: the model must not exist yet; another number: it must be the current '
+                'version; null: any.';
+    end if;
+end;
+$fn$;
+comment on function ai_storage_private.check_progress(
+    text, double precision, bigint, jsonb, jsonb, bigint
+) is
+    'Refuses a model state that breaks a documented rule. Raises 22023.';
+
+-- Writing -----------------------------------------------------------------------------------------
+
+create or replace function ai_storage_private.write_progress(
+    p_tenant_id        bigint,
+    p_model_name       text,
+    p_mse              double precision,
+    p_training_samples bigint,
+    p_metrics          jsonb,
+    p_metadata         jsonb,
+    p_expected_version bigint,
+    p_saved_by         text default null,
+    p_model_id         uuid default null,
+    out version        bigint,
+    out created        boolean,
+    out saved_at       timestamptz
+)
+returns record
+language plpgsql
+volatile
+as $fn$
+declare
+    v_metrics  constant jsonb := coalesce(p_metrics, '{}');
+    v_metadata constant jsonb := coalesce(p_metadata, '{}');
+    v_now      constant timestamptz := clock_timestamp();
+    v_model_id uuid;
+begin
+    perform ai_storage_private.check_progress(
+        p_model_name, p_mse, p_training_samples, v_metrics, v_metadata, p_expected_version
+    );
+
+    -- Two writers may meet at each step, so a step that finds the model changed under it goes round
+    -- again.
+    loop
+        if p_expected_version is distinct from 0 then
+            update ai_storage_private.ai_progress_tenant as p set
+                version          = p.version + 1,
+                mse              = p_mse,
+                training_samples = p_training_samples,
+                metrics          = v_metrics,
+                metadata         = v_metadata,
+                updated_at       = greatest(p.updated_at, v_now)
+            where p.tenant_id = p_tenant_id
+              and p.model_name = p_model_name
+              and (p_expected_version is null or p.version = p_expected_version)
+              and (p_model_id is null or p.model_id = p_model_id)
+            returning p.model_id, p.version, p.updated_at
+            into v_model_id, version, saved_at;
+
+            created := false;
+            exit when v_model_id is not null;
+        end if;
+
+        if p_model_id is null and coalesce(p_expected_version, 0) = 0 then
+            -- A transaction of these levels does not see that the name was deleted since it began.
+            -- To claim the name makes PostgreSQL notice, and refuse with 40001.
+            if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+                insert into ai_storage_private.deleted_model (
+                    tenant_id, last_version, deleted_at, model_name
+                )
+                values (p_tenant_id, 0, v_now, p_model_name)
+                on conflict do nothing;
+            end if;
+            v_model_id := gen_random_uuid();
+            insert into ai_storage_private.ai_progress_tenant (
+                tenant_id, model_id, version, mse, training_samples,
+                created_at, updated_at, model_name, metrics, metadata
+            )
+            values (
+                p_tenant_id, v_model_id, 1, p_mse, p_training_samples,
+                v_now, v_now, p_model_name, v_metrics, v_metadata
+            )
+            on conflict do nothing;
+            if found then
+                -- Only now, when the name is ours, is it certain who had it before.
+                update ai_storage_private.ai_progress_tenant as p set
+                    version = d.last_version + 1
+                from ai_storage_private.deleted_model as d
+                where p.tenant_id = p_tenant_id
+                  and p.model_id = v_model_id
+                  and d.tenant_id = p_tenant_id
+                  and d.model_name = p_model_name
+                returning p.version
+                into version;
+                version := coalesce(version, 1);
+                created := true;
+                saved_at := v_now;
+                exit;
+            end if;
+        end if;
+
+        if p_expected_version is not null then
+            raise exception using
+                errcode = 'TN102',
+                message = 'the model is not at the expected version',
+                detail = coalesce(
+                    (
+                        select format(
+                            'Expected version %s, current version %s.',
+                            p_expected_version, p.version
+                        )
+                        from ai_storage_private.ai_progress_tenant as p
+                        where p.tenant_id = p_tenant_id
+                          and p.model_name = p_model_name
+                    ),
+                    format('Expected version %s, but there is no such model.', p_expected_version)
+                ),
+                hint = 'Load the model again, decide what to keep, and save with the version you '
+                    'loaded.';
+        end if;
+        if p_model_id is not null then
+            -- Deleted while we waited for it. Another model of that name is not the one we mean.
+            raise exception using
+                errcode = 'TN101',
+                message = 'no such model',
+                hint = 'Check the name and the owner; a model of another tenant has to be shared '
+                    'with you.';
+        end if;
+    end loop;
+
+    insert into ai_storage_private.progress_version (
+        tenant_id, model_id, version, mse, training_samples, saved_at, saved_by, metrics, metadata
+    )
+    values (
+        p_tenant_id, v_model_id, version, p_mse, p_training_samples,
+        saved_at, p_saved_by, v_metrics, v_metadata
+    );
+end;
+$fn$;
+comment on function ai_storage_private.write_progress(
+    bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid
+) is
+    'Checks one model state and writes it as the next version. The only writer of '
+    'ai_progress_tenant and progress_version. p_model_id: only this model, for a borrower. Raises '
+    '22023, TN101, TN102.';
+
+create or replace function ai_storage_private.save_version(
+    p_tenant           ai_storage_private.acting_tenant,
+    p_model_name       text,
+    p_mse              double precision,
+    p_training_samples bigint,
+    p_metrics          jsonb,
+    p_metadata         jsonb,
+    p_expected_version bigint,
+    p_idempotency_key  text,
+    p_owner            text,
+    out version        bigint,
+    out created        boolean,
+    out saved_at       timestamptz
+)
+returns record
+language plpgsql
+volatile
+as $fn$
+declare
+    v_saved  record;
+    v_digest bytea;
+    v_first  ai_storage_private.idempotency_key;
+begin
+    if p_idempotency_key is null then
+        if coalesce(p_owner, p_tenant.isolation_key) = p_tenant.isolation_key then
+            v_saved := ai_storage_private.write_progress(
+                p_tenant.tenant_id, p_model_name, p_mse, p_training_samples,
+                p_metrics, p_metadata, p_expected_version
+            );
+        else
+            v_saved := ai_storage_private.write_shared(
+                p_tenant, p_owner, p_model_name, p_mse, p_training_samples,
+                p_metrics, p_metadata, p_expected_version
+            );
+        end if;
+        version := v_saved.version;
+        created := v_saved.created;
+        saved_at := v_saved.saved_at;
+        return;
+    end if;
+
+    if ai_storage_private.is_name(p_idempotency_key) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid idempotency key',
+            hint = 'A key has 1 to 255 characters and no control character.';
+    end if;
+    perform ai_storage_private.check_progress(
+        p_model_name, p_mse, p_training_samples, p_metrics, p_metadata, p_expected_version
+    );
+    v_digest := sha256(convert_to(
+        jsonb_build_array(
+            p_model_name, float8send(p_mse), p_training_samples, coalesce(p_metrics, '{}'),
+            coalesce(p_metadata, '{}'), p_expected_version, p_owner
+        )::text,
+        'UTF8'
+    ));
+
+    -- The key comes first: a twin of this request waits here until the first has committed, then
+    -- repeats its answer.
+    insert into ai_storage_private.idempotency_key (
+        tenant_id, saved_at, idempotency_key, model_name, request_digest
+    )
+    values (p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, p_model_name, v_digest)
+    on conflict do nothing;
+
+    if found then
+        v_saved := ai_storage_private.save_version(
+            p_tenant, p_model_name, p_mse, p_training_samples,
+            p_metrics, p_metadata, p_expected_version, null, p_owner
+        );
+        update ai_storage_private.idempotency_key as k set
+            version  = v_saved.version,
+            created  = v_saved.created,
+            saved_at = v_saved.saved_at
+        where k.tenant_id = p_tenant.tenant_id
+          and k.idempotency_key = p_idempotency_key;
+        version := v_saved.version;
+        created := v_saved.created;
+        saved_at := v_saved.saved_at;
+        return;
+    end if;
+
+    select k.* into v_first
+    from ai_storage_private.idempotency_key as k
+    where k.tenant_id = p_tenant.tenant_id
+      and k.idempotency_key = p_idempotency_key;
+    if v_first.request_digest is distinct from v_digest then
+        raise exception using
+            errcode = 'TN103',
+            message = 'this idempotency key belongs to another request',
+            hint = 'Repeat a request unchanged, or choose a new key for a new one.';
+    end if;
+    version := v_first.version;
+    created := v_first.created;
+    saved_at := v_first.saved_at;
+end;
+$fn$;
+comment on function ai_storage_private.save_version(
+    ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb,
+    bigint, text, text
+) is
+    'One save, of an own model or of a shared one, with an idempotency key or without: a repeated '
+    'request returns the first answer and writes nothing. Raises 22023, TN101, TN102, TN103.';
+
+create or replace function ai_storage.save_progress(
+    p_model_name       text,
+    p_mse              double precision default null,
+    p_training_samples bigint default null,
+    p_metrics          jsonb default '{}',
+    p_metadata         jsonb default '{}',
+    p_expected_version bigint default null,
+    p_idempotency_key  text default null,
+    p_owner            text default null,
+    p_as               text default null
+)
+returns table (model_name text, version bigint, created boolean, saved_at timestamptz)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+    v_saved  constant record := ai_storage_private.save_version(
+        v_tenant, p_model_name collate "C", p_mse, p_training_samples, p_metrics, p_metadata,
+        p_expected_version, p_idempotency_key collate "C", p_owner collate "C"
+    );
+begin
+    model_name := p_model_name;
+    version := v_saved.version;
+    created := v_saved.created;
+    saved_at := v_saved.saved_at;
+    return next;
+end;
+$fn$;
+comment on function ai_storage.save_progress(
+    text, double precision, bigint, jsonb, jsonb, bigint, text, text, text
+) is
+    'Saves the state of one model as its next version and keeps the earlier ones. p_mse: finite; '
+    'null only with metrics. p_training_samples: 0 or more. p_metrics: up to 256 finite numbers by '
+    'name. p_metadata: an object of up to 1 MiB and 64 levels. p_expected_version: 0 = the model '
+    'must not exist yet, another number = it must be the current version, null = last writer wins. '
+    'A repeated p_idempotency_key with the same content returns the first answer. p_owner: the '
+    'owner''s isolation key when the model was shared for writing. Raises 22023, TN001 to TN005, '
+    'TN101, TN102, TN103.';
+
+create or replace function ai_storage_private.is_item(p_item jsonb)
+returns boolean
+language plpgsql
+immutable
+as $fn$
+begin
+    if jsonb_typeof(p_item) <> 'object' then
+        return false;
+    end if;
+    -- Numbers are looked at here, since a cast would refuse them in words of its own.
+    return p_item - array[
+            'model_name', 'mse', 'training_samples', 'metrics', 'metadata',
+            'expected_version', 'idempotency_key', 'owner'
+        ] = '{}'
+        and jsonb_typeof(p_item -> 'model_name') = 'string'
+        and coalesce(jsonb_typeof(p_item -> 'idempotency_key'), 'null') in ('string', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'owner'), 'null') in ('string', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'mse'), 'null') in ('number', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'training_samples'), 'null') in ('number', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'expected_version'), 'null') in ('number', 'null')
+        and not jsonb_path_exists(
+            p_item,
+            'lax $.mse ? (
+                @ > 1.7976931348623157e308 || @ < -1.7976931348623157e308
+                || (@ != 0 && @ < 5e-324 && @ > -5e-324)
+            )'
+        )
+        and not jsonb_path_exists(
+            jsonb_build_array(p_item -> 'training_samples', p_item -> 'expected_version'),
+            'lax $[*] ? (
+                @ > 9223372036854775807 || @ < -9223372036854775808 || @.floor() != @
+            )'
+        );
+end;
+$fn$;
+comment on function ai_storage_private.is_item(jsonb) is
+    'True for an object with the fields of a batch''s item, each of its type and range.';
+
+create or replace function ai_storage.save_progress_batch(p_items jsonb, p_as text default null)
+returns table (model_name text, version bigint, created boolean, saved_at timestamptz)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+    v_item   record;
+    v_saved  record;
+begin
+    if p_items is null or jsonb_typeof(p_items) <> 'array'
+        or exists (
+            select from jsonb_array_elements(p_items) as i (item)
+            where ai_storage_private.is_item(i.item) is not true
+        )
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid batch',
+            hint = 'A batch is an array of objects with model_name and any of mse, '
+                'training_samples, metrics, metadata, expected_version, idempotency_key and owner.';
+    end if;
+
+    for v_item in
+        select i.*
+        from rows from (
+            jsonb_to_recordset(p_items) as (
+                model_name       text,
+                mse              double precision,
+                training_samples numeric,
+                metrics          jsonb,
+                metadata         jsonb,
+                expected_version numeric,
+                idempotency_key  text,
+                owner            text
+            )
+        ) with ordinality as i
+        order by i.ordinality
+    loop
+        v_saved := ai_storage_private.save_version(
+            v_tenant, v_item.model_name, v_item.mse, v_item.training_samples::bigint,
+            v_item.metrics, v_item.metadata, v_item.expected_version::bigint,
+            v_item.idempotency_key, v_item.owner
+        );
+        model_name := v_item.model_name;
+        version := v_saved.version;
+        created := v_saved.created;
+        saved_at := v_saved.saved_at;
+        return next;
+    end loop;
+end;
+$fn$;
+comment on function ai_storage.save_progress_batch(jsonb, text) is
+    'Saves many model states, all or none, in the order given. p_items: an array of objects with '
+    'model_name and any of mse, training_samples, metrics, metadata, expected_version, '
+    'idempotency_key, owner, each as in save_progress. Raises 22023, TN001 to TN005, TN101, TN102, '
+    'TN103.';
+
+create or replace function ai_storage.delete_progress(
+    p_model_name       text,
+    p_expected_version bigint default null,
+    p_as               text default null
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_version bigint;
+begin
+    loop
+        delete from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_tenant.tenant_id
+          and p.model_name = p_model_name collate "C"
+          and (p_expected_version is null or p.version = p_expected_version);
+        if found then
+            return true;
+        end if;
+
+        select p.version into v_version
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_tenant.tenant_id
+          and p.model_name = p_model_name collate "C";
+        if not found then
+            return false;
+        end if;
+        if v_version <> p_expected_version then
+            raise exception using
+                errcode = 'TN102',
+                message = 'the model is not at the expected version',
+                detail = format(
+                    'Expected version %s, current version %s.', p_expected_version, v_version
+                ),
+                hint = 'Load the model again and decide whether it still has to go.';
+        end if;
+        -- It was replaced by another of its name while we waited for the old one: around again.
+    end loop;
+end;
+$fn$;
+comment on function ai_storage.delete_progress(text, bigint, text) is
+    'Deletes a model with all its versions. Returns false when there is none of that name. '
+    'p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102.';
+
+create or replace function ai_storage_private.forget_model()
+returns trigger
+language plpgsql
+volatile
+as $fn$
+begin
+    delete from ai_storage_private.progress_version as v
+    where v.tenant_id = old.tenant_id
+      and v.model_id = old.model_id;
+
+    -- The owner's own grants; what derives from them is then worth nothing, and is deleted unless
+    -- another transaction holds it.
+    delete from ai_storage_private.model_share as s
+    where s.tenant_id = old.tenant_id
+      and s.model_id = old.model_id
+      and s.ancestors = '{}';
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.model_share as d
+        where d.tenant_id = old.tenant_id
+          and d.model_id = old.model_id
+        for update skip locked
+    ));
+
+    insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
+    values (old.tenant_id, old.version, clock_timestamp(), old.model_name)
+    on conflict on constraint deleted_model_pk do update set
+        last_version = excluded.last_version,
+        deleted_at   = excluded.deleted_at;
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.forget_model() is
+    'Clears the versions and shares of a deleted model and remembers its last version. A trigger, '
+    'so that it holds for a deletion by hand too.';
+
+create or replace trigger forget_model
+    after delete on ai_storage_private.ai_progress_tenant
+    for each row
+    execute function ai_storage_private.forget_model();
+comment on trigger forget_model on ai_storage_private.ai_progress_tenant is
+    'Clears what belongs to a deleted model and remembers its last version.';
+
+-- Reading -----------------------------------------------------------------------------------------
+
+create or replace function ai_storage.load_progress(
+    p_model_name text    default null,
+    p_scope      text    default 'all',
+    p_after      text    default null,
+    p_limit      integer default 1000,
+    p_as         text    default null
+)
+returns table (
+    model_name       text,
+    owner_key        text,
+    is_shared        boolean,
+    permissions      text[],
+    mse              double precision,
+    training_samples bigint,
+    metrics          jsonb,
+    metadata         jsonb,
+    version          bigint,
+    created_at       timestamptz,
+    updated_at       timestamptz,
+    cursor           text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    -- One name is the range from itself to itself; all names end at the largest there can be.
+    v_first  constant text collate "C" := coalesce(p_model_name, '');
+    v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
+    -- A cursor is the owner's key (none for my own models), a blank, and the name.
+    v_after_owner constant text collate "C" := coalesce(split_part(p_after, ' ', 1), '');
+    v_after_name  constant text collate "C"
+        := coalesce(substr(p_after, strpos(p_after, ' ') + 1), '');
+    v_count  integer := 0;
+begin
+    if p_scope is null or p_scope not in ('all', 'own', 'shared') then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid scope',
+            hint = 'The scope is all, own or shared.';
+    end if;
+    if p_limit < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is the largest number of rows to return, or null for no limit.';
+    end if;
+    if strpos(p_after, ' ') = 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid cursor',
+            hint = 'p_after takes the cursor of the last row you have, unchanged.';
+    end if;
+
+    if p_scope <> 'shared' and v_after_owner = '' then
+        return query
+        select
+            p.model_name,
+            v_tenant.isolation_key,
+            false,
+            '{read,execute,write,share}'::text[],
+            p.mse,
+            p.training_samples,
+            p.metrics,
+            p.metadata,
+            p.version,
+            p.created_at,
+            p.updated_at,
+            ' ' || p.model_name
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_tenant.tenant_id
+          and p.model_name between v_first and v_last
+          and p.model_name > v_after_name
+        order by p.model_name
+        limit p_limit;
+        get diagnostics v_count = row_count;
+    end if;
+
+    if p_scope <> 'own'
+        and (p_limit is null or v_count < p_limit)
+        and ai_storage_private.may_receive(v_tenant.levels[1])
+    then
+        return query
+        select s.*
+        from ai_storage_private.load_shared(
+            v_tenant, v_first, v_last,
+            case when v_after_owner = '' then '' else v_after_name end, v_after_owner,
+            p_limit - v_count
+        ) as s;
+    end if;
+end;
+$fn$;
+comment on function ai_storage.load_progress(text, text, text, integer, text) is
+    'Returns the current state of the caller''s models, by name, then of those shared with it, by '
+    'name and owner: of one name, or of all. permissions: what the caller may do. p_scope: all, '
+    'own or shared. p_after: the cursor of the last row already had; p_limit null: no limit. No '
+    'row when there is no such model. Raises 22023, TN001 to TN005.';
+
+create or replace function ai_storage.load_history(
+    p_model_name     text,
+    p_owner          text    default null,
+    p_before_version bigint  default null,
+    p_limit          integer default 1000,
+    p_as             text    default null
+)
+returns table (
+    version          bigint,
+    mse              double precision,
+    training_samples bigint,
+    metrics          jsonb,
+    metadata         jsonb,
+    saved_at         timestamptz,
+    saved_by         text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_model_id uuid;
+begin
+    if p_limit < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is the largest number of rows to return, or null for no limit.';
+    end if;
+
+    if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
+        return query
+        select s.*
+        from ai_storage_private.load_shared_history(
+            v_tenant, p_owner collate "C", p_model_name collate "C", p_before_version, p_limit
+        ) as s;
+        return;
+    end if;
+
+    select p.model_id into v_model_id
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = v_tenant.tenant_id
+      and p.model_name = p_model_name collate "C";
+    if not found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model',
+            hint = 'Check the name and the owner; a model of another tenant has to be shared with '
+                'you.';
+    end if;
+
+    return query
+    select
+        v.version,
+        v.mse,
+        v.training_samples,
+        v.metrics,
+        v.metadata,
+        v.saved_at,
+        coalesce(v.saved_by, v_tenant.isolation_key)
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = v_tenant.tenant_id
+      and v.model_id = v_model_id
+      and v.version < coalesce(p_before_version, 9223372036854775807)
+    order by v.version desc
+    limit p_limit;
+end;
+$fn$;
+comment on function ai_storage.load_history(text, text, bigint, integer, text) is
+    'Returns the saved versions of one model, the newest first. p_before_version: only versions '
+    'below it, for the next page; p_limit null: no limit. saved_by: the tenant that saved it; null '
+    'in another tenant''s model for a third one. Raises 22023, TN001 to TN005, TN101.';
+
+-- Promotion ---------------------------------------------------------------------------------------
+
+create or replace function ai_storage.promote_progress(
+    p_from_code_hash text,
+    p_model_name     text default null,
+    p_as             text default null
+)
+returns table (model_name text, version bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_target constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+    v_first  constant text collate "C" := coalesce(p_model_name, '');
+    v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
+    v_name   text collate "C" := '';
+    v_source ai_storage_private.acting_tenant;
+    v_model  ai_storage_private.ai_progress_tenant;
+    v_saved  record;
+begin
+    if p_from_code_hash is null or p_from_code_hash = v_target.levels[5] then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid code hash',
+            hint = 'Name the code version to promote from; it is another one than your own.';
+    end if;
+
+    -- Even here the policies show one tenant at a time: read a model as the source, write it as the
+    -- target.
+    loop
+        v_source := ai_storage_private.enter_code_version(p_from_code_hash collate "C");
+        select p.* into v_model
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_source.tenant_id
+          and p.model_name between v_first and v_last
+          and p.model_name > v_name
+        order by p.model_name
+        limit 1;
+        v_name := v_model.model_name;
+
+        perform ai_storage_private.enter_code_version(v_target.levels[5]);
+        exit when v_name is null;
+        continue when exists (
+            select from ai_storage_private.ai_progress_tenant as p
+            where p.tenant_id = v_target.tenant_id
+              and p.model_name = v_name
+        );
+
+        v_saved := ai_storage_private.write_progress(
+            v_target.tenant_id, v_name, v_model.mse, v_model.training_samples,
+            v_model.metrics, v_model.metadata, 0
+        );
+        model_name := v_name;
+        version := v_saved.version;
+        return next;
+    end loop;
+end;
+$fn$;
+comment on function ai_storage.promote_progress(text, text, text) is
+    'Copies the current state of the models of another code version, with the same four other '
+    'levels, into the caller''s tenant: one model, or all. Names that exist already are left alone '
+    'and not returned. The credential must cover the other code version too. Raises 22023, TN001 '
+    'to TN005, and TN102 when another session creates the same name meanwhile.';
+
+-- Policies ----------------------------------------------------------------------------------------
+
+drop policy if exists tenant_keeps_its_models on ai_storage_private.ai_progress_tenant;
+create policy tenant_keeps_its_models on ai_storage_private.ai_progress_tenant
+    to ai_storage_owner
+    using (tenant_id = ai_storage_private.current_tenant_id())
+    with check (tenant_id = ai_storage_private.current_tenant_id());
+comment on policy tenant_keeps_its_models on ai_storage_private.ai_progress_tenant is
+    'A tenant sees and changes its own models and no others.';
+
+drop policy if exists tenant_keeps_its_versions on ai_storage_private.progress_version;
+create policy tenant_keeps_its_versions on ai_storage_private.progress_version
+    to ai_storage_owner
+    using (tenant_id = ai_storage_private.current_tenant_id())
+    with check (tenant_id = ai_storage_private.current_tenant_id());
+comment on policy tenant_keeps_its_versions on ai_storage_private.progress_version is
+    'A tenant sees and changes the versions of its own models and no others.';
+
+drop policy if exists tenant_keeps_its_deletions on ai_storage_private.deleted_model;
+create policy tenant_keeps_its_deletions on ai_storage_private.deleted_model
+    to ai_storage_owner
+    using (tenant_id = ai_storage_private.current_tenant_id())
+    with check (tenant_id = ai_storage_private.current_tenant_id());
+comment on policy tenant_keeps_its_deletions on ai_storage_private.deleted_model is
+    'A tenant sees which of its own names were deleted and no others.';
+
+drop policy if exists tenant_keeps_its_idempotency_keys on ai_storage_private.idempotency_key;
+create policy tenant_keeps_its_idempotency_keys on ai_storage_private.idempotency_key
+    to ai_storage_owner
+    using (tenant_id = ai_storage_private.current_tenant_id())
+    with check (tenant_id = ai_storage_private.current_tenant_id());
+comment on policy tenant_keeps_its_idempotency_keys on ai_storage_private.idempotency_key is
+    'A tenant sees and changes its own idempotency keys and no others.';
+
+-- The door for ad-hoc SQL -------------------------------------------------------------------------
+
+-- The view runs with its owner's rights, and row level security is forced on the owner: so readers
+-- of the view need no right on any table. The barrier keeps a reader's own functions from seeing
+-- rows before the policies decided.
+create or replace view ai_storage.ai_progress_tenant
+with (security_barrier = true)
+as
+select
+    p.model_id as id,
+    p.model_name,
+    t.isolation_key,
+    jsonb_build_object(
+        'orgId', t.org_id,
+        'serverId', t.server_id,
+        'projectId', t.project_id,
+        'environment', t.environment,
+        'codeHash', t.code_hash
+    ) as tenant_context,
+    '{read,execute,write,share}'::text[] as access_permissions,
+    p.mse,
+    p.training_samples,
+    p.metadata,
+    p.created_at
+from ai_storage_private.ai_progress_tenant as p
+join ai_storage_private.tenant as t on t.tenant_id = p.tenant_id
+-- A credential in p_as opens one call; only set_tenant opens the view.
+where t.isolation_key = ai_storage.current_tenant();
+comment on view ai_storage.ai_progress_tenant is
+    'The models of the tenant that set_tenant set for this transaction; empty without one. For '
+    'reporting, by members of ai_storage_sql. The weaker door: see docs/design.md.';
+comment on column ai_storage.ai_progress_tenant.id is 'Random id of the model.';
+comment on column ai_storage.ai_progress_tenant.model_name is 'Name of the model.';
+comment on column ai_storage.ai_progress_tenant.isolation_key is 'The tenant''s isolation key.';
+comment on column ai_storage.ai_progress_tenant.tenant_context is
+    'The five levels as an object: orgId, serverId, projectId, environment, codeHash.';
+comment on column ai_storage.ai_progress_tenant.access_permissions is
+    'What the tenant may do with the model.';
+comment on column ai_storage.ai_progress_tenant.mse is 'Mean squared error, or null.';
+comment on column ai_storage.ai_progress_tenant.training_samples is 'Samples trained on, or null.';
+comment on column ai_storage.ai_progress_tenant.metadata is 'Anything else that was saved.';
+comment on column ai_storage.ai_progress_tenant.created_at is 'When the model was first saved.';

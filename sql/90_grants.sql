@@ -1,0 +1,191 @@
+-- Who may do what. Every right of the package stands here, in one place, and nowhere else.
+--
+-- The first block closes everything, also what an older release opened. Applications get EXECUTE on
+-- the tenant functions and no right on any table: with no SELECT there is no EXPLAIN, no statistics
+-- and no error to learn from.
+
+-- Close everything --------------------------------------------------------------------------------
+
+set local role ai_storage_owner;
+
+do $close$
+declare
+    v_right record;
+begin
+    for v_right in
+        select distinct
+            o.place,
+            o.owner,
+            o.target,
+            case a.grantee when 0 then 'public' else a.grantee::regrole::text end as grantee
+        from (
+            select
+                2 as place,
+                nspowner as owner,
+                'schema ' || oid::regnamespace as target,
+                nspacl as acl
+            from pg_namespace
+            where nspname in ('ai_storage', 'ai_storage_private', 'ai_storage_migration')
+            union all
+            select 1, proowner, 'function ' || oid::regprocedure, proacl
+            from pg_proc
+            where pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+            union all
+            select 1, relowner, 'table ' || oid::regclass, relacl
+            from pg_class
+            where relnamespace::regnamespace::text
+                    in ('ai_storage', 'ai_storage_private', 'ai_storage_migration')
+              and relkind in ('r', 'p', 'v', 'm')
+            union all
+            -- A right on a column goes with the rights on its table.
+            select 1, c.relowner, 'table ' || c.oid::regclass, a.attacl
+            from pg_class as c
+            join pg_attribute as a on a.attrelid = c.oid
+            where c.relnamespace::regnamespace::text
+                    in ('ai_storage', 'ai_storage_private', 'ai_storage_migration')
+              and c.relkind in ('r', 'p', 'v', 'm')
+        ) as o
+        cross join lateral aclexplode(o.acl) as a
+        where a.grantee <> o.owner
+        order by o.place -- the schemas last: without them no owner finds what is its own
+    loop
+        execute format('set local role %s', v_right.owner::regrole);
+        execute format('revoke all on %s from %s', v_right.target, v_right.grantee);
+    end loop;
+end;
+$close$;
+
+-- The three owners among themselves ---------------------------------------------------------------
+
+set local role ai_storage_owner;
+grant usage, create on schema ai_storage, ai_storage_private
+to ai_storage_sharing, ai_storage_operator;
+grant select, insert on ai_storage_private.tenant to ai_storage_operator;
+grant select, insert, update, delete
+on ai_storage_private.login_authorization
+to ai_storage_operator;
+grant select on ai_storage_private.context_secret to ai_storage_operator;
+grant select, insert, update on ai_storage_private.signing_key to ai_storage_operator;
+grant select, insert, delete on ai_storage_private.external_sharing_permit to ai_storage_operator;
+grant select, update, delete on ai_storage_private.model_share to ai_storage_operator;
+grant execute on function
+    ai_storage.is_isolation_key(text),
+    ai_storage.isolation_key(text, text, text, text, text),
+    ai_storage_private.is_tenant_pattern(text)
+to ai_storage_operator;
+
+grant select, insert, update, delete on ai_storage_private.model_share to ai_storage_sharing;
+grant select, update on ai_storage_private.ai_progress_tenant to ai_storage_sharing;
+grant select, insert on ai_storage_private.progress_version to ai_storage_sharing;
+grant execute on function
+    ai_storage_private.is_tenant_pattern(text),
+    ai_storage_private.is_name(text),
+    ai_storage_private.is_metrics(jsonb),
+    ai_storage_private.is_metadata(jsonb),
+    ai_storage_private.check_progress(
+        text, double precision, bigint, jsonb, jsonb, bigint
+    ),
+    ai_storage_private.write_progress(
+        bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid
+    ),
+    ai_storage_private.target_patterns(text[]),
+    ai_storage_private.render_target(jsonb, text[]),
+    ai_storage_private.check_targets(jsonb, text[]),
+    ai_storage_private.check_version(bigint, uuid, bigint)
+to ai_storage_sharing;
+
+set local role ai_storage_sharing;
+grant execute on function
+    ai_storage_private.has_grant(ai_storage_private.acting_tenant, text, text, text),
+    ai_storage_private.hold_grant(
+        ai_storage_private.acting_tenant, text, text, text[], timestamptz, bigint
+    ),
+    ai_storage_private.write_share(
+        ai_storage_private.model_share, ai_storage_private.acting_tenant,
+        text, text[], timestamptz, bigint
+    ),
+    ai_storage_private.may_receive(text),
+    ai_storage_private.load_shared(
+        ai_storage_private.acting_tenant, text, text, text, text, integer
+    ),
+    ai_storage_private.load_shared_history(
+        ai_storage_private.acting_tenant, text, text, bigint, integer
+    ),
+    ai_storage_private.write_shared(
+        ai_storage_private.acting_tenant, text, text, double precision, bigint, jsonb, jsonb, bigint
+    )
+to ai_storage_owner;
+
+set local role ai_storage_operator;
+grant execute on function ai_storage_private.enter(text, boolean, text)
+to ai_storage_owner, ai_storage_sharing;
+grant execute on function
+    ai_storage_private.enter_code_version(text),
+    ai_storage_private.current_tenant_id()
+to ai_storage_owner;
+grant execute on function ai_storage_private.may_share_outside(text)
+to ai_storage_owner, ai_storage_sharing;
+grant execute on function
+    ai_storage_private.lend(bigint[], uuid[]),
+    ai_storage_private.lent_tenant_ids(),
+    ai_storage_private.lent_model_ids()
+to ai_storage_sharing;
+
+-- Applications: the tenant functions --------------------------------------------------------------
+
+set local role ai_storage_owner;
+grant usage on schema ai_storage
+to ai_storage_app, ai_storage_admin, ai_storage_auditor, ai_storage_sql;
+grant execute on function ai_storage.version()
+to ai_storage_app, ai_storage_admin, ai_storage_auditor, ai_storage_sql;
+grant execute on function
+    ai_storage.is_isolation_key(text),
+    ai_storage.isolation_key(text, text, text, text, text),
+    ai_storage.parse_isolation_key(text),
+    ai_storage.save_progress(
+        text, double precision, bigint, jsonb, jsonb, bigint, text, text, text
+    ),
+    ai_storage.save_progress_batch(jsonb, text),
+    ai_storage.load_progress(text, text, text, integer, text),
+    ai_storage.load_history(text, text, bigint, integer, text),
+    ai_storage.delete_progress(text, bigint, text),
+    ai_storage.promote_progress(text, text, text),
+    ai_storage.share_model(text, jsonb, text[], timestamptz, bigint, text, text),
+    ai_storage.has_permission(text, text, text, text)
+to ai_storage_app;
+
+set local role ai_storage_sharing;
+grant execute on function
+    ai_storage.revoke_share(uuid, text),
+    ai_storage.unshare_model(text, jsonb, text, text),
+    ai_storage.list_shares(text, text),
+    ai_storage.list_received_shares(text)
+to ai_storage_app;
+
+set local role ai_storage_operator;
+grant execute on function
+    ai_storage.set_tenant(text),
+    ai_storage.clear_tenant(),
+    ai_storage.current_tenant()
+to ai_storage_app, ai_storage_sql;
+
+-- Reporting: the view -----------------------------------------------------------------------------
+
+grant execute on function ai_storage_private.current_tenant_id() to ai_storage_sql;
+set local role ai_storage_owner;
+grant select on ai_storage.ai_progress_tenant to ai_storage_sql;
+
+-- Administrators ----------------------------------------------------------------------------------
+
+set local role ai_storage_operator;
+grant execute on function
+    ai_storage.authorize_login(text, text, boolean),
+    ai_storage.deauthorize_login(text, text),
+    ai_storage.list_authorizations(),
+    ai_storage.create_signing_key(text, text),
+    ai_storage.retire_signing_key(text),
+    ai_storage.list_signing_keys(),
+    ai_storage.allow_external_sharing(text),
+    ai_storage.forbid_external_sharing(text),
+    ai_storage.list_external_sharing()
+to ai_storage_admin;

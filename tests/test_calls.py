@@ -1,0 +1,156 @@
+"""pydb against the catalog: every call is a function of the API, every function of the API is a call."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from typing import Any, get_args, get_type_hints
+
+import psycopg
+import pytest
+
+import pydb
+from pydb import AsyncTenantAwareStorage, TenantAwareStorage, aio, calls, errors, session, storage
+from pydb.calls import Call
+from tests.conftest import Database
+
+BUILDERS = {name: getattr(calls, name) for name in calls.__all__ if inspect.isfunction(getattr(calls, name))}
+ARGUMENT = re.compile(r"(p_\w+) => %s::([a-z \[\]]+)")
+
+
+def build(builder: Any) -> Call[Any]:
+    required = [
+        parameter
+        for parameter in inspect.signature(builder).parameters.values()
+        if parameter.default is inspect.Parameter.empty
+    ]
+    return builder(*([] if parameter.name in ("items", "targets") else "x" for parameter in required))
+
+
+@pytest.mark.sql
+def test_every_call_is_one_function_with_its_parameters_in_order(database: Database) -> None:
+    rows = (
+        database.connect()
+        .execute(
+            """
+        select p.proname, p.pronargs, p.proargnames, p.proargtypes::regtype[]::text[], p.proretset
+        from pg_proc as p where p.pronamespace = 'ai_storage'::regnamespace
+        """
+        )
+        .fetchall()
+    )
+    functions = {
+        name: (list(zip(names or [], types, strict=False))[:count], many) for name, count, names, types, many in rows
+    }
+    assert set(functions) == set(BUILDERS)
+    for name, builder in BUILDERS.items():
+        call = build(builder)
+        expected, many = functions[name]
+        assert re.match(rf"select (\* from )?ai_storage\.{name}\(", call.query), name
+        assert ARGUMENT.findall(call.query) == expected, name
+        assert call.query.startswith("select * from") == many, name
+        assert call.query.count("%s") == len(call.bind("credential")), name
+        assert call.tenant == (bool(expected) and expected[-1][0] == "p_as"), name
+
+
+@pytest.mark.sql
+def test_rows_have_the_columns_of_their_function(database: Database) -> None:
+    connection = database.connect()
+    for name, builder in BUILDERS.items():
+        result = get_args(get_type_hints(builder)["return"])[0]
+        row = next((cls for cls in (result, *get_args(result)) if dataclasses.is_dataclass(cls)), None)
+        if row is None:
+            continue
+        columns = connection.execute(
+            "select array(select n from unnest(proargnames, proargmodes) as a(n, m) where m = 't') "
+            "from pg_proc where pronamespace = 'ai_storage'::regnamespace and proname = %s",
+            (name,),
+        ).fetchone()
+        assert columns == ([field.name for field in dataclasses.fields(row)],), name
+
+
+def test_no_function_minds_the_collation_of_its_arguments(database: Database) -> None:
+    connection = database.connect()
+    sqlstates = {}
+    for name, builder in BUILDERS.items():
+        call = build(builder)
+        query = re.sub(r"%s::text([,)])", r'%s::text collate "POSIX"\1', call.query)
+        try:
+            connection.execute(query, call.bind("acme:s:p:e:c"))
+        except psycopg.Error as error:
+            sqlstates[name] = error.sqlstate
+    # The dummy arguments are refused in many ways, but none for its collation.
+    assert not {"42P21", "42P22"} & set(sqlstates.values()), sqlstates
+
+
+def test_every_call_names_its_source_and_its_errors() -> None:
+    for name, builder in BUILDERS.items():
+        assert re.search(rf"Source: sql/\d\d_\w+\.sql, ai_storage\.{name}\n", builder.__doc__), name
+        for code in re.findall(r"\((TN\d{3}|22023)\)", builder.__doc__):
+            assert code in {cls.sqlstate for cls in errors.StorageError.__subclasses__()}, name
+
+
+@pytest.mark.parametrize("module", [pydb, calls, errors, session, aio, storage])
+def test_all_is_what_a_module_defines(module: Any) -> None:
+    assert len(module.__all__) == len(set(module.__all__))
+    assert all(hasattr(module, name) for name in module.__all__)
+    if module is not pydb:
+        defined = {
+            name
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", None) == module.__name__ and not name.startswith("_")
+        }
+        assert defined - {"T", "P", "translate"} <= set(module.__all__)
+
+
+def test_the_two_storages_have_the_same_methods() -> None:
+    def methods(cls: type) -> dict[str, list[str]]:
+        return {
+            name: list(inspect.signature(value).parameters)
+            for name, value in vars(cls).items()
+            if inspect.isfunction(value) and not name.startswith("_")
+        }
+
+    assert methods(TenantAwareStorage) == methods(AsyncTenantAwareStorage)
+
+
+def test_the_core_imports_nothing_that_is_not_call_a_function() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, pydb; print(*sys.modules)"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    outside = {"pydb.cli", "pydb.migrate", "pydb.embedded", "pydb.demo", "yoyo", "sklearn", "matplotlib", "argparse"}
+    assert outside & set(loaded) == set()
+
+
+def test_the_release_is_the_same_everywhere(database: Database) -> None:
+    assert session.run(database.connect("app"), calls.version()) == pydb.__version__
+    from importlib.metadata import version
+
+    assert version("tenant-ai-storage") == pydb.__version__
+
+
+def test_an_error_keeps_its_detail_and_hint(database: Database) -> None:
+    mine = database.storage("acme:s:p:e:c")
+    mine.save_ai_progress("m", 0.5)
+    with pytest.raises(errors.VersionConflict) as caught:
+        mine.save_ai_progress("m", 0.4, expected_version=7)
+    assert "7" in caught.value.detail
+    assert caught.value.hint
+    assert isinstance(caught.value.__cause__, psycopg.Error)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_metadata_that_is_not_json_is_refused_before_it_is_sent(value: object) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        calls.save_progress("m", 0.5, metadata={"value": value})
+
+
+def test_values_that_the_driver_or_a_cast_refuses_are_invalid_arguments(database: Database) -> None:
+    mine = database.storage("acme:s:p:e:c")
+    for arguments in ({"model_name": "nul\0"}, {"model_name": "m", "training_samples": 2**70}):
+        with pytest.raises(errors.InvalidArgument):
+            mine.save_ai_progress(**arguments, mse=0.5)
+    assert mine.load_ai_progress() == []

@@ -1,0 +1,456 @@
+"""What a parser can see: where each statement lives, how each function is written, and what a cluster allows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pglast
+import pytest
+from pglast import ast
+from pglast.enums import (
+    A_Expr_Kind,
+    ConstrType,
+    FunctionParameterMode,
+    ObjectType,
+    OnConflictAction,
+)
+from pglast.visitors import Visitor
+
+ROOT = Path(__file__).parent.parent
+SQL = sorted((ROOT / "sql").glob("*.sql"))
+MIGRATIONS = sorted((ROOT / "migrations").glob("*.sql"))
+
+# Present state: what can be said again at any time.
+IN_SQL = (
+    ast.CreateFunctionStmt,
+    ast.CreateTrigStmt,
+    ast.ViewStmt,
+    ast.CreatePolicyStmt,
+    ast.CommentStmt,
+    ast.GrantStmt,
+    ast.VariableSetStmt,
+    ast.DoStmt,
+)
+# History: what can be said once.
+IN_MIGRATIONS = (
+    ast.CreateStmt,
+    ast.IndexStmt,
+    ast.AlterTableStmt,
+    ast.CompositeTypeStmt,
+    ast.InsertStmt,
+    ast.DropStmt,
+)
+
+# The only functions that run with their owner's rights. Everything a caller can reach is listed by its owner.
+DEFINERS = {
+    "ai_storage_operator": {
+        "ai_storage.authorize_login",
+        "ai_storage.clear_tenant",
+        "ai_storage.current_tenant",
+        "ai_storage.deauthorize_login",
+        "ai_storage.list_authorizations",
+        "ai_storage.set_tenant",
+        "ai_storage.create_signing_key",
+        "ai_storage.list_signing_keys",
+        "ai_storage.retire_signing_key",
+        "ai_storage.allow_external_sharing",
+        "ai_storage.forbid_external_sharing",
+        "ai_storage.list_external_sharing",
+        "ai_storage_private.current_tenant_id",
+        "ai_storage_private.enter",
+        "ai_storage_private.enter_code_version",
+        "ai_storage_private.lend",
+        "ai_storage_private.lent_model_ids",
+        "ai_storage_private.lent_tenant_ids",
+        "ai_storage_private.may_share_outside",
+    },
+    "ai_storage_owner": {
+        "ai_storage.delete_progress",
+        "ai_storage.load_history",
+        "ai_storage.load_progress",
+        "ai_storage.promote_progress",
+        "ai_storage.save_progress",
+        "ai_storage.save_progress_batch",
+        "ai_storage.has_permission",
+        "ai_storage.share_model",
+    },
+    "ai_storage_sharing": {
+        "ai_storage.list_received_shares",
+        "ai_storage.list_shares",
+        "ai_storage.revoke_share",
+        "ai_storage.unshare_model",
+        "ai_storage_private.has_grant",
+        "ai_storage_private.hold_grant",
+        "ai_storage_private.load_shared",
+        "ai_storage_private.load_shared_history",
+        "ai_storage_private.may_receive",
+        "ai_storage_private.write_share",
+        "ai_storage_private.write_shared",
+    },
+}
+
+OPTION_ORDER = ["language", "volatility", "strict", "security", "parallel", "set"]
+# Tables that lie before or between tenants, which reach them only through functions that say whose rows they want.
+WITHOUT_TENANT = {
+    "tenant",
+    "login_authorization",
+    "context_secret",
+    "signing_key",
+    "model_share",
+    "external_sharing_permit",
+}
+
+
+def statements(path: Path) -> Iterator[tuple[ast.Node, str]]:
+    text = path.read_text("utf-8")
+    for raw in pglast.parse_sql(text):
+        # pglast counts bytes
+        start, end = raw.stmt_location, raw.stmt_location + (raw.stmt_len or len(text.encode()))
+        yield raw.stmt, text.encode()[start:end].decode().strip()
+
+
+def dotted(names: tuple[ast.String, ...]) -> str:
+    return ".".join(name.sval for name in names)
+
+
+def functions() -> list[tuple[Path, str, ast.CreateFunctionStmt, str]]:
+    found = []
+    for path in SQL:
+        role = ""
+        for statement, _ in statements(path):
+            if isinstance(statement, ast.VariableSetStmt):
+                role = statement.args[0].val.sval
+            if isinstance(statement, ast.CreateFunctionStmt):
+                found.append((path, dotted(statement.funcname), statement, role))
+    return found
+
+
+FUNCTIONS = functions()
+function_ids = [name for _, name, _, _ in FUNCTIONS]
+
+
+def options(function: ast.CreateFunctionStmt) -> list[tuple[str, object]]:
+    return [(option.defname, option.arg) for option in function.options if option.defname != "as"]
+
+
+def body(function: ast.CreateFunctionStmt) -> str:
+    return next(option.arg[0].sval for option in function.options if option.defname == "as")
+
+
+@pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)
+def test_sql_holds_only_what_can_be_applied_again(path: Path) -> None:
+    for statement, text in statements(path):
+        if isinstance(statement, ast.DropStmt):
+            # A policy cannot be replaced, so it is dropped right before it is made.
+            assert statement.removeType == ObjectType.OBJECT_POLICY, text
+            assert statement.missing_ok, text
+            continue
+        assert isinstance(statement, IN_SQL), f"{path.name}: this belongs in migrations/:\n{text}"
+        if isinstance(statement, (ast.CreateFunctionStmt, ast.CreateTrigStmt, ast.ViewStmt)):
+            assert statement.replace, f"{path.name}: say create or replace:\n{text[:80]}"
+
+
+@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)
+def test_migrations_hold_only_what_can_be_applied_once(path: Path) -> None:
+    for statement, text in statements(path):
+        assert isinstance(statement, IN_MIGRATIONS), f"{path.name}: this belongs in sql/:\n{text}"
+
+
+def test_every_policy_is_dropped_right_before_it_is_created() -> None:
+    for path in SQL:
+        before = None
+        for statement, _ in statements(path):
+            if isinstance(statement, ast.CreatePolicyStmt):
+                assert isinstance(before, ast.DropStmt)
+                assert before.objects[0][-1].sval == statement.policy_name
+            before = statement
+
+
+@pytest.mark.parametrize("path", [*SQL, *MIGRATIONS, ROOT / "deploy" / "roles.sql"], ids=lambda path: path.name)
+def test_files_open_with_a_header_and_keep_to_100_columns(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    header = next(index for index, line in enumerate(lines) if not line.startswith("--"))
+    assert 1 <= header <= 15
+    assert [line for line in lines if len(line) > 100] == []
+    assert [line for line in lines if line != line.rstrip() or "\t" in line] == []
+
+
+@pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)
+def test_sql_files_say_first_whose_objects_they_make(path: Path) -> None:
+    first = next(statements(path))[0]
+    assert isinstance(first, ast.VariableSetStmt)
+    assert (first.name, first.is_local) == ("role", True)
+
+
+@pytest.mark.parametrize(("path", "name", "function", "role"), FUNCTIONS, ids=function_ids)
+class TestFunction:
+    def test_names_its_options_in_one_order(
+        self, path: Path, name: str, function: ast.CreateFunctionStmt, role: str
+    ) -> None:
+        names = [option for option, _ in options(function)]
+        assert names == sorted(names, key=OPTION_ORDER.index)
+        assert names[:2] == ["language", "volatility"], "the volatility is always said"
+
+    def test_runs_with_its_owners_rights_only_when_listed(
+        self, path: Path, name: str, function: ast.CreateFunctionStmt, role: str
+    ) -> None:
+        definer = ("security", True) in [(key, getattr(arg, "boolval", arg)) for key, arg in options(function)]
+        assert definer == (name in DEFINERS[role])
+
+    def test_pins_the_search_path_when_a_caller_can_reach_it(
+        self, path: Path, name: str, function: ast.CreateFunctionStmt, role: str
+    ) -> None:
+        if name.startswith("ai_storage.") or name in DEFINERS[role]:
+            pinned = [arg for key, arg in options(function) if key == "set"]
+            # pg_temp comes last by name: left out, it would come first, and a temporary table could stand
+            # for any type named here.
+            expected = [("search_path", ["pg_catalog", "pg_temp"])]
+            if name in DEFINERS[role]:
+                # A caller who asks for messages of level LOG would be shown the plans of our queries, and with them
+                # what the planner knows of everybody's rows.
+                expected.append(("client_min_messages", ["notice"]))
+            assert [(arg.name, [value.val.sval for value in arg.args]) for arg in pinned] == expected
+
+    def test_is_written_with_prefixed_parameters_and_a_credential_last(
+        self, path: Path, name: str, function: ast.CreateFunctionStmt, role: str
+    ) -> None:
+        given = [
+            parameter
+            for parameter in function.parameters or ()
+            if parameter.mode not in (FunctionParameterMode.FUNC_PARAM_TABLE, FunctionParameterMode.FUNC_PARAM_OUT)
+        ]
+        assert all(parameter.name.startswith("p_") for parameter in given)
+        if name in DEFINERS["ai_storage_owner"]:
+            assert given[-1].name == "p_as"
+            assert given[-1].defexpr is not None
+
+    def test_parses_inside_and_out(self, path: Path, name: str, function: ast.CreateFunctionStmt, role: str) -> None:
+        language = dict(options(function))["language"].sval
+        text = next(text for statement, text in statements(path) if statement == function)
+        if language == "plpgsql":
+            plpgsql(text)
+        else:
+            pglast.parse_sql(body(function))
+
+    def test_names_its_variables_with_v(
+        self, path: Path, name: str, function: ast.CreateFunctionStmt, role: str
+    ) -> None:
+        declared = re.search(r"^\s*declare\n(.*?)^begin", body(function), re.DOTALL | re.MULTILINE)
+        for line in declared.group(1).splitlines() if declared else []:
+            if re.match(r"    \w", line):
+                assert line.startswith("    v_"), line
+
+
+class _Cluster(Visitor):
+    """Collects what Citus would refuse or do wrongly."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.inserts: list[ast.InsertStmt] = []
+
+    def visit_MergeStmt(self, ancestors: object, node: ast.MergeStmt) -> None:
+        self.faults.append("MERGE")
+
+    def visit_OnConflictClause(self, ancestors: object, node: ast.OnConflictClause) -> None:
+        if node.action != OnConflictAction.ONCONFLICT_UPDATE:
+            return
+        for target in node.targetList:
+            if not (isinstance(target.val, ast.ColumnRef) and target.val.fields[0].sval == "excluded"):
+                self.faults.append(f"DO UPDATE SET {target.name} to something else than excluded")
+
+    def visit_InsertStmt(self, ancestors: object, node: ast.InsertStmt) -> None:
+        values = isinstance(node.selectStmt, ast.SelectStmt) and node.selectStmt.valuesLists
+        if not values and not node.onConflictClause and not node.returningClause:
+            self.faults.append("a plain INSERT .. SELECT skips WITH CHECK on local shards")
+
+    def visit_CommonTableExpr(self, ancestors: object, node: ast.CommonTableExpr) -> None:
+        if not isinstance(node.ctequery, ast.SelectStmt):
+            self.faults.append("a data-modifying CTE")
+
+    def visit_CopyStmt(self, ancestors: object, node: ast.CopyStmt) -> None:
+        self.faults.append("COPY")
+
+
+class _Embedded(Visitor):
+    """Collects every statement inside a PL/pgSQL body that touches a tenant's table without naming the tenant."""
+
+    def __init__(self) -> None:
+        self.unrouted: list[str] = []
+
+    def _check(self, sources: Iterable[ast.Node], where: object) -> None:
+        conditions = [where]
+        relations = []
+        pending = list(sources)
+        while pending:
+            source = pending.pop()
+            if isinstance(source, ast.JoinExpr):
+                pending += [source.larg, source.rarg]
+                conditions.append(source.quals)
+            elif isinstance(source, ast.RangeVar):
+                relations.append(source)
+        for relation in relations:
+            if relation.schemaname != "ai_storage_private" or relation.relname in WITHOUT_TENANT:
+                continue
+            alias = relation.alias.aliasname if relation.alias else relation.relname
+            if not any(_compares_tenant(condition, alias) for condition in conditions):
+                self.unrouted.append(relation.relname)
+
+    def visit_SelectStmt(self, ancestors: object, node: ast.SelectStmt) -> None:
+        self._check(node.fromClause or (), node.whereClause)
+
+    def visit_UpdateStmt(self, ancestors: object, node: ast.UpdateStmt) -> None:
+        self._check([node.relation, *(node.fromClause or ())], node.whereClause)
+
+    def visit_DeleteStmt(self, ancestors: object, node: ast.DeleteStmt) -> None:
+        self._check([node.relation, *(node.usingClause or ())], node.whereClause)
+
+
+def _compares_tenant(where: object, alias: str) -> bool:
+    """Whether one of the ANDed conditions is alias.tenant_id = something."""
+    if isinstance(where, ast.BoolExpr):
+        return any(_compares_tenant(part, alias) for part in where.args)
+    return (
+        isinstance(where, ast.A_Expr)
+        and where.kind in (A_Expr_Kind.AEXPR_OP, A_Expr_Kind.AEXPR_OP_ANY)
+        and where.name[-1].sval == "="
+        and isinstance(where.lexpr, ast.ColumnRef)
+        and [part.sval for part in where.lexpr.fields] == [alias, "tenant_id"]
+    )
+
+
+def plpgsql(text: str) -> object:
+    """Parse a PL/pgSQL function. pglast knows no types of ours, so they become records for it."""
+    text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+", r"\1record", text)
+    return pglast.parse_plpgsql(re.sub(r"^returns ai_storage_private\.\w+", "returns record", text, flags=re.MULTILINE))
+
+
+def embedded_statements(text: str) -> Iterator[str]:
+    """The SQL statements of a PL/pgSQL function, as its compiler sees them."""
+
+    def walk(node: object) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if key == "PLpgSQL_expr":
+                    query = value["query"]
+                    # Mode 0 is a statement. Others are an expression, or an assignment of one.
+                    mode = value.get("parseMode", 0)
+                    yield query if mode == 0 else "select " + re.sub(r"^\s*[\w.\[\](), ]+?\s*:=\s", "", query)
+                else:
+                    yield from walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from walk(value)
+
+    yield from walk(plpgsql(text))
+
+
+@pytest.mark.parametrize(("path", "name", "function", "role"), FUNCTIONS, ids=function_ids)
+def test_functions_obey_the_rules_of_a_cluster(
+    path: Path, name: str, function: ast.CreateFunctionStmt, role: str
+) -> None:
+    if dict(options(function))["language"].sval != "plpgsql":
+        return
+    text = next(text for statement, text in statements(path) if statement == function)
+    for query in embedded_statements(text):
+        tree = pglast.parse_sql(query)
+        faults, routing = _Cluster(), _Embedded()
+        faults(tree)
+        routing(tree)
+        assert faults.faults == [], query
+        assert routing.unrouted == [], f"name the tenant_id in:\n{query}"
+
+
+class _Subqueries(Visitor):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def visit_SubLink(self, ancestors: object, node: ast.SubLink) -> None:
+        self.count += 1
+
+
+def test_policies_are_permissive_and_hold_no_subquery() -> None:
+    for path in SQL:
+        for statement, text in statements(path):
+            if isinstance(statement, ast.CreatePolicyStmt):
+                assert statement.permissive, text
+                for expression in (statement.qual, statement.with_check):
+                    subqueries = _Subqueries()
+                    if expression is not None:
+                        subqueries(expression)
+                    assert subqueries.count == 0, text
+                assert {role.rolename for role in statement.roles} <= {
+                    "ai_storage_owner",
+                    "ai_storage_sharing",
+                    "ai_storage_operator",
+                }, "no policy names a role that can log in"
+
+
+def test_keys_and_indexes_of_tenant_tables_lead_with_the_tenant() -> None:
+    for path in MIGRATIONS:
+        for statement, text in statements(path):
+            if isinstance(statement, ast.CreateStmt) and statement.relation.relname not in WITHOUT_TENANT:
+                for element in statement.tableElts:
+                    if isinstance(element, ast.Constraint) and element.contype in (
+                        ConstrType.CONSTR_PRIMARY,
+                        ConstrType.CONSTR_UNIQUE,
+                        ConstrType.CONSTR_FOREIGN,
+                    ):
+                        keys = element.keys or element.fk_attrs
+                        assert keys[0].sval == "tenant_id", text
+            if isinstance(statement, ast.IndexStmt) and statement.relation.relname not in WITHOUT_TENANT:
+                assert statement.indexParams[0].name == "tenant_id", text
+
+
+def test_constraints_and_indexes_are_named_by_us() -> None:
+    for path in MIGRATIONS:
+        for statement, text in statements(path):
+            if isinstance(statement, ast.CreateStmt):
+                for element in statement.tableElts:
+                    if isinstance(element, ast.Constraint):
+                        assert element.conname.startswith(statement.relation.relname), text
+            if isinstance(statement, ast.IndexStmt):
+                assert statement.idxname, text
+
+
+def test_tables_are_born_closed() -> None:
+    for path in MIGRATIONS:
+        made = [s.relation.relname for s, _ in statements(path) if isinstance(s, ast.CreateStmt)]
+        closed = re.findall(
+            r"alter table ai_storage_private\.(\w+) (enable|force) row level security", path.read_text()
+        )
+        for table in made:
+            assert (table, "enable") in closed
+            assert (table, "force") in closed
+
+
+def code(path: Path) -> str:
+    """A file without its comments and without the comments it makes."""
+    text = re.sub(r"--[^\n]*", "", path.read_text())
+    return re.sub(r"comment on [^;]*;", "", text)
+
+
+def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
+    dynamic = re.compile(r"\bexecute\s+(?!function|on)(.*?);", re.DOTALL)
+    found = {" ".join(match.split()) for path in SQL for match in dynamic.findall(code(path))}
+    assert found == {
+        "format('grant ai_storage_app to %I', p_login)",
+        "format('revoke ai_storage_app from %I', p_login)",
+        # in 90_grants.sql, over the names in the catalog
+        "format('set local role %s', v_right.owner::regrole)",
+        "format('revoke all on %s from %s', v_right.target, v_right.grantee)",
+    }
+
+
+def test_no_statement_writes_by_a_command_that_is_not_routed() -> None:
+    # Advisory locks and NOTIFY do not cross nodes; a query on one of them would only seem to work.
+    for path in SQL:
+        assert not re.search(r"pg_advisory|pg_try_advisory|\bnotify\b|pg_notify", path.read_text()), path.name
+
+
+def test_the_concern_has_one_name_in_every_folder() -> None:
+    for path in SQL:
+        concern = path.stem.split("_", 1)[1]
+        if concern not in ("version", "grants"):
+            assert (ROOT / "tests" / f"test_{concern}.py").exists()

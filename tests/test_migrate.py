@@ -1,0 +1,96 @@
+"""Who may install, on what, and what they are told otherwise."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from pydb import NotAuthorized, TenantAwareStorage, migrate
+from tests.conftest import Database, Server
+
+
+@pytest.mark.sql
+def test_a_createrole_login_that_owns_the_database_installs_everything(own_server: Server) -> None:
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("create role plain_admin login createrole")
+        admin.execute("create database managed owner plain_admin")
+    dsn = own_server.dsn("plain_admin", "managed")
+    for _ in range(2):
+        migrate.init(dsn, app_login="managed_app", pattern="acme:*:*:*:*")
+    assert migrate.migrate(dsn) == []
+
+    with TenantAwareStorage.from_dsn(own_server.dsn("managed_app", "managed"), "acme:s:p:e:c") as storage:
+        assert storage.save_ai_progress("m", 0.5).version == 1
+        assert [row.model_name for row in storage.load_ai_progress()] == ["m"]
+    with (
+        TenantAwareStorage.from_dsn(own_server.dsn("managed_app", "managed"), "beta:s:p:e:c") as storage,
+        pytest.raises(NotAuthorized),
+    ):
+        storage.load_ai_progress()
+
+
+@pytest.mark.sql
+def test_two_databases_of_one_server_do_not_share_authorisations(database: Database, empty_database: Database) -> None:
+    migrate.init(empty_database.dsn())
+    with pytest.raises(NotAuthorized):
+        empty_database.storage("acme:s:p:e:c").load_ai_progress()
+    assert database.storage("acme:s:p:e:c").load_ai_progress() == []
+
+
+def test_an_uninitialised_database_is_named_as_such(empty_database: Database) -> None:
+    for act in (migrate.migrate, migrate.status):
+        with pytest.raises(migrate.MigrationError) as caught:
+            act(empty_database.dsn())
+        assert "pydb init" in caught.value.hint
+
+
+def test_a_login_without_the_owners_roles_may_not_migrate(database: Database) -> None:
+    with pytest.raises(migrate.MigrationError) as caught:
+        migrate.migrate(database.dsn("app"))
+    assert "grant ai_storage_owner" in caught.value.hint
+
+
+def test_a_login_that_may_not_create_the_schema_is_told_so(empty_database: Database) -> None:
+    with pytest.raises(migrate.MigrationError, match="stranger") as caught:
+        migrate.init(empty_database.dsn("stranger"))
+    assert "CREATEROLE" in caught.value.hint
+
+
+def test_a_database_in_another_encoding_is_refused(server: Server) -> None:
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute("create database latin encoding 'LATIN1' locale 'C' template template0")
+        try:
+            with pytest.raises(migrate.MigrationError, match="UTF8"):
+                migrate.init(server.dsn(dbname="latin"))
+        finally:
+            admin.execute("drop database latin with (force)")
+
+
+def test_the_password_of_a_new_login_reaches_the_server_only_as_a_verifier(database: Database) -> None:
+    admin = database.connect()
+    created = migrate.init(database.dsn(), app_login="with_password", app_password="correct horse", pattern="a:*:*:*:*")
+    try:
+        assert created
+        row = admin.execute("select rolpassword from pg_authid where rolname = 'with_password'").fetchone()
+        assert row[0].startswith("SCRAM-SHA-256$")
+        assert not migrate.init(database.dsn(), app_login="with_password", app_password="other", pattern="a:*:*:*:*")
+        assert admin.execute("select rolpassword from pg_authid where rolname = 'with_password'").fetchone() == row
+    finally:
+        admin.execute("drop role with_password")
+
+
+def test_a_package_older_than_the_database_is_refused(database: Database) -> None:
+    admin = database.connect()
+    admin.execute(
+        "update ai_storage_migration.applied_file set release = '99.0.0', sha256 = '' where path like 'sql/9%'"
+    )
+    with pytest.raises(migrate.MigrationError, match=r"99\.0\.0"):
+        migrate.migrate(database.dsn())
+
+
+def test_no_application_holds_up_a_migration(database: Database) -> None:
+    app = database.connect("app")
+    app.execute("begin")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        app.execute("lock table ai_storage_migration.applied_file in exclusive mode")
+    assert migrate.migrate(database.dsn(), wait=0) == []
