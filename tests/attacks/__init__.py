@@ -1,0 +1,23 @@
+"""The attack catalogue as tests: each attack by its number, run as the attacker's own login.
+
+`catalogue.ATTACKS` says what each attack is and how it is closed. A test names the attacks it tries: `@attack(1)`. The
+fixture `house` (conftest.py) holds two tenants and runs each test over a direct connection and through PgBouncer in
+transaction and in statement mode. `make docs` writes the table of docs/security.md from all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T", bound=Callable[..., object])
+
+
+def attack(*numbers: int) -> Callable[[T], T]:
+    """Say which attacks of the catalogue a test tries."""
+
+    def mark(test: T) -> T:
+        test.attacks = numbers  # type: ignore[attr-defined]
+        return test
+
+    return mark

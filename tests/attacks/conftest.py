@@ -1,0 +1,115 @@
+"""Two tenants in one database, the attacker of one, and the three ways he connects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import LOGINS, Database, Server
+from tests.helpers import ACME, BETA, Connection, call, everything_said, save, value
+from tests.pgbouncer import pgbouncer
+
+WAYS = ("direct", "transaction", "statement")
+
+# Whatever the victim keeps holds this text, and its numbers begin with these digits. The mse is one that doubles hold.
+CANARY = "canaryQ7x9"
+CANARY_NUMBER = 0.7312943871
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """An installed database with a victim in it, and a way to connect to it.
+
+    The victim is the tenant BETA of the login beta_app. It keeps the models `victim model` and `same name`, each with
+    CANARY in every text and CANARY_NUMBER in every number, and `shared` without a canary, for a test to share. The
+    attacker is the tenant ACME of the login acme_app (authorised acme:*:*:*:*), who has the models `own`
+    and `same name`.
+    """
+
+    database: Database
+    way: str
+    dsn: Callable[[str, str], str]
+    stack: ExitStack = field(repr=False)
+
+    @property
+    def transactions(self) -> bool:
+        """Whether the way allows transactions of several statements."""
+        return self.way != "statement"
+
+    def connect(self, login: str = "acme_app") -> Connection:
+        """A connection of a login, the attacker's if not named, in autocommit, by this house's way."""
+        # PgBouncer 1.18 knows nothing of prepared statements.
+        options: dict[str, Any] = {} if self.way == "direct" else {"prepare_threshold": None}
+        return self.stack.enter_context(
+            psycopg.connect(self.dsn(login, self.database.name), autocommit=True, **options)
+        )
+
+    def admin(self) -> Connection:
+        """A direct connection of the superuser, to prepare and to look, never to attack."""
+        return self.database.connect()
+
+
+def together(*statements: str) -> str:
+    """Statements that run as one message, and so as one transaction, whatever the pool's mode: as an injection does."""
+    return "; ".join(statements)
+
+
+@pytest.fixture(scope="session")
+def ways(server: Server) -> Iterator[dict[str, Callable[[str, str], str]]]:
+    """For each way a function that makes a DSN of a login and a database."""
+    with ExitStack() as stack:
+        made: dict[str, Callable[[str, str], str]] = {"direct": lambda login, name: server.dsn(login, name)}
+        logins = ["postgres", "stranger", *LOGINS]
+        made["transaction"] = stack.enter_context(pgbouncer(server.host, server.port, logins, "transaction"))
+        made["statement"] = stack.enter_context(pgbouncer(server.host, server.port, logins, "statement"))
+        yield made
+
+
+@pytest.fixture(params=WAYS)
+def house(
+    request: pytest.FixtureRequest, database: Database, ways: dict[str, Callable[[str, str], str]]
+) -> Iterator[House]:
+    """The house, by each of the three ways."""
+    victim, attacker = database.connect("beta_app"), database.connect("acme_app")
+    for name in ("victim model", "same name"):
+        save(
+            victim,
+            name,
+            CANARY_NUMBER,
+            metrics={f"{CANARY}_metric": CANARY_NUMBER},
+            metadata={CANARY: [CANARY, CANARY_NUMBER]},
+            idempotency_key=f"{CANARY} {name}",
+            as_=BETA,
+        )
+    save(victim, f"{CANARY} secret name", CANARY_NUMBER, as_=BETA)
+    save(victim, "shared", 0.5, as_=BETA)
+    for name in ("own", "same name"):
+        save(attacker, name, 0.25, as_=ACME)
+    with ExitStack() as stack:
+        yield House(database, request.param, ways[request.param], stack)
+
+
+def no_canary(answer: object) -> None:
+    """Fail if an answer, or an error with all its fields, holds anything of the victim."""
+    text = everything_said(answer) if isinstance(answer, psycopg.Error) else repr(answer)
+    assert CANARY not in text, text
+    assert str(CANARY_NUMBER)[:8] not in text, text
+
+
+def tried(connection: Connection, statement: str, *parameters: Any) -> list[Any] | psycopg.Error:
+    """Run an attack and return its rows or its error; either is searched for the victim's canaries."""
+    try:
+        cursor = connection.execute(statement, parameters or None)
+        answer: list[Any] | psycopg.Error = cursor.fetchall() if cursor.description else []
+    except psycopg.Error as error:
+        answer = error
+    no_canary(answer)
+    return answer
+
+
+__all__ = ["CANARY", "CANARY_NUMBER", "House", "call", "no_canary", "together", "tried", "value"]

@@ -1,0 +1,94 @@
+"""A real PgBouncer in front of the tests' server. `make servers` gets the program by apt where possible."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from tests.helpers import until
+
+PoolMode = Literal["session", "transaction", "statement"]
+PORT = 6432  # names the socket only: it listens on no network address
+PATHS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+
+CONFIG = """\
+[databases]
+* = host={host} port={port}
+[pgbouncer]
+pool_mode = {mode}
+listen_addr =
+listen_port = {listen}
+unix_socket_dir = {folder}
+auth_type = trust
+auth_file = {folder}/users
+default_pool_size = {pool_size}
+min_pool_size = 0
+server_idle_timeout = 60
+max_client_conn = 500
+logfile = {folder}/pgbouncer.log
+"""
+
+
+def program() -> str | None:
+    """The program's path, or None where it is not installed."""
+    return shutil.which("pgbouncer", path=PATHS)
+
+
+@contextmanager
+def pgbouncer(
+    host: str, port: int, logins: list[str], mode: PoolMode, *, pool_size: int = 2
+) -> Iterator[Callable[[str, str], str]]:
+    """Run PgBouncer until the block ends. Yields a function that makes a DSN of a login and a database's name.
+
+    A small pool: clients share server connections, as attackers wish.
+    """
+    path = program()
+    assert path is not None, "PgBouncer is not installed: run `make servers`, as root where apt is the way"
+    folder = Path(tempfile.mkdtemp(prefix="pydb-pgbouncer-"))
+    users = "".join(f'"{login}" ""\n' for login in logins)
+    (folder / "users").write_text(users, "utf-8")
+    settings = {"host": host, "port": port, "mode": mode, "listen": PORT, "folder": folder, "pool_size": pool_size}
+    (folder / "config").write_text(CONFIG.format(**settings), "utf-8")
+    account = None
+    if os.geteuid() == 0:
+        # It refuses to run as root, and the server's socket lies in a folder that only the server's user may enter.
+        account = pwd.getpwuid(os.stat(host).st_uid)
+        for name in (folder, folder / "users", folder / "config"):
+            os.chown(name, account.pw_uid, account.pw_gid)
+    process = subprocess.Popen(
+        [path, str(folder / "config")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        user=account and account.pw_uid,
+        group=account and account.pw_gid,
+        extra_groups=account and [],
+    )
+
+    def dsn(user: str, dbname: str) -> str:
+        return make_conninfo(host=str(folder), port=PORT, user=user, dbname=dbname)
+
+    def listens() -> bool:
+        assert process.poll() is None, (folder / "pgbouncer.log").read_text("utf-8")
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(folder / f".s.PGSQL.{PORT}")) == 0
+
+    try:
+        until(listens, "PgBouncer to listen")
+        psycopg.connect(dsn(logins[0], "postgres")).close()
+        yield dsn
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
