@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 # The five levels of a key, in its order.
 LEVELS = ("org_id", "server_id", "project_id", "environment", "code_hash")
+# Option of pydb token -> claim of the token.
+TOKEN_LEVELS = {"org": "org", "server": "srv", "project": "prj", "env": "env", "code": "code"}
 PERMISSIONS = ("read", "execute", "write", "share")
 
 # The application login of the embedded server, created when a tenant command first needs it.
@@ -202,11 +205,63 @@ def _key(args: argparse.Namespace) -> None:
 
 
 def _token(args: argparse.Namespace) -> None:
+    given = {level: getattr(args, option) for option, level in TOKEN_LEVELS.items()}
+    claimed = dict(args.claim)
+    provider = (args.issuer, args.idp_audience, args.jwks)
+    if args.exchange is None and (claimed or any(provider)):
+        args.refuse("--issuer, --idp-audience, --jwks and --claim go with --exchange")
+    if args.exchange is not None and not all(provider):
+        args.refuse("--exchange takes --issuer, --idp-audience and --jwks")
+    for option, level in TOKEN_LEVELS.items():
+        if (given[level] is None) == (level not in claimed):
+            args.refuse(f"one --{option} is needed" + (f", or one --claim {option}=CLAIM" if args.exchange else ""))
+    if len(args.claim) != len(claimed):
+        args.refuse("a level is claimed twice")
     secret = os.environ.get("AI_STORAGE_TOKEN_SECRET")
     if not secret:
         raise CommandError("The signing key's secret is not known.", "Put it into AI_STORAGE_TOKEN_SECRET.")
-    tenant = token.Tenant(args.org, args.server, args.project, args.env, args.code)
-    print(token.mint(tenant, kid=args.kid, secret=secret, audience=args.audience, ttl=args.ttl))
+    if args.exchange is None:
+        print(token.mint(token.Tenant(**given), kid=args.kid, secret=secret, audience=args.audience, ttl=args.ttl))
+        return
+    try:
+        from . import identity  # needs an extra
+    except ImportError as error:
+        raise CommandError("--exchange needs PyJWT.", "Run: pip install 'tenant-ai-storage[identity]'") from error
+    try:
+        exchanger = identity.IdentityProvider(
+            issuer=args.issuer,
+            audience=args.idp_audience,
+            jwks=args.jwks,
+            claims={level: claimed.get(level) or identity.Fixed(value) for level, value in given.items()},
+        )
+        print(
+            exchanger.exchange(
+                _token_text(args.exchange, identity.MAX_TOKEN_LENGTH),
+                kid=args.kid,
+                secret=secret,
+                audience=args.audience,
+                ttl=args.ttl,
+            )
+        )
+    except identity.InvalidProvider as error:
+        args.refuse(str(error))
+
+
+def _token_text(path: str, limit: int) -> str:
+    """What a file holds, or standard input for -, without white space around it: somewhat more than limit at most."""
+    try:
+        with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
+            return file.read(limit + 16).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}.", "Name a file with the token, or -.") from error
+
+
+def _claim(text: str) -> tuple[str, str]:
+    """A level, by the name that tokens use, and the claim that holds it."""
+    option, found, claim = text.partition("=")
+    if option not in TOKEN_LEVELS or not found or not claim:
+        raise argparse.ArgumentTypeError(f"expected LEVEL=CLAIM with one of {', '.join(TOKEN_LEVELS)}")
+    return TOKEN_LEVELS[option], claim
 
 
 def _db(args: argparse.Namespace) -> None:
@@ -459,12 +514,28 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("kid", nargs="?", help="name of the key (create: default made up)")
     added.add_argument("--audience", help="what tokens name as aud (default: the name of the database)")
     added = command("token", _token, "mint a signed token for one tenant")
-    for option in ("org", "server", "project", "env", "code"):
-        added.add_argument(f"--{option}", required=True, metavar="LEVEL")
+    for option in TOKEN_LEVELS:
+        added.add_argument(f"--{option}", metavar="LEVEL")
     added.add_argument("--kid", required=True, help="the signing key; its secret is in AI_STORAGE_TOKEN_SECRET")
     added.add_argument("--audience", required=True, help="the key's audience, as pydb key list shows it")
     added.add_argument(
         "--ttl", type=_duration, default="15m", help="how long it lasts, up to 24h (default: %(default)s)"
+    )
+    exchange = added.add_argument_group(
+        "exchange", "Give an identity provider's token for it. A level comes from its option above, or from a claim."
+    )
+    exchange.add_argument("--exchange", metavar="FILE", help="where the provider's token is; -: standard input")
+    exchange.add_argument("--issuer", help="what the provider's token names as iss")
+    exchange.add_argument("--idp-audience", metavar="AUDIENCE", help="what it names as aud")
+    exchange.add_argument("--jwks", metavar="FILE_OR_URL", help="the provider's public keys: a file or an https URL")
+    exchange.add_argument(
+        "--claim",
+        type=_claim,
+        action="append",
+        default=[],
+        metavar="LEVEL=CLAIM",
+        help="the claim that holds a level: its name, or a path that begins with a dot, such as org=.realm.org; for "
+        "each level that has no option",
     )
     added = command("db", _db, "run the embedded PostgreSQL", listing)
     added.add_argument("action", choices=["start", "stop", "status", "url", "destroy"])
@@ -574,7 +645,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CommandError, migrate.MigrationError, embedded.EmbeddedError) as error:
         print(f"pydb: {error.message}\nhint: {error.hint}", file=sys.stderr)
     except StorageError as error:
-        print(f"pydb: {error.args[0]} ({error.sqlstate})", file=sys.stderr)
+        print(f"pydb: {error.args[0]}{f' ({error.sqlstate})' if error.sqlstate else ''}", file=sys.stderr)
         for label, text in (("detail", error.detail), ("hint", error.hint)):
             if text:
                 print(f"{label}: {text}", file=sys.stderr)

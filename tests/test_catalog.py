@@ -292,7 +292,8 @@ def test_every_error_is_in_the_registry_the_sql_and_the_classes() -> None:
         in_sql |= set(re.findall(r"errcode = '(\w{5})'", path.read_text()))
     ours = (ROOT / "docs" / "errors.md").read_text().split("Errors of PostgreSQL itself")[0]
     registry = set(re.findall(r"^\| `(\w{5})` \|", ours, re.MULTILINE))
-    classes = {cls.sqlstate for cls in errors.StorageError.__subclasses__()}
+    # pydb.identity, when it is imported, has errors that are not of the database.
+    classes = {cls.sqlstate for cls in errors.StorageError.__subclasses__() if cls.sqlstate}
     assert in_sql == registry
     # PostgreSQL's own codes stay psycopg's own classes.
     assert classes == in_sql - {"42704", "23505", "25000"}
