@@ -37,6 +37,7 @@ min_pool_size = 0
 server_idle_timeout = 60
 max_client_conn = 500
 logfile = {folder}/pgbouncer.log
+server_reset_query_always = {reset:d}
 """
 
 
@@ -47,19 +48,21 @@ def program() -> str | None:
 
 @contextmanager
 def pgbouncer(
-    host: str, port: int, logins: list[str], mode: PoolMode, *, pool_size: int = 2
+    host: str, port: int, logins: list[str], mode: PoolMode, *, pool_size: int = 2, reset: bool = False
 ) -> Iterator[Callable[[str, str], str]]:
     """Run PgBouncer until the block ends. Yields a function that makes a DSN of a login and a database's name.
 
-    A small pool: clients share server connections, as attackers wish.
+    A small pool: clients share server connections, as attackers wish. reset: DISCARD ALL before a connection goes on.
     """
     path = program()
     assert path is not None, "PgBouncer is not installed: run `make servers`, as root where apt is the way"
     folder = Path(tempfile.mkdtemp(prefix="pydb-pgbouncer-"))
     users = "".join(f'"{login}" ""\n' for login in logins)
     (folder / "users").write_text(users, "utf-8")
-    settings = {"host": host, "port": port, "mode": mode, "listen": PORT, "folder": folder, "pool_size": pool_size}
-    (folder / "config").write_text(CONFIG.format(**settings), "utf-8")
+    config = CONFIG.format(
+        host=host, port=port, mode=mode, listen=PORT, folder=folder, pool_size=pool_size, reset=reset
+    )
+    (folder / "config").write_text(config, "utf-8")
     account = None
     if os.geteuid() == 0:
         # It refuses to run as root, and the server's socket lies in a folder that only the server's user may enter.

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T", bound=Callable[..., object])
 
 
@@ -21,3 +23,8 @@ def attack(*numbers: int) -> Callable[[T], T]:
         return test
 
     return mark
+
+
+def only(*ways: str) -> pytest.MarkDecorator:
+    """Run a test of the house by these ways alone, where another could make no difference."""
+    return pytest.mark.parametrize("house", ways, indirect=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import jwt
 import psycopg
 import pytest
+from pytest_postgresql import factories
 
-from tests.conftest import LOGINS, Database, Server
+from tests import conftest, servers
+from tests.conftest import FAST, LOGINS, Database, Server
 from tests.helpers import ACME, BETA, Connection, call, everything_said, save, value
 from tests.pgbouncer import pgbouncer
 
+# What an operator may have turned on, and what makes more attacks possible.
+OPEN = {"max_prepared_transactions": "10", "shared_preload_libraries": "pg_stat_statements", "wal_level": "logical"}
 WAYS = ("direct", "transaction", "statement")
 
 # Whatever the victim keeps holds this text, and its numbers begin with these digits. The mse is one that doubles hold.
@@ -60,6 +66,20 @@ def together(*statements: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server for the attacks alone, with OPEN set."""
+    major = request.config.getoption("--pg")
+    for cluster in conftest.new_cluster(servers.bin_dir(major)):
+        cluster.start({**FAST, **OPEN})
+        yield conftest._describe(cluster, major)
+
+
+# A template database on that server.
+prepared = factories.postgresql_noproc(depends_on="server", load=[conftest._load])
+fresh = factories.postgresql("prepared")
+
+
+@pytest.fixture(scope="session")
 def ways(server: Server) -> Iterator[dict[str, Callable[[str, str], str]]]:
     """For each way a function that makes a DSN of a login and a database."""
     with ExitStack() as stack:
@@ -94,6 +114,27 @@ def house(
         yield House(database, request.param, ways[request.param], stack)
 
 
+Mint = Callable[..., str]
+
+
+@pytest.fixture
+def mint(house: House) -> Mint:
+    """Mints a token of the house's signing key: of a tenant's isolation key, with other claims or headers if named.
+
+    The key has the kid k1 and the audience `here`; mint.secret is its secret. A claim of None is left out.
+    """
+    (made,) = call(house.admin(), "create_signing_key", kid="k1", audience="here")
+
+    def new(tenant: str = ACME, headers: dict[str, Any] | None = None, secret: str = made.secret, **claims: Any) -> str:
+        levels = dict(zip(("org", "srv", "prj", "env", "code"), tenant.split(":"), strict=True))
+        payload = {"aud": "here", "exp": int(time.time()) + 600, **levels, **claims}
+        payload = {name: claim for name, claim in payload.items() if claim is not None}
+        return jwt.encode(payload, secret, algorithm="HS256", headers={"kid": "k1", **(headers or {})})
+
+    new.secret = made.secret  # type: ignore[attr-defined]
+    return new
+
+
 def no_canary(answer: object) -> None:
     """Fail if an answer, or an error with all its fields, holds anything of the victim."""
     text = everything_said(answer) if isinstance(answer, psycopg.Error) else repr(answer)
@@ -112,4 +153,4 @@ def tried(connection: Connection, statement: str, *parameters: Any) -> list[Any]
     return answer
 
 
-__all__ = ["CANARY", "CANARY_NUMBER", "House", "call", "no_canary", "together", "tried", "value"]
+__all__ = ["CANARY", "CANARY_NUMBER", "House", "Mint", "call", "no_canary", "together", "tried", "value"]
