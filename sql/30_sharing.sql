@@ -948,13 +948,7 @@ begin
 
         perform ai_storage_private.lend(v_tenant_ids, v_model_ids);
         return query
-        with model as materialized (
-            select p.*
-            from ai_storage_private.ai_progress_tenant as p
-            where p.tenant_id = any (v_tenant_ids)
-              and p.model_id = any (v_model_ids)
-        ),
-        granted as (
+        with granted as materialized (
             -- Several grants on one model add up; one that shows the current version wins over a
             -- pin.
             select
@@ -975,36 +969,31 @@ begin
             group by s.tenant_id, s.model_id
             -- read may have ended since the page was made
             having bool_or(w.permissions @> '{read}')
-        ),
-        pinned as materialized (
-            select v.*
-            from ai_storage_private.progress_version as v
-            where v.tenant_id = any (v_tenant_ids)
-              and v.model_id = any (v_model_ids)
-              and v.version = any (array(select g.pinned_version from granted as g))
         )
         select
-            m.model_name,
+            p.model_name,
             g.owner_key,
             true,
             g.permissions,
-            case when g.pinned_version is null then m.mse else v.mse end,
-            case when g.pinned_version is null then m.training_samples else v.training_samples end,
-            case when g.pinned_version is null then m.metrics else v.metrics end,
-            case when g.pinned_version is null then m.metadata else v.metadata end,
-            coalesce(g.pinned_version, m.version),
-            m.created_at,
-            case when g.pinned_version is null then m.updated_at else v.saved_at end,
-            g.owner_key || ' ' || m.model_name
+            case when g.pinned_version is null then p.mse else v.mse end,
+            case when g.pinned_version is null then p.training_samples else v.training_samples end,
+            case when g.pinned_version is null then p.metrics else v.metrics end,
+            case when g.pinned_version is null then p.metadata else v.metadata end,
+            coalesce(g.pinned_version, p.version),
+            p.created_at,
+            case when g.pinned_version is null then p.updated_at else v.saved_at end,
+            g.owner_key || ' ' || p.model_name
         from granted as g
-        join model as m on m.tenant_id = g.tenant_id and m.model_id = g.model_id
-        left join pinned as v
+        join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = g.tenant_id
+            and p.model_id = g.model_id
+        left join ai_storage_private.progress_version as v
             on v.tenant_id = g.tenant_id
             and v.model_id = g.model_id
             and v.version = g.pinned_version
-        where g.pinned_version is null
-           or v.version is not null
-        order by m.model_name, g.owner_key;
+        where p.tenant_id = any (v_tenant_ids)
+          and (g.pinned_version is null or v.version is not null)
+        order by p.model_name, g.owner_key;
         get diagnostics v_rows = row_count;
         perform set_config('app.tenant_context', v_context, true);
 
@@ -1265,10 +1254,7 @@ comment on policy operator_permits_sharing on ai_storage_private.external_sharin
 drop policy if exists sharing_sees_lent_models on ai_storage_private.ai_progress_tenant;
 create policy sharing_sees_lent_models on ai_storage_private.ai_progress_tenant
     to ai_storage_sharing
-    using (
-        tenant_id = any (ai_storage_private.lent_tenant_ids())
-        and model_id = any (ai_storage_private.lent_model_ids())
-    )
+    using (model_id = any (ai_storage_private.lent_model_ids()))
     with check (
         tenant_id = any (ai_storage_private.lent_tenant_ids())
         and model_id = any (ai_storage_private.lent_model_ids())
@@ -1279,10 +1265,7 @@ comment on policy sharing_sees_lent_models on ai_storage_private.ai_progress_ten
 drop policy if exists sharing_sees_lent_versions on ai_storage_private.progress_version;
 create policy sharing_sees_lent_versions on ai_storage_private.progress_version
     to ai_storage_sharing
-    using (
-        tenant_id = any (ai_storage_private.lent_tenant_ids())
-        and model_id = any (ai_storage_private.lent_model_ids())
-    )
+    using (model_id = any (ai_storage_private.lent_model_ids()))
     with check (
         tenant_id = any (ai_storage_private.lent_tenant_ids())
         and model_id = any (ai_storage_private.lent_model_ids())

@@ -1,5 +1,7 @@
 """Runs the tests on every supported PostgreSQL: all of them on 18 and 15, those of the SQL on 17 and 16.
 
+Two suites run at a time, each on a server of its own; a suite's output is printed when it has ended.
+
 A version that has no safe server here is named at the end. It fails the run in CI, and wherever an unsafe minor is
 installed: a result from a server with known holes would prove nothing.
 """
@@ -9,25 +11,37 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 from tests import servers
 
 SUITES = {18: [], 15: [], 17: ["-m", "sql"], 16: ["-m", "sql"]}
 
 
+def run(major: int, selection: list[str]) -> bool:
+    """Run the suite of one version and print what it says."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "--pg", str(major), *selection, *sys.argv[1:]]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+    kind = ": SQL tests" if selection else ""
+    print(f"\n=== PostgreSQL {major}{kind}, {time.monotonic() - began:.0f} s ===\n{done.stdout}", flush=True)
+    return done.returncode == 0
+
+
 def main() -> int:
-    failed, missing = [], []
+    failed, missing, suites = [], [], []
     for major, selection in SUITES.items():
         try:
             servers.bin_dir(major)
         except servers.NoServer as error:
             missing.append(str(error))
             failed += [major] if error.unsafe or os.environ.get("CI") else []
-            continue
-        print(f"\n=== PostgreSQL {major}{': SQL tests' if selection else ''} ===", flush=True)
-        command = [sys.executable, "-m", "pytest", "-q", "--pg", str(major), *selection, *sys.argv[1:]]
-        if subprocess.run(command).returncode != 0:
-            failed.append(major)
+        else:
+            suites.append((major, selection))
+    with ThreadPoolExecutor(2) as pool:
+        passed = pool.map(lambda suite: run(*suite), suites)
+    failed += [major for (major, _), good in zip(suites, passed, strict=True) if not good]
     for reason in missing:
         print(f"\nNOT TESTED: {reason}")
     print(f"\nfailed on PostgreSQL {', '.join(map(str, failed))}" if failed else "\nall suites passed")
