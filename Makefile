@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo servers test lint golden golden-check checksums checksums-check bench ci clean
@@ -31,10 +32,17 @@ servers: $(VENV)/dev.stamp ## Get the PostgreSQL servers the tests run on: 15 by
 test: servers ## Run all tests on PostgreSQL 18 and 15, and the SQL tests on 17 and 16
 	$(BIN)/python -m tests
 
-lint: $(VENV)/dev.stamp ## Check style and types
+# Each SQL linter pins a parser of its own, so each has an environment of its own.
+$(VENV)/linters/%.stamp: tests/lint/%.txt
+	$(PYTHON) -m venv --clear $(VENV)/linters/$*
+	$(VENV)/linters/$*/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+lint: servers $(LINTERS:%=$(VENV)/linters/%.stamp) ## Check style, types and the SQL
 	$(BIN)/ruff check pydb tests bench
 	$(BIN)/ruff format --check pydb tests bench
 	$(BIN)/mypy
+	$(BIN)/python -m tests.lint
 
 golden: $(VENV)/dev.stamp ## Write tests/golden/schema.sql, the dump of a fresh database
 	$(BIN)/python -m tests.schema

