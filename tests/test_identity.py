@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -289,10 +290,11 @@ def test_another_issuer_or_audience_is_refused(provider: IdentityProvider, claim
     refuses(provider, issue(**claims))
 
 
-def test_an_issuer_that_is_no_text_is_refused(provider: IdentityProvider) -> None:
-    for iss in ([ISSUER], {ISSUER: 1}, 5, True):
-        body = json.dumps({**BODY, "exp": int(time.time()) + 600, "iss": iss})
-        refuses(provider, issue_raw('{"alg":"EdDSA","kid":"EdDSA"}', body))
+def test_an_issuer_or_subject_that_is_no_text_is_refused(provider: IdentityProvider) -> None:
+    for name in ("iss", "sub"):
+        for value in ([BODY[name]], {BODY[name]: 1}, 5, True):
+            body = json.dumps({**BODY, "exp": int(time.time()) + 600, name: value})
+            refuses(provider, issue_raw('{"alg":"EdDSA","kid":"EdDSA"}', body))
 
 
 def test_times_are_kept(provider: IdentityProvider) -> None:
@@ -417,6 +419,7 @@ def test_a_text_that_can_be_read_in_two_ways_is_refused(provider: IdentityProvid
     for bad in (
         f"{head_part}.{body_part}.{respelled}",
         good + "=",
+        good + "==",
         good + "\n",
         " " + good,
         good.replace(".", "..", 1),
@@ -765,9 +768,11 @@ def test_old_keys_serve_while_the_provider_is_down_but_not_for_ever(
 def test_a_provider_that_misbehaves_is_given_up_in_time(keys_server: JwksServer, mode: str) -> None:
     keys_server.mode = mode
     started = time.perf_counter()
+    # An endless answer is not read until the time is over.
+    timeout = timedelta(seconds=30 if mode == "huge" else 1)
     with pytest.raises(KeysUnavailable) as caught:
-        at(keys_server.url).verify(issue())
-    assert time.perf_counter() - started < 3
+        at(keys_server.url, timeout=timeout).verify(issue())
+    assert time.perf_counter() - started < 5
     assert caught.value.detail
     assert keys_server.requests == 1
 
@@ -852,7 +857,13 @@ def test_https_takes_no_certificate_that_nobody_signed(tmp_path: Path) -> None:
         jwks(jwk("ES256", alg="ES384")),
         jwks(jwk("ES256", key_ops=["sign"])),
         jwks(jwk("ES256", key_ops="verify")),
-        jwks(jwk("ES256", d="AA")),
+        jwks(
+            {
+                **json.loads(jwt.get_algorithm_by_name("ES256").to_jwk(private_key("ES256"))),
+                "kid": "ES256",
+                "key_ops": ["verify"],
+            }
+        ),
         jwks(jwk("ES256", kid=["ES256"])),
     ],
     ids=lambda body: repr(body[:40]),
@@ -874,7 +885,8 @@ def test_a_short_rsa_key_or_another_curve_is_not_used(keys_file: Path) -> None:
     keys_file.write_bytes(jwks(*set_))
     provider = at(str(keys_file))
     assert provider.verify(issue("EdDSA")).tenant == TENANT
-    with pytest.warns(jwt.warnings.InsecureKeyLengthWarning) if hasattr(jwt, "warnings") else pytest.warns():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer releases of PyJWT warn of such a key, others do not
         weak = issue("RS256", key=short)
     refuses(provider, weak)
     refuses(provider, issue("ES384", key=wide))
@@ -893,7 +905,7 @@ def test_a_file_is_read_again_and_may_be_away_for_a_while(
     assert provider.verify(fresh).tenant == TENANT
     with pytest.raises(KeysUnavailable):
         at(str(keys_file)).verify(issue())
-    keys_file.write_bytes(b" " * 300_000 + ALL_KEYS)
+    keys_file.write_bytes(ALL_KEYS + b" " * 300_000)
     with pytest.raises(KeysUnavailable):
         at(str(keys_file)).verify(issue())
 
