@@ -143,10 +143,17 @@ def no_canary(answer: object) -> None:
 
 
 def tried(connection: Connection, statement: str, *parameters: Any) -> list[Any] | psycopg.Error:
-    """Run an attack and return its rows or its error; either is searched for the victim's canaries."""
+    """Run an attack and return its rows or its error; either is searched for the victim's canaries.
+
+    Of several statements in one message, the rows of all.
+    """
+    answer: list[Any] | psycopg.Error = []
     try:
         cursor = connection.execute(statement, parameters or None)
-        answer: list[Any] | psycopg.Error = cursor.fetchall() if cursor.description else []
+        more: bool | None = True
+        while more:
+            answer += cursor.fetchall() if cursor.description else []
+            more = cursor.nextset()
     except psycopg.Error as error:
         answer = error
     no_canary(answer)
