@@ -53,8 +53,8 @@ def _run(name: str, *options: str | Path, text: str = "", passable: str = "") ->
     return done.stdout
 
 
-# As `pydb migrate` applies the files: into schemas that belong to the owner, on a search path that nobody else can write
-# to. It need not name pg_temp, which holds what the installer's own session made, but pgspot wants to see it last.
+# As `pydb migrate` applies the files: into schemas that belong to the owner, on a search path that nobody else can
+# write to. It need not name pg_temp, which holds what the installer's own session made, but pgspot wants it last.
 APPLIED = "".join(f"create schema {schema}; " for schema in SCHEMAS)
 APPLIED += "set search_path = ai_storage_migration, pg_temp; "
 
