@@ -348,7 +348,7 @@ begin
                 errcode = 'TN002',
                 message = 'malformed credential',
                 hint = 'A credential is an isolation key, five levels joined by colons as '
-                    'isolation_key() renders it, or a signed token.';
+                    'isolation_key() renders it, or a signed token that names one tenant.';
         end if;
         v_tenant.tenant_id := 0;
     end if;

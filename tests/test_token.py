@@ -184,6 +184,7 @@ def test_every_malformed_token_is_refused_and_changes_nothing(
         f"{header}+.{payload}.{signature}",
         f"{header}/.{payload}.{signature}",
         f"{header}=.{payload}.{signature}",
+        f"{header}.{payload}.{respelled}",  # the same bytes
         "é" + good,
         good + "." + good,
         "A" * 5000,
@@ -232,9 +233,6 @@ def test_every_malformed_token_is_refused_and_changes_nothing(
         for wrong in malformed:
             with refused("TN002"):
                 assert names(app, as_=wrong) is None, wrong
-        # a second spelling of the same signature
-        with refused("TN003"):
-            names(app, as_=f"{header}.{payload}.{respelled}")
 
 
 def test_keys_overlap_until_one_is_retired(database: Database, mint: Mint, key: NewSigningKey) -> None:

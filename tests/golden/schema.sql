@@ -1480,7 +1480,7 @@ begin
                 errcode = 'TN002',
                 message = 'malformed credential',
                 hint = 'A credential is an isolation key, five levels joined by colons as '
-                    'isolation_key() renders it, or a signed token.';
+                    'isolation_key() renders it, or a signed token that names one tenant.';
         end if;
         v_tenant.tenant_id := 0;
     end if;
@@ -1718,8 +1718,7 @@ CREATE FUNCTION ai_storage_private.decode_base64url(p_text text) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
     select decode(
-        translate(p_text, '-_', '+/') || repeat('=', (4 - length(p_text) % 4) % 4),
-        'base64'
+        rpad(translate(p_text, '-_', '+/'), (length(p_text) + 3) / 4 * 4, '='), 'base64'
     );
 $$;
 
@@ -2818,56 +2817,6 @@ ALTER FUNCTION ai_storage_private.target_patterns(p_level text[]) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.target_patterns(p_level text[]) IS 'The 32 targets that cover a tenant: each of its levels as it is, or *.';
 
 --
--- Name: token_objects(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-CREATE FUNCTION ai_storage_private.token_objects(p_part text[]) RETURNS jsonb[]
-    LANGUAGE plpgsql IMMUTABLE
-    AS $$
-declare
-    v_bytes bytea[];
-    v_json  json[];
-begin
-    v_bytes := array[
-        ai_storage_private.decode_base64url(p_part[1]),
-        ai_storage_private.decode_base64url(p_part[2])
-    ];
-    v_json := array[
-        convert_from(v_bytes[1], 'UTF8')::json,
-        convert_from(v_bytes[2], 'UTF8')::json
-    ];
-    -- A second spelling of the same bytes, or of the same name, would be a second meaning.
-    if ai_storage_private.encode_base64url(v_bytes[1]) <> p_part[1]
-        or ai_storage_private.encode_base64url(v_bytes[2]) <> p_part[2]
-        or json_typeof(v_json[1]) <> 'object'
-        or json_typeof(v_json[2]) <> 'object'
-    then
-        return null;
-    end if;
-    return (
-        select case when count(*) = count(distinct (o.place, o.name)) then v_json::jsonb[] end
-        from (
-            select 1, json_object_keys(v_json[1])
-            union all
-            select 2, json_object_keys(v_json[2])
-        ) as o (place, name)
-    );
-exception
-    -- Not base64, not UTF-8, not JSON, or a number that jsonb does not hold.
-    when data_exception then
-        return null;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.token_objects(p_part text[]) OWNER TO ai_storage_operator;
-
---
--- Name: FUNCTION token_objects(p_part text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-COMMENT ON FUNCTION ai_storage_private.token_objects(p_part text[]) IS 'The JSON objects that the first two parts of a token encode, header and claims, or null when one is none, or not in its one spelling.';
-
---
 -- Name: verified_context(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -2917,25 +2866,50 @@ CREATE FUNCTION ai_storage_private.verify_token(p_token text) RETURNS ai_storage
     LANGUAGE plpgsql STABLE
     AS $_$
 declare
-    v_part     constant text[] := string_to_array(p_token, '.');
-    v_now      constant numeric := extract(epoch from clock_timestamp());
-    v_object   jsonb[];
-    v_header   jsonb;
-    v_claims   jsonb;
-    v_key      ai_storage_private.signing_key;
-    v_expected text;
-    v_tenant   ai_storage_private.acting_tenant;
+    v_part   constant text[] := string_to_array(p_token, '.');
+    v_now    constant numeric := extract(epoch from clock_timestamp());
+    v_text   text[]; -- header and claims
+    v_header jsonb;
+    v_claims jsonb;
+    v_names  bigint;
+    v_key    ai_storage_private.signing_key;
+    v_tenant ai_storage_private.acting_tenant;
 begin
+    -- Each part in its one spelling: the bits that its last character has to spare are zero.
     if length(p_token) <= 4096
-        and p_token ~ '^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$'
-        and length(v_part[3]) = 43
+        and p_token ~ (
+            '^(([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?\.){2}'
+            '[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$'
+        )
     then
-        v_object := ai_storage_private.token_objects(v_part);
-        v_header := v_object[1];
-        v_claims := v_object[2];
+        begin
+            v_text := array[
+                convert_from(ai_storage_private.decode_base64url(v_part[1]), 'UTF8'),
+                convert_from(ai_storage_private.decode_base64url(v_part[2]), 'UTF8')
+            ];
+            v_header := v_text[1]::jsonb;
+            v_claims := v_text[2]::jsonb;
+            if jsonb_typeof(v_header) = 'object' and jsonb_typeof(v_claims) = 'object' then
+                v_names := (
+                    select count(*)
+                    from (
+                        select json_object_keys(v_text[1]::json)
+                        union all
+                        select json_object_keys(v_text[2]::json)
+                    ) as name
+                );
+            end if;
+        exception
+            -- Not UTF-8, not JSON, or a number that jsonb does not hold.
+            when data_exception then
+                v_names := null;
+        end;
     end if;
-    if v_header is null
-        or v_claims is null
+    if v_names is null
+        -- jsonb keeps one of two equal names; a second one would be a second meaning.
+        or v_names <> jsonb_array_length(
+            jsonb_path_query_array(jsonb_build_array(v_header, v_claims), '$[*].keyvalue()')
+        )
         or v_header ->> 'alg' is distinct from 'HS256'
         or coalesce(v_header ->> 'typ', 'JWT') <> 'JWT'
         or v_header ? 'crit'
@@ -2960,16 +2934,15 @@ begin
     from ai_storage_private.signing_key as k
     where k.kid = v_header ->> 'kid'
       and k.retired_at is null;
-    v_expected := ai_storage_private.encode_base64url(sha256(
-        -- Without a key the work is the same, and so is the time.
-        coalesce(v_key.outer_pad, repeat('-', 64)::bytea) || sha256(
-            coalesce(v_key.inner_pad, repeat('-', 64)::bytea)
-                || convert_to(v_part[1] || '.' || v_part[2], 'UTF8')
-        )
-    ));
-    -- Digests are compared, so that the time tells nothing about the signature.
-    if v_key.kid is null
-        or sha256(v_expected::bytea) <> sha256(v_part[3]::bytea)
+    -- Digests are compared, so that the time tells nothing about the signature. Without a key the
+    -- work is the same, and so is the time.
+    if sha256(ai_storage_private.decode_base64url(v_part[3])) <> sha256(sha256(
+            coalesce(v_key.outer_pad, repeat('-', 64)::bytea) || sha256(
+                coalesce(v_key.inner_pad, repeat('-', 64)::bytea)
+                    || convert_to(v_part[1] || '.' || v_part[2], 'UTF8')
+            )
+        ))
+        or v_key.kid is null
         or (
             v_claims -> 'aud' = to_jsonb(v_key.audience)
             or (jsonb_typeof(v_claims -> 'aud') = 'array' and v_claims -> 'aud' ? v_key.audience)
@@ -2990,23 +2963,16 @@ begin
             hint = 'Get a new one. exp lies at most 24 hours ahead, nbf not ahead at all.';
     end if;
 
-    if v_claims ? 'key' then
-        v_tenant.isolation_key := v_claims ->> 'key';
+    -- A claim that is missing, or a level with a colon in it, makes no isolation key.
+    if not v_claims ? 'key' then
+        v_tenant.levels := array[
+            v_claims ->> 'org', v_claims ->> 'srv', v_claims ->> 'prj',
+            v_claims ->> 'env', v_claims ->> 'code'
+        ];
+    elsif not v_claims ?| '{org,srv,prj,env,code}' then
+        v_tenant.levels := string_to_array(v_claims ->> 'key', ':');
     end if;
-    if v_claims ?| '{org,srv,prj,env,code}' then
-        v_tenant.isolation_key := case when v_tenant.isolation_key is null then
-            (v_claims ->> 'org') || ':' || (v_claims ->> 'srv') || ':' || (v_claims ->> 'prj')
-                || ':' || (v_claims ->> 'env') || ':' || (v_claims ->> 'code')
-        end;
-    end if;
-    if ai_storage.is_isolation_key(v_tenant.isolation_key) is not true then
-        raise exception using
-            errcode = 'TN002',
-            message = 'malformed credential',
-            hint = 'The token names its tenant by the claims org, srv, prj, env and code, or by '
-                'key: one tenant, without *.';
-    end if;
-    v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
+    v_tenant.isolation_key := array_to_string(v_tenant.levels, ':');
     v_tenant.credential := 'token ' || v_key.kid;
     v_tenant.expires_at := (v_claims -> 'exp')::text;
     return v_tenant;
@@ -3019,7 +2985,7 @@ ALTER FUNCTION ai_storage_private.verify_token(p_token text) OWNER TO ai_storage
 -- Name: FUNCTION verify_token(p_token text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid and the end of its time. Raises TN002, TN003, TN005.';
+COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
 
 --
 -- Name: worth(ai_storage_private.model_share); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -4873,12 +4839,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_
 
 REVOKE ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) TO ai_storage_sharing;
-
---
--- Name: FUNCTION token_objects(p_part text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.token_objects(p_part text[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION verified_context(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
