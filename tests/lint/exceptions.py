@@ -41,7 +41,6 @@ HELPERS = [
     "ai_storage_private.save_version",
     "ai_storage_private.set_context",
     "ai_storage_private.target_patterns",
-    "ai_storage_private.token_objects",
     "ai_storage_private.verified_context",
     "ai_storage_private.verify_token",
     "ai_storage_private.worth",
