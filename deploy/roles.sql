@@ -11,6 +11,9 @@ do $roles$
 declare
     v_role text;
 begin
+    -- Whoever runs this may have a search path on which others create operators.
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
     foreach v_role in array array[
         'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
         'ai_storage_app', 'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'

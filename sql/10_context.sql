@@ -315,7 +315,9 @@ begin
     if v_is_token then
         v_tenant := ai_storage_private.verify_token(p_credential);
     else
-        v_tenant := (null, p_credential, string_to_array(p_credential, ':'), 'key'::text, ''::text);
+        v_tenant := (
+            null::bigint, p_credential, string_to_array(p_credential, ':'), 'key'::text, ''::text
+        );
     end if;
 
     -- Whoever is not authorised makes us look at nothing of the tenant: not even counters of the

@@ -673,6 +673,7 @@ create or replace function ai_storage_private.forget_model()
 returns trigger
 language plpgsql
 volatile
+set search_path = pg_catalog, pg_temp
 as $fn$
 begin
     delete from ai_storage_private.progress_version as v

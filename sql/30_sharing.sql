@@ -76,10 +76,10 @@ declare
     v_alias  constant jsonb := '{
         "orgId": "org_id", "serverId": "server_id", "projectId": "project_id",
         "environment": "environment", "codeHash": "code_hash"
-    }';
-    v_names  constant text[] := '{org_id,server_id,project_id,environment,code_hash}';
+    }'::jsonb;
+    v_names  constant text[] := '{org_id,server_id,project_id,environment,code_hash}'::text[];
     v_levels text[] := p_level;
-    v_seen   text[] := '{}';
+    v_seen   text[] := '{}'::text[];
     v_entry  record;
     v_name   text;
 begin
@@ -911,7 +911,7 @@ declare
     v_owner      text collate "C" := p_after_owner;
     v_model_ids  uuid[];
     v_tenant_ids bigint[];
-    v_count      integer;
+    v_count      bigint;
 begin
     -- In pages, since a context names the models of one page, and naming all would cost the square.
     loop

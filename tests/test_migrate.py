@@ -37,6 +37,34 @@ def test_two_databases_of_one_server_do_not_share_authorisations(database: Datab
     assert database.storage("acme:s:p:e:c").load_ai_progress() == []
 
 
+@pytest.mark.sql
+def test_what_others_put_on_an_administrators_path_is_not_run(own_server: Server) -> None:
+    """Operators in public that fit better than PostgreSQL's own, as anybody could create up to release 14."""
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("create role mallory login")
+        admin.execute("grant create on schema public to mallory")
+        with psycopg.connect(own_server.dsn("mallory"), autocommit=True) as mallory:
+            for left, right in (
+                ("oid", "regrole"), ("regrole", "oid"), ("oid", "regclass"), ("oid", "regnamespace"),
+                ("uuid[]", "uuid[]"), ("text[]", "text[]"), ("bigint[]", "bigint[]"), ("name", "varchar"),
+            ):  # fmt: skip
+                for name in ("=", "<>"):
+                    mallory.execute(
+                        f"create or replace function public.trap(a {left}, b {right}) returns boolean language plpgsql "
+                        "as $$ begin alter role mallory superuser; return a::text = b::text; end $$; "
+                        f"create operator public.{name} (leftarg = {left}, rightarg = {right}, function = public.trap)"
+                    )
+        dsn = own_server.dsn()
+        for _ in range(2):
+            migrate.init(dsn, app_login="app")
+        with TenantAwareStorage.from_dsn(own_server.dsn("app"), "acme:s:p:e:c") as storage:
+            storage.save_ai_progress("m", 0.5)
+            storage.share_model("m", [{"server_id": "x"}], ["read"])
+        admin.execute("delete from ai_storage_private.ai_progress_tenant")
+        assert admin.execute("select rolsuper from pg_roles where rolname = 'mallory'").fetchone() == (False,)
+        assert admin.execute("select count(*) from ai_storage_private.model_share").fetchone() == (0,)
+
+
 def test_an_uninitialised_database_is_named_as_such(empty_database: Database) -> None:
     for act in (migrate.migrate, migrate.status):
         with pytest.raises(migrate.MigrationError) as caught:

@@ -1447,7 +1447,9 @@ begin
     if v_is_token then
         v_tenant := ai_storage_private.verify_token(p_credential);
     else
-        v_tenant := (null, p_credential, string_to_array(p_credential, ':'), 'key'::text, ''::text);
+        v_tenant := (
+            null::bigint, p_credential, string_to_array(p_credential, ':'), 'key'::text, ''::text
+        );
     end if;
 
     -- Whoever is not authorised makes us look at nothing of the tenant: not even counters of the
@@ -1938,6 +1940,7 @@ COMMENT ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register b
 
 CREATE FUNCTION ai_storage_private.forget_model() RETURNS trigger
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     delete from ai_storage_private.progress_version as v
@@ -2410,7 +2413,7 @@ declare
     v_owner      text collate "C" := p_after_owner;
     v_model_ids  uuid[];
     v_tenant_ids bigint[];
-    v_count      integer;
+    v_count      bigint;
 begin
     -- In pages, since a context names the models of one page, and naming all would cost the square.
     loop
@@ -2620,10 +2623,10 @@ declare
     v_alias  constant jsonb := '{
         "orgId": "org_id", "serverId": "server_id", "projectId": "project_id",
         "environment": "environment", "codeHash": "code_hash"
-    }';
-    v_names  constant text[] := '{org_id,server_id,project_id,environment,code_hash}';
+    }'::jsonb;
+    v_names  constant text[] := '{org_id,server_id,project_id,environment,code_hash}'::text[];
     v_levels text[] := p_level;
-    v_seen   text[] := '{}';
+    v_seen   text[] := '{}'::text[];
     v_entry  record;
     v_name   text;
 begin

@@ -68,18 +68,6 @@ EXCEPTIONS = [
     ),
     Exceptions(
         "pgspot",
-        ["PS005"],
-        ["ai_storage_private.forget_model"],
-        "To be mended: a deletion by hand runs this trigger on the path of whoever deletes.",
-    ),
-    Exceptions(
-        "pgspot",
-        ["PS001"],
-        ["deploy/roles.sql"],
-        "To be mended: the block compares on the path of the administrator who runs it.",
-    ),
-    Exceptions(
-        "pgspot",
         ["PS010"],
         ["ai_storage", "ai_storage_private", "ai_storage_migration"],
         "The file can be run again. A schema that somebody else made before is refused: sql/00_version.sql comments on "
@@ -188,15 +176,5 @@ EXCEPTIONS = [
         ["routine is marked as VOLATILE, should be STABLE"],
         ["ai_storage_private.has_grant"],
         "A volatile function looks at the grants as they are now, a stable one through the snapshot of its caller.",
-    ),
-    Exceptions(
-        "plpgsql_check",
-        ["target type is different type than source type"],
-        [
-            "ai_storage_private.check_credential",
-            "ai_storage_private.load_shared",
-            "ai_storage_private.render_target",
-        ],
-        "To be mended by casts: constants, and a count of at most 100 rows. None of them can fail.",
     ),
 ]
