@@ -35,4 +35,240 @@ CONTEXT = [
     ),
 ]
 
-ATTACKS = [*CONTEXT]
+RIGHTS = [
+    Attack(
+        9,
+        "Read as a table's owner, whom row level security spares unless it is forced",
+        "b",
+        "Row level security is forced on every table; the owning roles cannot log in and have no member. In the common "
+        "pattern the application often owns its table.",
+    ),
+    Attack(
+        10,
+        "Start the application as a superuser, a BYPASSRLS login or an owner, or as a login that may become one",
+        "b",
+        "`authorize_login` refuses superusers, BYPASSRLS and members of the owning roles, however many groups away "
+        "(TN006); a login that was not authorised names no tenant.",
+        "a login that may SET ROLE to a superuser or a BYPASSRLS role is authorised like a plain one. Grant no such "
+        "role to an application",
+    ),
+    Attack(
+        11,
+        "TRUNCATE, which asks no policy",
+        "b",
+        "No login has a right on any table.",
+    ),
+    Attack(
+        12,
+        "Ask a foreign key of one's own whether a row exists",
+        "b",
+        "No login has REFERENCES, or any other right, on a table.",
+    ),
+    Attack(
+        13,
+        "Read through a view that runs with its owner's rights",
+        "b",
+        "The one view belongs to a role on which row level security is forced, and shows the tenant of `set_tenant` "
+        "alone. In the common pattern a view of a superuser shows everything.",
+    ),
+    Attack(
+        14,
+        "Read a materialized view, which holds rows without policies",
+        "b",
+        "There is none. One that a reader of the view makes holds what that reader saw.",
+    ),
+    Attack(
+        15,
+        "Put objects of one's own in front of what a SECURITY DEFINER function names",
+        "b",
+        "Every such function pins `search_path = pg_catalog, pg_temp`. The test shadows all functions, operators, types, "
+        "collations and relations that the catalog says are named, and calls the whole API.",
+    ),
+    Attack(
+        16,
+        "Use what PUBLIC may do with new objects",
+        "b",
+        "Default privileges of the owning roles give PUBLIC nothing, and nobody else may create in the schemas.",
+    ),
+    Attack(17, "Address a partition, which has no policy of its own", "b", "No table has partitions or children."),
+    Attack(
+        18,
+        "Move a row to another tenant by an update",
+        "b",
+        "Each policy checks new rows as it checks old ones, also for the tables' owner.",
+    ),
+]
+
+SERVER = [
+    Attack(
+        19,
+        "CVE-2026-116311: DROP OWNED BY removes oneself from a restrictive policy",
+        "b",
+        "No policy is restrictive and none names a role that a login is in. The common pattern is open on a server "
+        "older than November 2026.",
+    ),
+    Attack(
+        20,
+        "CVE-2026-120154: a leaky condition of ON CONFLICT sees hidden rows",
+        "b",
+        "It takes INSERT on a table, which no login has.",
+    ),
+    Attack(
+        21,
+        "CVE-2026-16237: ON CONFLICT through a view updates rows that the view hides",
+        "b",
+        "It takes INSERT on a view; ours takes no rows, and its readers have SELECT alone.",
+    ),
+    Attack(
+        22,
+        "CVE-2026-116327: a leaky operator in a CASE counts as harmless and is shown hidden rows",
+        "b",
+        "It takes SELECT, which no login has on a table: a condition on a function's result sees that result.",
+        "a member of `ai_storage_sql` who may create objects in some schema reads other tenants' rows through the view "
+        "on a server without the fixes of November 2026 (fixed in 15.20; 16.15, 17.11 and 18.6 are open). Grant the "
+        "role to nobody before the server is updated",
+    ),
+    Attack(
+        23,
+        "CVE-2026-14666: a cached plan survives a change of roles",
+        "bc",
+        "No plan depends on a role that changes: functions run as their owner, and a policy asks for the tenant each "
+        "time it runs.",
+    ),
+    Attack(
+        24,
+        "CVE-2025-8713: statistics read through a view",
+        "b",
+        "Statistics are shown to whoever may read the column, and no login may; the view is a security barrier.",
+    ),
+    Attack(
+        25,
+        "CVE-2024-10976: row level security below a subquery ignores a change of role",
+        "bc",
+        "As 23; the test repeats plans over the view across tenants, roles and revoked rights.",
+    ),
+    Attack(26, "CVE-2023-39418: MERGE ignores policies", "b", "It takes rights on a table, which no login has."),
+    Attack(
+        27,
+        "CVE-2023-2455: policies of another role after a function was inlined",
+        "bc",
+        "As 23; policies name the owning roles alone.",
+    ),
+    Attack(28, "CVE-2016-2193: a plan is reused under another role", "bc", "As 23."),
+    Attack(
+        29,
+        "CVE-2019-10130, CVE-2017-7484: an estimator shows statistics to a leaky operator",
+        "b",
+        "As 24. On a table without policies, which the test also tries, the operator is shown the commonest values.",
+    ),
+    Attack(
+        30,
+        "CVE-2017-15099: INSERT ON CONFLICT DO UPDATE reads what one may not select",
+        "b",
+        "As 20; the tables' owner itself is refused a row of another tenant.",
+    ),
+    Attack(
+        31,
+        "CVE-2024-4317: pg_stats_ext shows statistics of others' columns",
+        "b",
+        "It shows them to whoever may read the table, and no login may.",
+    ),
+]
+
+ORACLES = [
+    Attack(
+        34,
+        'EXPLAIN ANALYZE: "Rows Removed by Filter" counts the others\' rows',
+        "b",
+        "EXPLAIN of a call shows a call. Plans inside stay unseen whatever a session switches on.",
+        "members of `ai_storage_sql` see it of the reporting view. Grant the role to people, not to applications",
+    ),
+    Attack(
+        35,
+        "EXPLAIN: estimates out of everybody's statistics",
+        "b",
+        "Plans of calls are the same whatever others store.",
+        "as 34",
+    ),
+    Attack(36, "A sequential scan shows the total of rows", "b", "As 34.", "as 34"),
+    Attack(
+        37,
+        "Leakproof operators are asked before the policy, and take their time",
+        "b",
+        "No login can put a condition on a table.",
+        "as 34",
+    ),
+    Attack(
+        38,
+        "A unique violation tells what another tenant has",
+        "a",
+        "Every unique key that a tenant can meet leads with the tenant. Names of signing keys are one for all, and the "
+        "administrators' alone.",
+    ),
+    Attack(40, "A foreign key without the tenant cascades into another's rows", "a", "There are no foreign keys."),
+    Attack(
+        42,
+        "Sizes and counters: pg_class, pg_stat_user_tables, pg_relation_size",
+        "b",
+        "None counts a single tenant: no table or index belongs to one. The test holds the complete list.",
+        "PostgreSQL shows everybody how many rows, pages and changes all tenants have together, and a call's own "
+        "transaction how many it touched",
+    ),
+    Attack(
+        43,
+        "Errors and notices that quote another tenant's data",
+        "a",
+        "Messages hold no value, details only the caller's own. The test calls every function with random arguments.",
+    ),
+    Attack(
+        44,
+        "Tell what is there and forbidden from what is not there, by code, text or time",
+        "a",
+        "One code and one text, and by the counters the same work; `python -m bench.oracle_timing` measures the time.",
+        "revoking by a share's id reads one row more when it exists. The id has 122 random bits",
+    ),
+]
+
+UNCOVERED = [
+    Attack(50, "Large objects", "b", "None is used. In an application with one login, any tenant reads them all."),
+    Attack(51, "NOTIFY, which every login may listen to", "b", "Nothing is notified."),
+    Attack(
+        52,
+        "Advisory locks, which anybody may take and keep",
+        "b",
+        "None is used, not by the migrations either.",
+    ),
+    Attack(
+        53,
+        "Read others' statements in pg_stat_activity and pg_stat_statements",
+        "b",
+        "PostgreSQL hides the statements of other logins.",
+        "sessions of one login see each other's statements, with the values written in them. pydb sends values apart; "
+        "give each application its own login",
+    ),
+    Attack(
+        55,
+        "Logical replication and publications, which know no policy",
+        "b",
+        "No login may create a publication, a slot or a subscription, or read a slot.",
+    ),
+    Attack(56, "pg_dump as the application's login", "b", "It fails for want of rights, with row security too."),
+    Attack(57, "COPY", "b", "No login has a right on a table, nor on files and programs of the server."),
+    Attack(
+        58,
+        "row_security = off",
+        "bc",
+        "It makes every call an error, and no way around. Set for a session it spoils the pooled connection for the "
+        "same login's next borrower; `server_reset_query` mends that.",
+    ),
+    Attack(
+        59,
+        "DISABLE TRIGGER and session_replication_role = replica",
+        "bd",
+        "Refused to every login.",
+        f"a superuser may; that the gap shows {AUDIT_LOG}",
+    ),
+    Attack(67, "A NOTIFY for each write, which makes commits of all databases wait", "a", "As 51: there is none."),
+]
+
+ATTACKS = [*CONTEXT, *RIGHTS, *SERVER, *ORACLES, *UNCOVERED]
