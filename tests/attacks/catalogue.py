@@ -81,8 +81,8 @@ RIGHTS = [
         15,
         "Put objects of one's own in front of what a SECURITY DEFINER function names",
         "b",
-        "Every such function pins `search_path = pg_catalog, pg_temp`. The test shadows all functions, operators, types, "
-        "collations and relations that the catalog says are named, and calls the whole API.",
+        "Every such function pins `search_path = pg_catalog, pg_temp`. The test shadows all functions, operators, "
+        "types, collations and relations that the catalog says are named, and calls the whole API.",
     ),
     Attack(
         16,
