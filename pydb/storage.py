@@ -13,8 +13,9 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from . import aio, calls, session
 from .calls import Call
+from .errors import LoginTooPowerful
 
-__all__ = ["AsyncTenantAwareStorage", "Credential", "TenantAwareStorage"]
+__all__ = ["LOGIN_POWERS", "AsyncTenantAwareStorage", "Credential", "TenantAwareStorage", "refuse_powerful"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -22,6 +23,37 @@ P = ParamSpec("P")
 #: An isolation key, or a function that returns a credential when one is needed. None: the caller's transaction
 #: has a tenant already, set by set_tenant.
 Credential = str | Callable[[], str] | None
+
+
+#: (login, the powerful roles it is or may become) of a connection's login. A superuser is all of them.
+LOGIN_POWERS: Call[list[tuple[str, str]]] = Call(
+    "select session_user::text, r.rolname || case "
+    "when r.rolsuper then ' (superuser)' when r.rolbypassrls then ' (BYPASSRLS)' else ' (owner)' end "
+    "from pg_catalog.pg_roles as r "
+    "where pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER') and ("
+    "r.rolsuper or r.rolbypassrls or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator') "
+    "or exists (select from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace "
+    "where n.nspname in ('ai_storage', 'ai_storage_private') and c.relowner = r.oid)) "
+    "order by r.rolname <> session_user, r.rolname",
+    (),
+    lambda rows: [(row[0], row[1]) for row in rows],
+    tenant=False,
+)
+
+
+def refuse_powerful(powers: list[tuple[str, str]], trusted_login: str | None) -> None:
+    """Refuse an application login that row level security does not bind, or that may become one.
+
+    powers: the answer to LOGIN_POWERS. trusted_login: the login that is accepted in spite of it.
+    Raises: LoginTooPowerful.
+    """
+    if not powers or powers[0][0] == trusted_login:
+        return
+    raise LoginTooPowerful(
+        "this login is too powerful to serve tenants",
+        detail=f"Login {powers[0][0]} is, or may become, {powers[0][1]}.",
+        hint="Connect as a plain login that was authorised by authorize_login, or name this one as the trusted login.",
+    )
 
 
 def _describe(method: Callable[..., Any], build: Callable[..., Any]) -> None:
@@ -72,16 +104,27 @@ class TenantAwareStorage:
         self._owned: ConnectionPool[Any] | None = None
 
     @classmethod
-    def from_dsn(cls, dsn: str, credential: Credential, *, max_size: int = 4, **connect: Any) -> Self:
+    def from_dsn(
+        cls,
+        dsn: str,
+        credential: Credential,
+        *,
+        max_size: int = 4,
+        trusted_login: str | None = None,
+        **connect: Any,
+    ) -> Self:
         """Open a pool of its own; close() or the end of a with block closes it.
 
         max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
-        mode pass prepare_threshold=None.
-        Raises: psycopg.OperationalError when the server cannot be reached or refuses the login.
+        mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
+        BYPASSRLS, owns the schema, or may become a role that does.
+        Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
+        refuses the login.
         """
         options = {"autocommit": True, **connect}
         # A pool goes on trying in the background and only says that it timed out; a connection says why.
-        psycopg.connect(dsn, **options).close()
+        with psycopg.connect(dsn, **options) as connection:
+            refuse_powerful(session.run(connection, LOGIN_POWERS), trusted_login)
         pool: ConnectionPool[Any] = ConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=True)
         storage = cls(pool, credential)
         storage._owned = pool
@@ -133,16 +176,27 @@ class AsyncTenantAwareStorage:
         self._owned: AsyncConnectionPool[Any] | None = None
 
     @classmethod
-    async def from_dsn(cls, dsn: str, credential: Credential, *, max_size: int = 4, **connect: Any) -> Self:
+    async def from_dsn(
+        cls,
+        dsn: str,
+        credential: Credential,
+        *,
+        max_size: int = 4,
+        trusted_login: str | None = None,
+        **connect: Any,
+    ) -> Self:
         """Open a pool of its own; close() or the end of an async with block closes it.
 
         max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
-        mode pass prepare_threshold=None.
-        Raises: psycopg.OperationalError when the server cannot be reached or refuses the login.
+        mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
+        BYPASSRLS, owns the schema, or may become a role that does.
+        Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
+        refuses the login.
         """
         options = {"autocommit": True, **connect}
         # A pool goes on trying in the background and only says that it timed out; a connection says why.
-        await (await psycopg.AsyncConnection.connect(dsn, **options)).close()
+        async with await psycopg.AsyncConnection.connect(dsn, **options) as connection:
+            refuse_powerful(await aio.run(connection, LOGIN_POWERS), trusted_login)
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
             dsn, min_size=1, max_size=max_size, kwargs=options, open=False
         )
