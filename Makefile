@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo servers test lint golden golden-check checksums checksums-check bench ci clean
+.PHONY: help install demo servers test lint golden golden-check doctor-page checksums checksums-check bench ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -49,6 +49,9 @@ golden: $(VENV)/dev.stamp ## Write tests/golden/schema.sql, the dump of a fresh 
 
 golden-check: servers ## Compare a fresh database with the golden dump
 	$(BIN)/pytest -q tests/test_drift.py -k golden
+
+doctor-page: $(VENV)/dev.stamp ## Write docs/doctor.md, the list of what pydb doctor looks at
+	$(BIN)/python -m pydb.doctor > docs/doctor.md
 
 checksums: ## Write migrations/CHECKSUMS
 	cd migrations && sha256sum *.sql > CHECKSUMS

@@ -18,8 +18,9 @@ from uuid import UUID
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from . import __version__, calls, embedded, graph, migrate, session, token
+from . import __version__, calls, doctor, embedded, graph, migrate, session, token
 from .errors import StorageError
+from .storage import LOGIN_POWERS, refuse_powerful
 
 __all__ = ["main"]
 
@@ -68,7 +69,9 @@ def _run(args: argparse.Namespace, call: calls.Call[T]) -> T:
     """Run one call for the tenant of --as."""
     given = _given_dsn(args)
     if given is not None:
-        return _run_on(given, call, args.credential)
+        with psycopg.connect(given, autocommit=True) as connection:
+            refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
+            return session.run(connection, call, args.credential)
     admin = _admin_dsn(args)
     with psycopg.connect(admin, autocommit=True) as connection:
         ready = connection.execute(
@@ -155,6 +158,13 @@ def _status(args: argparse.Namespace) -> None:
     behind = [file for file in files if file.state != "applied"]
     if behind:
         raise CommandError(f"{len(behind)} files are not applied as this release has them.", "Run: pydb migrate")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    with psycopg.connect(_admin_dsn(args), autocommit=True) as connection:
+        results = doctor.examine(connection, probes=not args.no_probes)
+    print(doctor.as_json(results) if args.json else doctor.render(results))
+    return doctor.summarise(results)
 
 
 def _authorize(args: argparse.Namespace) -> None:
@@ -473,6 +483,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CREDENTIAL",
         help="isolation key: org:server:project:env:code",
     )
+    tenant.add_argument(
+        "--trusted-login",
+        metavar="NAME",
+        help="serve tenants as this login though it is superuser, has BYPASSRLS or owns the schema",
+    )
 
     target_help = (
         "five levels joined by colons, empty: the sharer's own, *: any, such as ':mcp-2:::'; "
@@ -496,6 +511,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--lock-timeout", default="10s", help="longest wait for a table in use (default: %(default)s)")
     command("status", _status, "show which files of the schema are applied; exit 1 when behind", database, listing)
+    added = command(
+        "doctor",
+        _doctor,
+        "look for what would let a tenant's data out; exit 1 when an error is found",
+        database,
+        listing,
+    )
+    added.epilog = "It changes nothing. Run it as the login that ran pydb init; docs/doctor.md lists the checks."
+    added.add_argument(
+        "--no-probes",
+        action="store_true",
+        help="compare the server's minor only; try no hole in a rolled back transaction",
+    )
     added = command("authorize", _authorize, "let a login act for the tenants of a pattern", database)
     added.add_argument("login")
     added.add_argument("pattern", help="five levels joined by colons, each a value or *")

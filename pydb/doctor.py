@@ -1,0 +1,2058 @@
+"""`pydb doctor`: looks at a server and a database for what would let a tenant's data out, and changes nothing.
+
+A check is one query that returns what is wrong, one text per row, and no row when all is well. All of them run as one
+statement, so that a far server costs three round trips. A check that lacks a right is unknown: neither an error nor
+passed. `python -m pydb.doctor` prints docs/doctor.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, Literal, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from . import migrate
+
+__all__ = ["CHECKS", "HOLES", "Check", "Hole", "Result", "as_json", "examine", "page", "render", "summarise"]
+
+Severity = Literal["error", "warning", "info"]
+Status = Literal["passed", "failed", "unknown"]
+Connection = psycopg.Connection[Any]
+
+#: Longest time of one statement, a PostgreSQL interval.
+STATEMENT_TIMEOUT = "5s"
+#: Most findings of one check that are printed; --json has all.
+SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing to look at. query: returns one text per finding. needs: a right, by its name in NEEDS, or ""."""
+
+    id: LiteralString
+    group: str
+    severity: Severity
+    title: str
+    why: str
+    mend: str
+    query: LiteralString
+    needs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A published hole of PostgreSQL. fixed: major -> first minor without it; a major that is missing never had it.
+
+    probe: tries the hole itself and returns whether it is open; then its answer counts and not the minor.
+    """
+
+    cve: str
+    severity: Severity
+    what: str
+    fixed: dict[int, int]
+    probe: Callable[[Connection, sql.Identifier], bool] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.cve.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a check. found: what is wrong. note: what is missing when it is unknown, or how it was found out."""
+
+    id: str
+    group: str
+    severity: Severity
+    title: str
+    status: Status
+    found: list[str]
+    why: str
+    mend: str
+    note: str = ""
+
+
+# What the checks have in common --------------------------------------------------------------------------------------
+
+# reach: who is in which role, directly or not. internal: the roles that own tables and functions. ours: the package's
+# schemas; guarded: those of them that hold tenants' data. app: the logins that are in a group of applications, but not
+# by way of an internal role, as whoever migrates is. held: rights on tables and their columns. setting: what holds for
+# the server and what is set for a role or a database.
+COMMON: LiteralString = """
+with recursive reach (role, member) as (
+    select m.roleid, m.member from pg_auth_members as m
+    union
+    select m.roleid, r.member from reach as r join pg_auth_members as m on m.member = r.role
+),
+internal as (
+    select r.* from pg_roles as r
+    where r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+),
+package_role as (
+    select r.* from pg_roles as r
+    where r.rolname in (
+        'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
+        'ai_storage_app', 'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
+    )
+),
+ours as (
+    select n.* from pg_namespace as n
+    where n.nspname in ('ai_storage', 'ai_storage_private', 'ai_storage_migration')
+),
+guarded as (select n.* from ours as n where n.nspname <> 'ai_storage_migration'),
+served (member) as (
+    select p.oid from package_role as p where p.rolname in ('ai_storage_app', 'ai_storage_sql')
+    union
+    select m.member
+    from served as s
+    join pg_auth_members as m on m.roleid = s.member
+    -- Whoever created a role may only grant it, from PostgreSQL 16 on; earlier there are no such columns.
+    where 'true' in (
+        coalesce(to_jsonb(m) ->> 'set_option', 'true'), coalesce(to_jsonb(m) ->> 'inherit_option', 'true')
+    )
+      and m.member not in (select i.oid from internal as i)
+),
+app as (select r.* from pg_roles as r where r.rolcanlogin and r.oid in (select s.member from served as s)),
+held (relation, kind, owner, grantee, privilege) as (
+    select c.oid, c.relkind, c.relowner, a.grantee, a.privilege_type
+    from pg_class as c
+    join ours as n on n.oid = c.relnamespace,
+        aclexplode(c.relacl) as a
+    union
+    select c.oid, c.relkind, c.relowner, a.grantee, a.privilege_type
+    from pg_class as c
+    join ours as n on n.oid = c.relnamespace
+    join pg_attribute as t on t.attrelid = c.oid,
+        aclexplode(t.attacl) as a
+),
+setting (name, value, place) as (
+    select s.name, s.setting, 'server' from pg_settings as s
+    union all
+    select split_part(c.text, '=', 1), substr(c.text, strpos(c.text, '=') + 1), concat_ws(
+        ', ',
+        'database ' || (select d.datname from pg_database as d where d.oid = s.setdatabase),
+        'role ' || (select r.rolname from pg_roles as r where r.oid = s.setrole)
+    )
+    from pg_db_role_setting as s, unnest(s.setconfig) as c (text)
+    where s.setdatabase in (0, (select d.oid from pg_database as d where d.datname = current_database()))
+)
+"""
+
+# name -> (whether the login has the right, what it lacks otherwise)
+NEEDS: dict[str, tuple[LiteralString, str]] = {
+    "passwords": (
+        "has_table_privilege('pg_catalog.pg_authid', 'select')",
+        "SELECT on pg_authid, which superusers have",
+    ),
+    "pg_hba": (
+        "has_table_privilege('pg_catalog.pg_hba_file_rules', 'select') "
+        "and has_function_privilege('pg_catalog.pg_hba_file_rules()', 'execute')",
+        "the right to read pg_hba_file_rules, which superusers have",
+    ),
+    "activity": (
+        "pg_has_role('pg_read_all_stats', 'usage')",
+        "membership of pg_read_all_stats",
+    ),
+    "authorizations": (
+        "coalesce(has_schema_privilege(to_regnamespace('ai_storage')::oid, 'usage') "
+        "and has_function_privilege(to_regprocedure('ai_storage.list_authorizations()')::oid, 'execute'), false)",
+        "the right to call list_authorizations(), which members of ai_storage_admin have",
+    ),
+    "keys": (
+        "coalesce(has_schema_privilege(to_regnamespace('ai_storage')::oid, 'usage') "
+        "and has_function_privilege(to_regprocedure('ai_storage.list_signing_keys()')::oid, 'execute'), false)",
+        "the right to call list_signing_keys(), which members of ai_storage_admin have",
+    ),
+    "secret": (
+        "(select r.rolsuper or r.rolbypassrls from pg_roles as r where r.rolname = current_user) "
+        "or coalesce(pg_has_role(to_regrole('ai_storage_operator')::oid, 'usage'), false)",
+        "membership of ai_storage_operator",
+    ),
+    "ledger": (
+        "coalesce(has_schema_privilege(to_regnamespace('ai_storage_migration')::oid, 'usage') "
+        "and has_table_privilege(to_regclass('ai_storage_migration.applied_file')::oid, 'select'), false)",
+        "the right to read the ledger of migrations, which members of ai_storage_owner have",
+    ),
+}
+
+REAPPLY = (
+    "As ai_storage_owner: update ai_storage_migration.applied_file set sha256 = '' where path = 'sql/00_version.sql'; "
+    "then: pydb migrate"
+)
+UPDATE = "Install the newest minor release of PostgreSQL; data stay as they are."
+
+CHECKS: tuple[Check, ...] = (
+    # Server ----------------------------------------------------------------------------------------------------------
+    Check(
+        "server-major",
+        "server",
+        "error",
+        "The PostgreSQL major is not maintained, or not one of 15 to 18",
+        "Holes in row level security are no longer mended there. Majors before 15 have open ones that were mended long "
+        "ago elsewhere: CVE-2016-2193, CVE-2017-7484, CVE-2017-15099, CVE-2019-10130.",
+        "Upgrade to a maintained major, 15 to 18.",
+        """
+        select 'PostgreSQL ' || %(version)s / 10000 || coalesce(', maintained until ' || m.ends, '')
+        from (select) as one
+        left join (
+            values (15, date '2027-11-11'), (16, '2028-11-09'), (17, '2029-11-08'), (18, '2030-11-14')
+        ) as m (major, ends) on m.major = %(version)s / 10000
+        where m.ends is null or m.ends < current_date
+        """,
+    ),
+    Check(
+        "encoding",
+        "server",
+        "error",
+        "The database is not encoded in UTF8",
+        "Names and metadata are compared and hashed as UTF-8; elsewhere two texts may become one.",
+        "Dump it, and restore into: create database NAME encoding 'UTF8' template template0",
+        """
+        select pg_encoding_to_char(d.encoding) from pg_database as d
+        where d.datname = current_database() and pg_encoding_to_char(d.encoding) <> 'UTF8'
+        """,
+    ),
+    Check(
+        "durability",
+        "server",
+        "warning",
+        "The server may lose or tear committed data in a crash",
+        "fsync or full_page_writes is off: what was taken back could come back with the crash.",
+        "alter system reset fsync; alter system reset full_page_writes; select pg_reload_conf();",
+        """
+        select s.name || ' = ' || s.value || ' (' || s.place || ')' from setting as s
+        where s.name in ('fsync', 'full_page_writes') and s.value = 'off'
+        """,
+    ),
+    # Schema ----------------------------------------------------------------------------------------------------------
+    Check(
+        "schema-behind",
+        "schema",
+        "error",
+        "The schema is not the one of this release",
+        "Repairs of a newer release are not in force, or an old function meets a new package.",
+        "pydb migrate; when the database is newer, install its release of the package.",
+        """
+        select coalesce(f.key, a.path) || ': ' || case
+            when a.path is null then 'not applied' when f.key is null then 'unknown to this release' else 'changed'
+        end
+        from json_each_text(%(files)s) as f
+        full join ai_storage_migration.applied_file as a on a.path = f.key
+        where a.sha256 is distinct from f.value
+        """,
+        "ledger",
+    ),
+    Check(
+        "function-edited",
+        "schema",
+        "error",
+        "A function of the package has another body than this release ships",
+        "Somebody replaced it by hand. One that runs with its owner's rights could let anything out.",
+        REAPPLY,
+        """
+        select p.oid::regprocedure::text
+        from pg_proc as p
+        join guarded as n on n.oid = p.pronamespace
+        join json_each(%(functions)s) as s on s.key = n.nspname || '.' || p.proname
+        where not (s.value::jsonb ? encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex'))
+        """,
+    ),
+    Check(
+        "function-foreign",
+        "schema",
+        "warning",
+        "A function that is not the package's lies in its schemas",
+        "Rights on the schemas are rights on the API; what else lies there was reviewed by nobody here.",
+        "Move it: alter function NAME set schema OTHER",
+        """
+        select p.oid::regprocedure::text
+        from pg_proc as p
+        join ours as n on n.oid = p.pronamespace
+        where not (%(functions)s::jsonb ? (n.nspname || '.' || p.proname))
+        """,
+    ),
+    Check(
+        "relation-foreign",
+        "schema",
+        "warning",
+        "A table, view or sequence that is not the package's lies in its schemas",
+        "A copy of tenants' rows outside their policies, or a sequence that counts all tenants, is open to readers.",
+        "Move or drop it: alter table NAME set schema OTHER",
+        """
+        select c.oid::regclass::text
+        from pg_class as c
+        join guarded as n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+          and not c.relispartition
+          and not (%(relations)s::jsonb ? (n.nspname || '.' || c.relname))
+        """,
+    ),
+    Check(
+        "relation-missing",
+        "schema",
+        "error",
+        "A table or view of the package is missing",
+        "It was dropped or moved by hand, with what protected its rows.",
+        "Restore it from a backup.",
+        """
+        select r.name from jsonb_array_elements_text(%(relations)s::jsonb) as r (name)
+        where not exists (
+            select from pg_class as c join ours as n on n.oid = c.relnamespace
+            where n.nspname || '.' || c.relname = r.name
+        )
+        """,
+    ),
+    Check(
+        "context-secret",
+        "schema",
+        "error",
+        "There is not exactly one secret that signs contexts",
+        "Without it no tenant function works; with a second one somebody tampered with it.",
+        "Restore ai_storage_private.context_secret from a backup.",
+        """
+        select count(*) || ' secrets' from ai_storage_private.context_secret having count(*) <> 1
+        """,
+        "secret",
+    ),
+    # Internal roles --------------------------------------------------------------------------------------------------
+    Check(
+        "internal-login",
+        "roles",
+        "error",
+        "A role of the package can log in",
+        "The three that own tables and functions see what their policies let them see; the groups are for membership.",
+        "alter role NAME nologin",
+        "select r.rolname::text from package_role as r where r.rolcanlogin",
+    ),
+    Check(
+        "internal-superuser",
+        "roles",
+        "error",
+        "A role of the package is superuser",
+        "Functions run with its rights, and row level security does not bind it: a wrong WHERE shows every tenant.",
+        "alter role NAME nosuperuser",
+        "select r.rolname::text from package_role as r where r.rolsuper",
+    ),
+    Check(
+        "internal-bypassrls",
+        "roles",
+        "error",
+        "A role of the package has BYPASSRLS",
+        "The second wall, forced row level security, is gone for every function it owns.",
+        "alter role NAME nobypassrls",
+        "select r.rolname::text from package_role as r where r.rolbypassrls",
+    ),
+    Check(
+        "internal-attributes",
+        "roles",
+        "error",
+        "A role of the package may create roles or databases, or replicate",
+        "Functions that run with its rights could make a role that is bound by nothing.",
+        "alter role NAME nocreaterole nocreatedb noreplication",
+        "select r.rolname::text from package_role as r where r.rolcreaterole or r.rolcreatedb or r.rolreplication",
+    ),
+    Check(
+        "internal-missing",
+        "roles",
+        "error",
+        "A role of the package is missing",
+        "Policies and grants that named it are gone with it.",
+        "pydb init, as the login that installed the package",
+        """
+        select r.name from unnest(array[
+            'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
+            'ai_storage_app', 'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
+        ]) as r (name)
+        where to_regrole(r.name) is null
+        """,
+    ),
+    Check(
+        "internal-members",
+        "roles",
+        "error",
+        "A login is a member of a role that owns tables or functions",
+        "By SET ROLE it can replace every function and drop every policy. The owner of the database, who migrates, is "
+        "not counted.",
+        "revoke ROLE from LOGIN",
+        """
+        select r.rolname || ' in ' || i.rolname
+        from reach as m
+        join internal as i on i.oid = m.role
+        join pg_roles as r on r.oid = m.member
+        where r.rolcanlogin and not r.rolsuper
+          and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+        """,
+    ),
+    Check(
+        "internal-memberships",
+        "roles",
+        "error",
+        "A role that owns tables or functions is a member of another role",
+        "Its functions run with those rights too: pg_read_all_data, for example, reads every table of the database.",
+        "revoke ROLE from NAME",
+        """
+        select i.rolname || ' in ' || r.rolname
+        from reach as m
+        join internal as i on i.oid = m.member
+        join pg_roles as r on r.oid = m.role
+        where (i.rolname, r.rolname) <> ('ai_storage_operator', 'ai_storage_app')
+        """,
+    ),
+    # Application logins ----------------------------------------------------------------------------------------------
+    Check(
+        "login-superuser",
+        "logins",
+        "error",
+        "An application login is superuser",
+        "Nothing binds it: whoever injects SQL has the server.",
+        "alter role LOGIN nosuperuser",
+        "select r.rolname::text from app as r where r.rolsuper",
+    ),
+    Check(
+        "login-bypassrls",
+        "logins",
+        "error",
+        "An application login has BYPASSRLS",
+        "Row level security does not bind it.",
+        "alter role LOGIN nobypassrls",
+        "select r.rolname::text from app as r where r.rolbypassrls",
+    ),
+    Check(
+        "login-createrole",
+        "logins",
+        "error",
+        "An application login may create roles",
+        "Before PostgreSQL 16 it can make itself a member of any role that is not superuser, the owners too.",
+        "alter role LOGIN nocreaterole",
+        "select r.rolname::text from app as r where r.rolcreaterole",
+    ),
+    Check(
+        "login-createdb",
+        "logins",
+        "warning",
+        "An application login may create databases",
+        "It may copy a template that it can connect to, and fill the disk.",
+        "alter role LOGIN nocreatedb",
+        "select r.rolname::text from app as r where r.rolcreatedb",
+    ),
+    Check(
+        "login-replication",
+        "logins",
+        "error",
+        "An application login may replicate",
+        "A replication connection carries all pages, or all changes, of every tenant.",
+        "alter role LOGIN noreplication",
+        "select r.rolname::text from app as r where r.rolreplication",
+    ),
+    Check(
+        "login-owner",
+        "logins",
+        "error",
+        "An application login can become a role that owns tables or functions",
+        "After SET ROLE it may replace functions and policies.",
+        "revoke ROLE from LOGIN",
+        """
+        select r.rolname || ' -> ' || i.rolname
+        from app as r
+        join reach as m on m.member = r.oid
+        join internal as i on i.oid = m.role
+        """,
+    ),
+    Check(
+        "login-set-role",
+        "logins",
+        "error",
+        "An application login can become a powerful role",
+        "SET ROLE to a role that is superuser, has BYPASSRLS, may create roles or replicate is one statement.",
+        "revoke ROLE from LOGIN",
+        """
+        select r.rolname || ' -> ' || p.rolname
+        from app as r
+        join reach as m on m.member = r.oid
+        join pg_roles as p on p.oid = m.role
+        where p.rolsuper or p.rolbypassrls or p.rolcreaterole or p.rolreplication
+        """,
+    ),
+    Check(
+        "login-reads-all",
+        "logins",
+        "error",
+        "An application login is in pg_read_all_data or pg_write_all_data",
+        "The first wall is gone: it has rights on every table, and learns from EXPLAIN and statistics.",
+        "revoke ROLE from LOGIN",
+        """
+        select r.rolname || ' in ' || p.rolname
+        from app as r
+        join reach as m on m.member = r.oid
+        join pg_roles as p on p.oid = m.role
+        where p.rolname in ('pg_read_all_data', 'pg_write_all_data')
+        """,
+    ),
+    Check(
+        "login-server-files",
+        "logins",
+        "error",
+        "An application login may read or write the server's files, or run programs there",
+        "The data files hold every tenant; a program there is the server.",
+        "revoke ROLE from LOGIN",
+        """
+        select r.rolname || ' in ' || p.rolname
+        from app as r
+        join reach as m on m.member = r.oid
+        join pg_roles as p on p.oid = m.role
+        where p.rolname in ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+        """,
+    ),
+    Check(
+        "login-monitor",
+        "logins",
+        "warning",
+        "An application login may watch the other sessions",
+        "The running statements of every login, with the keys and tokens written in them, are shown to it.",
+        "revoke ROLE from LOGIN",
+        """
+        select r.rolname || ' in ' || p.rolname
+        from app as r
+        join reach as m on m.member = r.oid
+        join pg_roles as p on p.oid = m.role
+        where p.rolname in ('pg_monitor', 'pg_read_all_stats', 'pg_read_all_settings', 'pg_stat_scan_tables')
+        """,
+    ),
+    Check(
+        "login-operates",
+        "logins",
+        "warning",
+        "An application login may operate the server",
+        "It may end other tenants' sessions, lock or vacuum their tables, or force checkpoints.",
+        "revoke ROLE from LOGIN",
+        """
+        select r.rolname || ' in ' || p.rolname
+        from app as r
+        join reach as m on m.member = r.oid
+        join pg_roles as p on p.oid = m.role
+        where p.rolname in (
+            'pg_signal_backend', 'pg_checkpoint', 'pg_maintain', 'pg_create_subscription', 'pg_signal_autovacuum_worker'
+        )
+        """,
+    ),
+    Check(
+        "login-admin",
+        "logins",
+        "error",
+        "An application login is an administrator of the package",
+        "A member of ai_storage_admin may authorise itself for every tenant.",
+        "revoke ai_storage_admin from LOGIN",
+        """
+        select r.rolname::text
+        from app as r
+        join reach as m on m.member = r.oid
+        join package_role as p on p.oid = m.role
+        where p.rolname = 'ai_storage_admin'
+        """,
+    ),
+    Check(
+        "login-reporting",
+        "logins",
+        "warning",
+        "An application login may also select from the reporting view",
+        "Row level security protects the rows, but EXPLAIN and statistics then tell about the other tenants.",
+        "revoke ai_storage_sql from LOGIN, and give people a login of their own",
+        """
+        select r.rolname::text
+        from app as r
+        where 2 = (
+            select count(*) from reach as m join package_role as p on p.oid = m.role
+            where m.member = r.oid and p.rolname in ('ai_storage_app', 'ai_storage_sql')
+        )
+        """,
+    ),
+    Check(
+        "login-owns",
+        "logins",
+        "error",
+        "An application login owns the database, or something in the package's schemas",
+        "An owner may drop, replace and grant what is his, and the owner of a database may make schemas in it.",
+        "alter ... owner to ai_storage_owner; alter database NAME owner to ADMIN",
+        """
+        select r.rolname || ' owns database ' || d.datname
+        from app as r join pg_database as d on d.datdba = r.oid
+        where d.datname = current_database()
+        union all
+        select r.rolname || ' owns ' || o.what
+        from (
+            select n.nspowner, 'schema ' || n.nspname from ours as n
+            union all
+            select c.relowner, c.oid::regclass::text from pg_class as c join ours as n on n.oid = c.relnamespace
+            union all
+            select p.proowner, p.oid::regprocedure::text from pg_proc as p join ours as n on n.oid = p.pronamespace
+        ) as o (owner, what)
+        join app as r on r.oid = o.owner
+        """,
+    ),
+    Check(
+        "login-creates",
+        "logins",
+        "warning",
+        "An application login may create schemas in this database",
+        "Injected SQL could leave functions and tables behind that others call or read.",
+        "revoke create on database NAME from LOGIN",
+        """
+        select r.rolname::text from app as r
+        where not r.rolsuper and has_database_privilege(r.oid, current_database(), 'create')
+        """,
+    ),
+    Check(
+        "login-temp",
+        "logins",
+        "info",
+        "An application login may create temporary tables",
+        "The package needs none. Temporary objects are how callers try to mislead functions that run with other "
+        "rights; ours put pg_temp last.",
+        "revoke temporary on database NAME from public",
+        """
+        select r.rolname::text from app as r
+        where not r.rolsuper and has_database_privilege(r.oid, current_database(), 'temp')
+        """,
+    ),
+    Check(
+        "login-expiry",
+        "logins",
+        "info",
+        "An application login's password never expires",
+        "A password that leaked once stays good.",
+        "alter role LOGIN valid until 'TIME', and rotate it",
+        "select r.rolname::text from app as r where coalesce(r.rolvaliduntil, 'infinity') = 'infinity'",
+    ),
+    Check(
+        "login-connections",
+        "logins",
+        "info",
+        "An application login may take all connections",
+        "One tenant's application can then keep everybody else out.",
+        "alter role LOGIN connection limit N",
+        "select r.rolname::text from app as r where r.rolconnlimit < 0",
+    ),
+    # Rights ----------------------------------------------------------------------------------------------------------
+    Check(
+        "public-schema",
+        "rights",
+        "error",
+        "PUBLIC has a right on a schema of the package",
+        "Every login may then name what lies there.",
+        "revoke all on schema NAME from public",
+        """
+        select n.nspname || ': ' || lower(a.privilege_type)
+        from ours as n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as a
+        where a.grantee = 0
+        """,
+    ),
+    Check(
+        "public-function",
+        "rights",
+        "error",
+        "PUBLIC may call a function of the package",
+        "Every login may call it, many with their owner's rights.",
+        "revoke execute on function NAME from public",
+        """
+        select p.oid::regprocedure::text
+        from pg_proc as p
+        join ours as n on n.oid = p.pronamespace,
+            aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+        where a.grantee = 0
+        """,
+    ),
+    Check(
+        "public-relation",
+        "rights",
+        "error",
+        "PUBLIC has a right on a table or view of the package",
+        "The first wall is gone: every login reads its statistics, or its rows.",
+        "revoke all on NAME from public",
+        """
+        select h.relation::regclass || ': ' || lower(h.privilege) from held as h where h.grantee = 0
+        """,
+    ),
+    Check(
+        "relation-rights",
+        "rights",
+        "error",
+        "Somebody else has a right on a table of the package",
+        "With SELECT come EXPLAIN and statistics, with TRUNCATE or REFERENCES ways around row level security.",
+        "revoke all on NAME from ROLE, or: pydb migrate after the next release",
+        """
+        select distinct h.relation::regclass || ': ' || h.grantee::regrole
+        from held as h
+        where h.grantee <> 0
+          and h.grantee <> h.owner
+          and h.grantee not in (select i.oid from internal as i)
+          and not (h.kind = 'v' and h.grantee = to_regrole('ai_storage_sql') and h.privilege = 'SELECT')
+        """,
+    ),
+    Check(
+        "function-rights",
+        "rights",
+        "warning",
+        "Somebody else than the package's groups may call a function",
+        "It is listed nowhere, and pydb migrate takes it back without warning.",
+        "revoke execute on function NAME from ROLE; grant one of the groups instead",
+        """
+        select p.oid::regprocedure || ': ' || a.grantee::regrole
+        from pg_proc as p
+        join ours as n on n.oid = p.pronamespace,
+            aclexplode(p.proacl) as a
+        where a.grantee <> 0 and a.grantee <> p.proowner and a.grantee not in (select r.oid from package_role as r)
+        """,
+    ),
+    Check(
+        "private-schema",
+        "rights",
+        "error",
+        "Somebody else may use a private schema",
+        "Tables, helpers and the ledger are for the owning roles alone.",
+        "revoke all on schema NAME from ROLE",
+        """
+        select n.nspname || ': ' || a.grantee::regrole
+        from ours as n, aclexplode(n.nspacl) as a
+        where n.nspname <> 'ai_storage'
+          and a.grantee <> 0
+          and a.grantee <> n.nspowner
+          and a.grantee not in (select i.oid from internal as i)
+        """,
+    ),
+    Check(
+        "create-in-schemas",
+        "rights",
+        "error",
+        "Somebody else may create objects in a schema of the package",
+        "An object there is taken for the package's; an operator or function of a better fit would be called instead.",
+        "revoke create on schema NAME from ROLE",
+        """
+        select n.nspname || ': ' || case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+        from ours as n, aclexplode(n.nspacl) as a
+        where a.privilege_type = 'CREATE'
+          and a.grantee <> n.nspowner
+          and a.grantee not in (select i.oid from internal as i)
+        """,
+    ),
+    Check(
+        "default-functions",
+        "rights",
+        "warning",
+        "New functions of an owning role would be open to PUBLIC",
+        "Between a function's creation and its grants anybody could call it.",
+        "alter default privileges for role NAME revoke execute on functions from public",
+        """
+        select i.rolname::text
+        from internal as i
+        where not exists (
+            select from pg_default_acl as d
+            where d.defaclrole = i.oid and d.defaclnamespace = 0 and d.defaclobjtype = 'f'
+              and not exists (select from aclexplode(d.defaclacl) as a where a.grantee = 0)
+        )
+        """,
+    ),
+    Check(
+        "default-grants",
+        "rights",
+        "warning",
+        "What an owning role creates is granted to others by default",
+        "A new table would be born with readers.",
+        "alter default privileges for role NAME ... revoke ...",
+        """
+        select distinct i.rolname || ': ' || case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+        from pg_default_acl as d
+        join internal as i on i.oid = d.defaclrole,
+            aclexplode(d.defaclacl) as a
+        where a.grantee <> d.defaclrole and not (a.grantee = 0 and d.defaclobjtype = 'T')
+        """,
+    ),
+    Check(
+        "create-in-public",
+        "rights",
+        "warning",
+        "PUBLIC may create objects in the schema public",
+        "Any login leaves functions there that others call by mistake; databases made before PostgreSQL 15 keep that.",
+        "revoke create on schema public from public",
+        """
+        select 'public' from pg_namespace as n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as a
+        where n.nspname = 'public' and a.grantee = 0 and a.privilege_type = 'CREATE'
+        """,
+    ),
+    Check(
+        "create-in-database",
+        "rights",
+        "warning",
+        "PUBLIC may create schemas in this database",
+        "Any login may then leave functions and tables behind.",
+        "revoke create on database NAME from public",
+        """
+        select d.datname::text from pg_database as d, aclexplode(d.datacl) as a
+        where d.datname = current_database() and a.grantee = 0 and a.privilege_type = 'CREATE'
+        """,
+    ),
+    Check(
+        "connect-public",
+        "rights",
+        "info",
+        "Every login of the server may connect to this database",
+        "Logins of other applications have no business here; they see catalogs, sizes and counters.",
+        "revoke connect on database NAME from public; grant connect on database NAME to ai_storage_app",
+        """
+        select d.datname::text
+        from pg_database as d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) as a
+        where d.datname = current_database() and a.grantee = 0 and a.privilege_type = 'CONNECT'
+        """,
+    ),
+    # Row level security ----------------------------------------------------------------------------------------------
+    Check(
+        "rls-enabled",
+        "row level security",
+        "error",
+        "Row level security is off on a table",
+        "A function with a wrong WHERE clause would show every tenant.",
+        "alter table NAME enable row level security",
+        """
+        select c.oid::regclass::text from pg_class as c join guarded as n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p') and not c.relrowsecurity
+        """,
+    ),
+    Check(
+        "rls-forced",
+        "row level security",
+        "error",
+        "Row level security is not forced on a table",
+        "Its owner, with whose rights the functions run, is not bound.",
+        "alter table NAME force row level security",
+        """
+        select c.oid::regclass::text from pg_class as c join guarded as n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p') and not c.relforcerowsecurity
+        """,
+    ),
+    Check(
+        "rls-without-policy",
+        "row level security",
+        "error",
+        "A table has no policy",
+        "Its policies were dropped; functions find no row in it.",
+        REAPPLY,
+        """
+        select c.oid::regclass::text from pg_class as c join guarded as n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p') and not c.relispartition
+          and not exists (select from pg_policy as p where p.polrelid = c.oid)
+        """,
+    ),
+    Check(
+        "policy-foreign",
+        "row level security",
+        "error",
+        "A table has a policy that is not the package's",
+        "Policies add up: one with a wide condition opens the table for its roles.",
+        "drop policy NAME on TABLE",
+        """
+        select p.polname || ' on ' || c.oid::regclass
+        from pg_policy as p
+        join pg_class as c on c.oid = p.polrelid
+        join guarded as n on n.oid = c.relnamespace
+        where not (%(policies)s::jsonb ? p.polname::text)
+        """,
+    ),
+    Check(
+        "policy-restrictive",
+        "row level security",
+        "warning",
+        "A policy is restrictive",
+        "On servers with CVE-2026-116311 a role that it names drops itself out of it. Ours are all permissive.",
+        "drop policy NAME on TABLE, and narrow a permissive one instead",
+        """
+        select p.polname || ' on ' || c.oid::regclass
+        from pg_policy as p
+        join pg_class as c on c.oid = p.polrelid
+        join guarded as n on n.oid = c.relnamespace
+        where not p.polpermissive
+        """,
+    ),
+    Check(
+        "policy-roles",
+        "row level security",
+        "error",
+        "A policy names another role than the owning ones",
+        "It would open the table to that role as soon as it has a right there.",
+        "drop policy NAME on TABLE",
+        """
+        select p.polname || ' on ' || c.oid::regclass
+            || ': ' || case r.oid when 0 then 'public' else r.oid::regrole::text end
+        from pg_policy as p
+        join pg_class as c on c.oid = p.polrelid
+        join guarded as n on n.oid = c.relnamespace,
+            unnest(p.polroles) as r (oid)
+        where r.oid not in (select i.oid from internal as i)
+        """,
+    ),
+    Check(
+        "policy-always-true",
+        "row level security",
+        "error",
+        "A policy shows all rows of tenants' data to the role that owns the tables",
+        "ai_storage_owner is to see one tenant at a time.",
+        REAPPLY,
+        """
+        select p.polname || ' on ' || c.oid::regclass
+        from pg_policy as p
+        join pg_class as c on c.oid = p.polrelid
+        join guarded as n on n.oid = c.relnamespace
+        where to_regrole('ai_storage_owner') = any (p.polroles)
+          and 'true' in (pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+        """,
+    ),
+    # Owners and functions --------------------------------------------------------------------------------------------
+    Check(
+        "schema-owner",
+        "owners",
+        "error",
+        "A schema of the package belongs to another role than ai_storage_owner",
+        "Its owner may put anything into it.",
+        "alter schema NAME owner to ai_storage_owner",
+        """
+        select n.nspname || ': ' || n.nspowner::regrole from ours as n
+        where n.nspowner is distinct from to_regrole('ai_storage_owner')
+        """,
+    ),
+    Check(
+        "relation-owner",
+        "owners",
+        "error",
+        "A table of the package belongs to another role than ai_storage_owner",
+        "Its owner may switch row level security off.",
+        "alter table NAME owner to ai_storage_owner",
+        """
+        select c.oid::regclass || ': ' || c.relowner::regrole
+        from pg_class as c join guarded as n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+          and c.relowner is distinct from to_regrole('ai_storage_owner')
+        """,
+    ),
+    Check(
+        "function-owner",
+        "owners",
+        "error",
+        "A function of the package belongs to another role than the owning ones",
+        "It runs with that role's rights, or that role may replace it.",
+        "alter function NAME owner to the role that sql/ creates it as",
+        """
+        select p.oid::regprocedure || ': ' || p.proowner::regrole
+        from pg_proc as p join guarded as n on n.oid = p.pronamespace
+        where p.proowner not in (select i.oid from internal as i)
+        """,
+    ),
+    Check(
+        "definer-search-path",
+        "owners",
+        "error",
+        "A function with its owner's rights does not pin its search path",
+        "A caller's objects, temporary ones too, would be found before ours and run with the owner's rights.",
+        "alter function NAME set search_path = pg_catalog, pg_temp",
+        """
+        select p.oid::regprocedure::text from pg_proc as p join ours as n on n.oid = p.pronamespace
+        where p.prosecdef and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)
+        """,
+    ),
+    Check(
+        "definer-messages",
+        "owners",
+        "error",
+        "A function with its owner's rights does not pin client_min_messages",
+        "A caller who sets debug_print_plan is shown the plans of its queries, and with them everybody's statistics.",
+        "alter function NAME set client_min_messages = notice",
+        """
+        select p.oid::regprocedure::text from pg_proc as p join ours as n on n.oid = p.pronamespace
+        where p.prosecdef and not coalesce('client_min_messages=notice' = any (p.proconfig), false)
+        """,
+    ),
+    Check(
+        "definer-outside",
+        "owners",
+        "warning",
+        "Somebody else's function runs with a powerful role's rights and does not pin its search path",
+        "PUBLIC may call it, and it belongs to a superuser, a BYPASSRLS role or an owning role.",
+        "alter function NAME set search_path = pg_catalog, pg_temp; revoke execute on function NAME from public",
+        """
+        select p.oid::regprocedure::text
+        from pg_proc as p
+        join pg_roles as r on r.oid = p.proowner,
+            aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+        where p.prosecdef
+          and a.grantee = 0
+          and (r.rolsuper or r.rolbypassrls or r.oid in (select i.oid from internal as i))
+          and p.pronamespace not in (select n.oid from ours as n)
+          and p.oid >= 16384
+          and not exists (select from unnest(p.proconfig) as c (text) where starts_with(c.text, 'search_path='))
+        """,
+    ),
+    Check(
+        "trigger-disabled",
+        "owners",
+        "error",
+        "A trigger of the package is disabled",
+        "What it keeps, such as the version numbers of deleted models, is lost from then on.",
+        "alter table NAME enable trigger NAME",
+        """
+        select t.tgname || ' on ' || c.oid::regclass
+        from pg_trigger as t
+        join pg_class as c on c.oid = t.tgrelid
+        join ours as n on n.oid = c.relnamespace
+        where t.tgenabled in ('D', 'R')
+        """,
+    ),
+    Check(
+        "trigger-foreign",
+        "owners",
+        "error",
+        "A trigger on a table of the package calls a function from elsewhere",
+        "It is handed every row of every tenant.",
+        "drop trigger NAME on TABLE",
+        """
+        select t.tgname || ' on ' || c.oid::regclass
+        from pg_trigger as t
+        join pg_class as c on c.oid = t.tgrelid
+        join ours as n on n.oid = c.relnamespace
+        join pg_proc as p on p.oid = t.tgfoid
+        where not t.tgisinternal and p.pronamespace not in (select o.oid from ours as o)
+        """,
+    ),
+    Check(
+        "rule",
+        "owners",
+        "error",
+        "A table of the package has a rule",
+        "A rule may send every row elsewhere.",
+        "drop rule NAME on TABLE",
+        """
+        select r.rulename || ' on ' || c.oid::regclass
+        from pg_rewrite as r
+        join pg_class as c on c.oid = r.ev_class
+        join ours as n on n.oid = c.relnamespace
+        where r.rulename <> '_RETURN'
+        """,
+    ),
+    Check(
+        "inheritance",
+        "owners",
+        "error",
+        "A table of the package inherits to or from one elsewhere",
+        "Rows of tenants would lie in a table without the policies.",
+        "alter table CHILD no inherit PARENT",
+        """
+        select i.inhrelid::regclass || ' inherits ' || i.inhparent::regclass
+        from pg_inherits as i
+        join pg_class as child on child.oid = i.inhrelid
+        join pg_class as parent on parent.oid = i.inhparent
+        where (child.relnamespace in (select n.oid from ours as n))
+            <> (parent.relnamespace in (select n.oid from ours as n))
+        """,
+    ),
+    Check(
+        "foreign-reference",
+        "owners",
+        "error",
+        "A table elsewhere has a foreign key to one of the package",
+        "Its checks tell whether a row of any tenant exists, and its cascades change them.",
+        "alter table NAME drop constraint NAME",
+        """
+        select k.conname || ' on ' || k.conrelid::regclass
+        from pg_constraint as k
+        join pg_class as c on c.oid = k.conrelid
+        join pg_class as r on r.oid = k.confrelid
+        where k.contype = 'f'
+          and r.relnamespace in (select n.oid from ours as n)
+          and c.relnamespace not in (select n.oid from ours as n)
+        """,
+    ),
+    Check(
+        "view-outside",
+        "owners",
+        "error",
+        "A view or materialised view elsewhere reads tables of the package",
+        "A view reads with its owner's rights, and a materialised one keeps a copy that no policy guards.",
+        "drop view NAME",
+        """
+        select distinct v.oid::regclass::text
+        from pg_depend as d
+        join pg_rewrite as w on w.oid = d.objid and d.classid = 'pg_rewrite'::regclass
+        join pg_class as v on v.oid = w.ev_class
+        join pg_class as t on t.oid = d.refobjid and d.refclassid = 'pg_class'::regclass
+        where t.relnamespace in (select n.oid from guarded as n)
+          and v.relnamespace not in (select n.oid from guarded as n)
+        """,
+    ),
+    Check(
+        "view-barrier",
+        "owners",
+        "error",
+        "The reporting view is not a security barrier",
+        "A reader's own condition would run before the policy's, and be shown rows of others.",
+        "alter view NAME set (security_barrier = true)",
+        """
+        select c.oid::regclass::text from pg_class as c join guarded as n on n.oid = c.relnamespace
+        where c.relkind = 'v'
+          and not coalesce('security_barrier=true' = any (c.reloptions), false)
+          and not coalesce('security_invoker=true' = any (c.reloptions), false)
+        """,
+    ),
+    # What row level security does not cover --------------------------------------------------------------------------
+    Check(
+        "publication",
+        "outside row level security",
+        "error",
+        "A table of the package is published",
+        "Logical replication sends every tenant's rows to the subscriber; row level security does not apply.",
+        "alter publication NAME drop table TABLE; a publication FOR ALL TABLES has to be made anew",
+        """
+        select p.pubname || ': ' || p.schemaname || '.' || p.tablename
+        from pg_publication_tables as p
+        where p.schemaname in (select n.nspname from ours as n)
+        """,
+    ),
+    Check(
+        "event-trigger",
+        "outside row level security",
+        "info",
+        "An event trigger fires in this database",
+        "It runs with the rights of whoever migrates; know whose it is.",
+        "alter event trigger NAME disable, unless it is yours",
+        """
+        select e.evtname || ', owner ' || e.evtowner::regrole from pg_event_trigger as e where e.evtenabled <> 'D'
+        """,
+    ),
+    Check(
+        "large-objects",
+        "outside row level security",
+        "warning",
+        "PUBLIC may read large objects",
+        "Large objects know no rows and no tenants.",
+        "alter system reset lo_compat_privileges; revoke all on large object OID from public",
+        """
+        select 'lo_compat_privileges = on (' || s.place || ')' from setting as s
+        where s.name = 'lo_compat_privileges' and s.value = 'on'
+        union all
+        select 'large object ' || l.oid from pg_largeobject_metadata as l, aclexplode(l.lomacl) as a where a.grantee = 0
+        """,
+    ),
+    Check(
+        "dblink",
+        "outside row level security",
+        "warning",
+        "PUBLIC may open connections from the server",
+        "Where pg_hba.conf trusts the server itself, dblink comes back as any login, a superuser too.",
+        "revoke execute on function NAME from public",
+        """
+        select p.oid::regprocedure::text
+        from pg_proc as p
+        join pg_depend as d on d.objid = p.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
+        join pg_extension as e on e.oid = d.refobjid,
+            aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+        where e.extname = 'dblink' and p.proname in ('dblink', 'dblink_connect', 'dblink_exec') and a.grantee = 0
+        """,
+    ),
+    Check(
+        "foreign-server",
+        "outside row level security",
+        "info",
+        "PUBLIC has a user mapping of a foreign server",
+        "Every login then reaches that server with one stored password.",
+        "drop user mapping for public server NAME",
+        """
+        select s.srvname::text
+        from pg_user_mappings as u join pg_foreign_server as s on s.oid = u.srvid
+        where u.umuser = 0
+        """,
+    ),
+    # Authorisations --------------------------------------------------------------------------------------------------
+    Check(
+        "authorization-wide",
+        "authorisations",
+        "warning",
+        "A login may name every organisation by key",
+        "Whoever has the login's SQL names any tenant: a pattern that begins with * stops no injection.",
+        "pydb authorize LOGIN PATTERN --token-only, or a pattern of one organisation",
+        """
+        select a.login_name || ' ' || a.pattern from ai_storage.list_authorizations() as a
+        where split_part(a.pattern, ':', 1) = '*' and not a.token_only
+        """,
+        "authorizations",
+    ),
+    Check(
+        "authorization-organisations",
+        "authorisations",
+        "warning",
+        "A login may name several organisations by key",
+        "One injected application reaches them all. Give each its own login.",
+        "pydb deauthorize LOGIN PATTERN",
+        """
+        select a.login_name || ': ' || count(distinct split_part(a.pattern, ':', 1)) || ' organisations'
+        from ai_storage.list_authorizations() as a
+        where not a.token_only
+        group by a.login_name
+        having count(distinct split_part(a.pattern, ':', 1)) > 1
+        """,
+        "authorizations",
+    ),
+    Check(
+        "authorization-orphaned",
+        "authorisations",
+        "warning",
+        "A login that exists no more is authorised",
+        "Whoever creates a role of that name has its authorisations.",
+        "pydb deauthorize LOGIN",
+        """
+        select distinct a.login_name from ai_storage.list_authorizations() as a
+        where not exists (select from pg_roles as r where r.rolname = a.login_name)
+        """,
+        "authorizations",
+    ),
+    Check(
+        "authorization-powerful",
+        "authorisations",
+        "error",
+        "An authorised login has become powerful since",
+        "The authorisation only pretends to limit it.",
+        "Take the power back, or: pydb deauthorize LOGIN",
+        """
+        select distinct r.rolname::text
+        from ai_storage.list_authorizations() as a
+        join pg_roles as r on r.rolname = a.login_name
+        where r.rolsuper or r.rolbypassrls or exists (
+            select from reach as m join pg_roles as p on p.oid = m.role
+            where m.member = r.oid and (p.rolsuper or p.rolbypassrls or p.oid in (select i.oid from internal as i))
+        )
+        """,
+        "authorizations",
+    ),
+    Check(
+        "authorization-nologin",
+        "authorisations",
+        "info",
+        "A role that cannot log in is authorised",
+        "It serves nobody, and works again as soon as somebody lets it log in.",
+        "pydb deauthorize LOGIN",
+        """
+        select distinct r.rolname::text
+        from ai_storage.list_authorizations() as a
+        join pg_roles as r on r.rolname = a.login_name
+        where not r.rolcanlogin
+        """,
+        "authorizations",
+    ),
+    Check(
+        "authorization-unused",
+        "authorisations",
+        "info",
+        "A login is in ai_storage_app and authorised for nothing",
+        "It may call the tenant functions, and each refuses it.",
+        "select ai_storage.deauthorize_login('LOGIN'), or revoke ai_storage_app from LOGIN",
+        """
+        select r.rolname::text
+        from app as r
+        where exists (
+            select from reach as m join package_role as p on p.oid = m.role
+            where m.member = r.oid and p.rolname = 'ai_storage_app'
+        )
+          and not exists (select from ai_storage.list_authorizations() as a where a.login_name = r.rolname)
+        """,
+        "authorizations",
+    ),
+    Check(
+        "authorization-without-group",
+        "authorisations",
+        "warning",
+        "An authorised login is not in ai_storage_app",
+        "Its calls fail. Somebody took the group back without the authorisation.",
+        "pydb authorize LOGIN PATTERN, or: pydb deauthorize LOGIN",
+        """
+        select distinct r.rolname::text
+        from ai_storage.list_authorizations() as a
+        join pg_roles as r on r.rolname = a.login_name
+        where not r.rolsuper and not pg_has_role(r.oid, to_regrole('ai_storage_app')::oid, 'member')
+        """,
+        "authorizations",
+    ),
+    # Keys ------------------------------------------------------------------------------------------------------------
+    Check(
+        "key-missing",
+        "keys",
+        "warning",
+        "A login is authorised by token only, and no signing key is in use",
+        "No token can be valid: its calls all fail.",
+        "pydb key create",
+        """
+        select distinct a.login_name from ai_storage.list_authorizations() as a
+        where a.token_only
+          and not exists (select from ai_storage.list_signing_keys() as k where k.retired_at is null)
+        """,
+        "keys",
+    ),
+    Check(
+        "key-age",
+        "keys",
+        "warning",
+        "A signing key is older than 90 days",
+        "Whoever copied it signs tokens for every tenant until it is retired.",
+        "pydb key create, mint with the new one, and a day later: pydb key retire KID",
+        """
+        select k.kid || ', ' || extract(day from now() - k.created_at) || ' days'
+        from ai_storage.list_signing_keys() as k
+        where k.retired_at is null and k.created_at < now() - interval '90 days'
+        """,
+        "keys",
+    ),
+    Check(
+        "key-count",
+        "keys",
+        "info",
+        "More than three signing keys are in use",
+        "Each is a secret to lose. Two overlap while one replaces the other.",
+        "pydb key retire KID",
+        """
+        select count(*) || ' keys' from ai_storage.list_signing_keys() as k
+        where k.retired_at is null
+        having count(*) > 3
+        """,
+        "keys",
+    ),
+    Check(
+        "key-audience",
+        "keys",
+        "info",
+        "A signing key's audience is not this database",
+        "Tokens that are minted for that audience elsewhere are good here when the secret is the same.",
+        "pydb key create, with the name of the database as the audience, and retire the other",
+        """
+        select k.kid || ': ' || k.audience from ai_storage.list_signing_keys() as k
+        where k.retired_at is null and k.audience <> current_database()
+        """,
+        "keys",
+    ),
+    # Connections -----------------------------------------------------------------------------------------------------
+    Check(
+        "tls-off",
+        "connections",
+        "warning",
+        "The server listens on the network without TLS",
+        "Keys, tokens and rows cross the network in the clear.",
+        "alter system set ssl = on, with a certificate; clients connect with sslmode=verify-full",
+        """
+        select 'ssl = off' from setting as s, setting as l
+        where (s.name, s.value, s.place) = ('ssl', 'off', 'server')
+          and l.name = 'listen_addresses' and l.value <> ''
+        """,
+    ),
+    Check(
+        "tls-protocol",
+        "connections",
+        "warning",
+        "The server accepts TLS before 1.2",
+        "Those versions are broken.",
+        "alter system set ssl_min_protocol_version = 'TLSv1.2'",
+        """
+        select s.value from setting as s
+        where s.name = 'ssl_min_protocol_version' and s.value not in ('TLSv1.2', 'TLSv1.3')
+        """,
+    ),
+    Check(
+        "hba-trust",
+        "connections",
+        "error",
+        "pg_hba.conf lets network connections in without a password",
+        "Whoever reaches the port is any login, a superuser too.",
+        "Write scram-sha-256 instead of trust, then: select pg_reload_conf()",
+        """
+        select 'line ' || h.line_number || ': ' || h.type || ' ' || h.address
+        from pg_hba_file_rules as h
+        where h.auth_method = 'trust' and h.type <> 'local'
+          and exists (select from setting as l where l.name = 'listen_addresses' and l.value <> '')
+        """,
+        "pg_hba",
+    ),
+    Check(
+        "hba-trust-local",
+        "connections",
+        "warning",
+        "pg_hba.conf lets local connections in without a password",
+        "Every user of that machine who can open the socket is any login. A folder that only one user enters helps.",
+        "Write peer or scram-sha-256 instead of trust, then: select pg_reload_conf()",
+        """
+        select 'line ' || h.line_number from pg_hba_file_rules as h
+        where h.auth_method = 'trust' and h.type = 'local'
+        """,
+        "pg_hba",
+    ),
+    Check(
+        "hba-plain",
+        "connections",
+        "warning",
+        "pg_hba.conf lets network connections in without TLS",
+        "A client that does not insist on TLS sends its keys and tokens in the clear.",
+        "Write hostssl instead of host, then: select pg_reload_conf()",
+        """
+        select 'line ' || h.line_number || ': ' || h.type || ' ' || h.address
+        from pg_hba_file_rules as h
+        where h.type in ('host', 'hostnossl', 'hostgssenc')
+          and h.auth_method <> 'reject'
+          and h.address not in ('127.0.0.1', '::1', 'localhost', 'samehost')
+        """,
+        "pg_hba",
+    ),
+    Check(
+        "hba-password",
+        "connections",
+        "error",
+        "pg_hba.conf asks for passwords in the clear",
+        "The server, and without TLS the network, sees the password itself.",
+        "Write scram-sha-256 instead of password, then: select pg_reload_conf()",
+        """
+        select 'line ' || h.line_number from pg_hba_file_rules as h where h.auth_method = 'password'
+        """,
+        "pg_hba",
+    ),
+    Check(
+        "hba-md5",
+        "connections",
+        "warning",
+        "pg_hba.conf accepts MD5 passwords",
+        "Who reads such a hash logs in with it.",
+        "Write scram-sha-256 instead of md5 once all passwords are set anew",
+        """
+        select 'line ' || h.line_number from pg_hba_file_rules as h where h.auth_method = 'md5'
+        """,
+        "pg_hba",
+    ),
+    Check(
+        "hba-broken",
+        "connections",
+        "warning",
+        "pg_hba.conf has a line that the server cannot read",
+        "The next reload is refused as a whole; after a restart the server does not come up.",
+        "Mend the line: select * from pg_hba_file_rules where error is not null",
+        """
+        select 'line ' || h.line_number from pg_hba_file_rules as h where h.error is not null
+        """,
+        "pg_hba",
+    ),
+    Check(
+        "password-encryption",
+        "connections",
+        "warning",
+        "New passwords are not hashed with SCRAM",
+        "An MD5 hash is as good as the password.",
+        "alter system set password_encryption = 'scram-sha-256'",
+        """
+        select s.value || ' (' || s.place || ')' from setting as s
+        where s.name = 'password_encryption' and s.value <> 'scram-sha-256'
+        """,
+    ),
+    Check(
+        "login-md5",
+        "connections",
+        "warning",
+        "An application login's password is hashed with MD5",
+        "Who reads the hash logs in with it.",
+        "\\password LOGIN in psql, with password_encryption = scram-sha-256",
+        """
+        select r.rolname::text from app as r join pg_authid as p on p.oid = r.oid
+        where starts_with(p.rolpassword, 'md5')
+        """,
+        "passwords",
+    ),
+    Check(
+        "connections-used",
+        "connections",
+        "warning",
+        "Nine of ten connections are in use",
+        "The next applications are refused. A pooler in transaction mode serves many clients by few connections.",
+        "Look who has them in pg_stat_activity; give logins a connection limit",
+        """
+        select sum(d.numbackends) || ' of ' || current_setting('max_connections')
+        from pg_stat_database as d
+        having sum(d.numbackends) >= 0.9 * current_setting('max_connections')::integer
+        """,
+    ),
+    Check(
+        "pooler",
+        "connections",
+        "info",
+        "This connection goes through a pooler",
+        "The process that was announced is not the one that answers. Migrations and this check want a direct "
+        "connection; clients behind a transaction pooler pass prepare_threshold=None.",
+        "Run pydb migrate and pydb doctor with the server's own address.",
+        "select 'announced ' || %(pid)s || ', answers ' || pg_backend_pid() where pg_backend_pid() <> %(pid)s",
+    ),
+    # Settings that leak ----------------------------------------------------------------------------------------------
+    Check(
+        "log-statement",
+        "settings",
+        "warning",
+        "All statements are logged",
+        "Keys, tokens and tenants' data stand in them: the log then holds what the tables guard.",
+        "alter system set log_statement = 'ddl', or 'none'",
+        """
+        select s.value || ' (' || s.place || ')' from setting as s where s.name = 'log_statement' and s.value = 'all'
+        """,
+    ),
+    Check(
+        "log-duration",
+        "settings",
+        "warning",
+        "Slow statements are logged with their parameters",
+        "Keys, tokens and tenants' data are parameters of every call.",
+        "alter system set log_parameter_max_length = 0",
+        """
+        select s.name || ' = ' || s.value || ' (' || s.place || ')' from setting as s
+        where s.name in ('log_min_duration_statement', 'log_min_duration_sample')
+          and s.value !~ '^-'
+          and exists (select from setting as p where p.name = 'log_parameter_max_length' and p.value <> '0')
+        """,
+    ),
+    Check(
+        "log-error-parameters",
+        "settings",
+        "warning",
+        "Failing statements are logged with their parameters",
+        "A refused call leaves its key or token in the log, and whoever calls decides what fails.",
+        "alter system set log_parameter_max_length_on_error = 0",
+        """
+        select s.value || ' (' || s.place || ')' from setting as s
+        where s.name = 'log_parameter_max_length_on_error' and s.value <> '0'
+        """,
+    ),
+    Check(
+        "log-error-statement",
+        "settings",
+        "info",
+        "The text of failing statements is logged",
+        "Keys that are written into the statement, and not passed as parameters, then stand in the log.",
+        "alter system set log_min_error_statement = 'panic', or pass credentials as parameters, as pydb does",
+        """
+        select s.value || ' (' || s.place || ')' from setting as s
+        where s.name = 'log_min_error_statement' and s.value not in ('fatal', 'panic')
+        """,
+    ),
+    Check(
+        "debug-print",
+        "settings",
+        "warning",
+        "Plans or parse trees are printed",
+        "They hold constants of the queries and estimates from every tenant's rows.",
+        "alter system reset NAME, or: alter role NAME reset NAME",
+        """
+        select s.name || ' (' || s.place || ')' from setting as s
+        where s.name in (
+            'debug_print_parse', 'debug_print_rewritten', 'debug_print_plan', 'debug_print_raw_parse',
+            'log_parser_stats', 'log_planner_stats', 'log_executor_stats', 'log_statement_stats'
+        ) and s.value = 'on'
+        """,
+    ),
+    Check(
+        "auto-explain",
+        "settings",
+        "warning",
+        "auto_explain logs plans with parameters",
+        "Keys, tokens and tenants' data are parameters of every call; nested statements show the functions' own.",
+        "alter system set auto_explain.log_parameter_max_length = 0",
+        """
+        select s.value || ' ms (' || s.place || ')'
+        from (
+            select s.value, s.place from setting as s where s.name = 'auto_explain.log_min_duration'
+            union
+            select current_setting('auto_explain.log_min_duration', true), 'server'
+        ) as s (value, place)
+        where s.value !~ '^-'
+          and coalesce(current_setting('auto_explain.log_parameter_max_length', true), '-1') <> '0'
+        """,
+    ),
+    Check(
+        "activity-readers",
+        "settings",
+        "info",
+        "Logins that are not superuser read the running statements of all others",
+        "track_activities shows the text of statements to members of pg_read_all_stats: keys that are written into it.",
+        "revoke pg_monitor from LOGIN, or pass credentials as parameters, as pydb does",
+        """
+        select distinct r.rolname::text
+        from reach as m
+        join pg_roles as r on r.oid = m.member
+        where r.rolcanlogin and not r.rolsuper
+          and m.role = to_regrole('pg_read_all_stats')
+          and exists (select from setting as s where s.name = 'track_activities' and s.value = 'on')
+        """,
+    ),
+    Check(
+        "statement-statistics",
+        "settings",
+        "info",
+        "pg_stat_statements is installed here",
+        "It keeps the text of statements, and that of utility statements with their values. It shows each login its "
+        "own, and all to members of pg_read_all_stats.",
+        "alter system set pg_stat_statements.track_utility = off; or drop the extension where nobody reads it",
+        "select e.extversion from pg_extension as e where e.extname = 'pg_stat_statements'",
+    ),
+    Check(
+        "replication-role",
+        "settings",
+        "error",
+        "Triggers are skipped by a setting",
+        "session_replication_role = replica skips the triggers that keep deleted models' versions.",
+        "alter role NAME reset session_replication_role",
+        """
+        select s.value || ' (' || s.place || ')' from setting as s
+        where s.name = 'session_replication_role' and s.value <> 'origin'
+        """,
+    ),
+    Check(
+        "row-security-off",
+        "settings",
+        "warning",
+        "row_security is switched off by a setting",
+        "It opens nothing, but every call of that login fails instead of being filtered.",
+        "alter role NAME reset row_security",
+        """
+        select s.place from setting as s where s.name = 'row_security' and s.value = 'off'
+        """,
+    ),
+    Check(
+        "app-settings",
+        "settings",
+        "warning",
+        "A role or database sets app.*",
+        "Nothing believes such a setting; whoever made it thinks that it chooses the tenant, or tries to forge one.",
+        "alter role NAME reset app.NAME",
+        """
+        select s.name || ' (' || s.place || ')' from setting as s where s.name ~ '^app[.]' and s.place <> 'server'
+        """,
+    ),
+    Check(
+        "preload",
+        "settings",
+        "warning",
+        "A role or database preloads libraries",
+        "A library runs inside every session of that role, with all that the session may.",
+        "alter role NAME reset session_preload_libraries; alter role NAME reset local_preload_libraries",
+        """
+        select s.name || ' = ' || s.value || ' (' || s.place || ')' from setting as s
+        where s.name in ('session_preload_libraries', 'local_preload_libraries')
+          and s.place <> 'server'
+          and s.value <> ''
+        """,
+    ),
+    Check(
+        "idle-transactions",
+        "settings",
+        "info",
+        "Transactions may stay open for ever",
+        "An authorisation that is taken back holds for transactions that begin afterwards; an open one goes on.",
+        "alter role LOGIN set idle_in_transaction_session_timeout = '5min'",
+        """
+        select r.rolname::text from app as r
+        where not exists (
+            select from setting as s
+            where s.name = 'idle_in_transaction_session_timeout' and s.value <> '0'
+              and (s.place = 'server' or s.place ~ ('role ' || r.rolname || '$'))
+        )
+        """,
+    ),
+)
+
+
+# Live probes ---------------------------------------------------------------------------------------------------------
+
+# They run in a transaction that is rolled back, on a temporary table, with a role that no other session ever sees.
+
+
+def _role(connection: Connection, role: sql.Identifier) -> None:
+    connection.execute(sql.SQL("create role {} nologin").format(role))
+    if connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone() != (True,):
+        # From PostgreSQL 16 on whoever creates a role may become it only after this.
+        connection.execute(sql.SQL("grant {} to current_user").format(role))
+
+
+def _table(connection: Connection, role: sql.Identifier) -> None:
+    connection.execute("create temp table probe (id integer primary key, mine boolean, hidden integer)")
+    connection.execute("alter table pg_temp.probe enable row level security")
+    connection.execute("insert into pg_temp.probe values (1, false, 7)")
+    connection.execute(sql.SQL("grant select, insert, update on pg_temp.probe to {}").format(role))
+
+
+def _drop_owned(connection: Connection, role: sql.Identifier) -> bool:
+    """Whether a role drops itself out of a restrictive policy."""
+    _table(connection, role)
+    connection.execute(sql.SQL("create policy wall on pg_temp.probe as restrictive to {} using (false)").format(role))
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("set local role {}").format(role))
+            connection.execute(sql.SQL("drop owned by {}").format(role))
+            connection.execute("reset role")
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    left = connection.execute(
+        "select count(*) from pg_policy where polrelid = 'pg_temp.probe'::regclass and polname = 'wall'"
+    ).fetchone()
+    return left == (0,)
+
+
+def _on_conflict(connection: Connection, role: sql.Identifier) -> bool:
+    """Whether the condition of ON CONFLICT DO UPDATE is shown a hidden row."""
+    _table(connection, role)
+    connection.execute(sql.SQL("create policy own on pg_temp.probe to {} using (mine)").format(role))
+    connection.execute(sql.SQL("set local role {}").format(role))
+    try:
+        with connection.transaction():
+            connection.execute(
+                "insert into pg_temp.probe as p values (1, true, 0) "
+                "on conflict (id) do update set hidden = 0 where 1 / (p.hidden - 7) > 0"
+            )
+    except psycopg.errors.DivisionByZero:
+        return True
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return False
+
+
+def _cached_plan(connection: Connection, role: sql.Identifier) -> bool:
+    """Whether a prepared statement goes on with the policies of a membership that was taken back."""
+    _table(connection, role)
+    group = sql.Identifier(f"ai_storage_probe_{secrets.token_hex(8)}")
+    _role(connection, group)
+    connection.execute(sql.SQL("grant {} to {}").format(group, role))
+    connection.execute(sql.SQL("create policy members on pg_temp.probe to {} using (true)").format(group))
+    name = sql.Identifier(f"ai_storage_probe_{secrets.token_hex(8)}")
+    connection.execute(sql.SQL("set local role {}").format(role))
+    connection.execute(sql.SQL("prepare {} as select count(*) from pg_temp.probe").format(name))
+    try:
+        connection.execute(sql.SQL("execute {}").format(name))
+        connection.execute("reset role")
+        connection.execute(sql.SQL("revoke {} from {}").format(group, role))
+        connection.execute(sql.SQL("set local role {}").format(role))
+        return connection.execute(sql.SQL("execute {}").format(name)).fetchone() == (1,)
+    finally:
+        # A prepared statement outlives the transaction.
+        connection.execute(sql.SQL("deallocate {}").format(name))
+
+
+def _statistics_views(connection: Connection, role: sql.Identifier) -> bool:
+    """Whether pg_stats_ext and pg_stats_ext_exprs show everybody everything: a minor alone does not mend them."""
+    mended = connection.execute(
+        "select bool_and(pg_get_viewdef(view::regclass) ~ 'pg_has_role') "
+        "from unnest(array['pg_catalog.pg_stats_ext', 'pg_catalog.pg_stats_ext_exprs']) as v (view)"
+    ).fetchone()
+    return mended != (True,)
+
+
+_NOVEMBER_2026 = {15: 20, 16: 16, 17: 12, 18: 7}
+
+# An error is a hole in what this package itself stands on; a warning is one that other tables of the database may have.
+HOLES: tuple[Hole, ...] = (
+    Hole(
+        "CVE-2026-116311",
+        "warning",
+        "By DROP OWNED BY a role drops itself out of a restrictive policy. Our policies are permissive and name no "
+        "role that can log in; those of your own tables may be others.",
+        _NOVEMBER_2026,
+        _drop_owned,
+    ),
+    Hole(
+        "CVE-2026-120154",
+        "warning",
+        "INSERT .. ON CONFLICT DO UPDATE reads rows that a policy hides, for whoever may insert, update and select. "
+        "Applications have no such right on our tables; on your own they may.",
+        _NOVEMBER_2026,
+        _on_conflict,
+    ),
+    Hole(
+        "CVE-2026-16237",
+        "warning",
+        "The sibling of CVE-2026-120154 that also writes. Applications have no right on our tables; on your own they "
+        "may.",
+        _NOVEMBER_2026,
+    ),
+    Hole(
+        "CVE-2026-116327",
+        "warning",
+        "One of the holes that the minors of November 2026 mended; what it opens was not tried here.",
+        _NOVEMBER_2026,
+    ),
+    Hole(
+        "CVE-2026-14666",
+        "error",
+        "Cached plans keep the policies of role memberships and attributes that were taken back since.",
+        {15: 19, 16: 15, 17: 11, 18: 6},
+        _cached_plan,
+    ),
+    Hole(
+        "CVE-2025-8713",
+        "warning",
+        "Planner statistics show sampled rows behind views, and behind the policies of partitioned tables, to whoever "
+        "may select there, as members of ai_storage_sql may.",
+        {15: 14, 16: 10, 17: 6},
+    ),
+    Hole(
+        "CVE-2024-10976",
+        "error",
+        "Policies below subqueries, WITH queries, security invoker views and SQL functions do not follow a change of "
+        "role, and functions that run with their owner's rights change roles.",
+        {15: 9, 16: 5, 17: 1},
+    ),
+    Hole(
+        "CVE-2024-4317",
+        "warning",
+        "pg_stats_ext and pg_stats_ext_exprs show every login the most common values of tables it may not read. A "
+        "server that was created before the mended minor also needs the script fix-CVE-2024-4317.sql.",
+        {15: 7, 16: 3},
+        _statistics_views,
+    ),
+    Hole(
+        "CVE-2023-39418",
+        "warning",
+        "MERGE does not check new rows against the policies for UPDATE and SELECT. We use none; your own tables may.",
+        {15: 4},
+    ),
+    Hole(
+        "CVE-2023-2455",
+        "error",
+        "Policies do not follow a change of role after a function was inlined into the query.",
+        {15: 3},
+    ),
+)
+
+
+def _server_version(connection: Connection) -> int:
+    return connection.info.server_version
+
+
+def _hole_result(hole: Hole, status: Status, found: list[str], note: str) -> Result:
+    title = f"The server has {hole.cve}"
+    return Result(hole.id, "server", hole.severity, title, status, found, hole.what, UPDATE, note)
+
+
+def _look_for_hole(connection: Connection, hole: Hole, version: int, probes: bool) -> Result:
+    major, minor = version // 10000, version % 10000
+    why_not = ""
+    if hole.probe is not None and probes:
+        role = sql.Identifier(f"ai_storage_probe_{secrets.token_hex(8)}")
+        try:
+            with connection.transaction(force_rollback=True):
+                if hole.probe is not _statistics_views:
+                    _role(connection, role)
+                is_open = hole.probe(connection, role)
+            return _hole_result(
+                hole, "failed" if is_open else "passed", [f"PostgreSQL {major}.{minor}"] if is_open else [], "tried"
+            )
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            why_not = f", since it could not be tried: {error.diag.message_primary}"
+    behind = minor < hole.fixed.get(major, 0)
+    found = [f"PostgreSQL {major}.{minor}; mended in {major}.{hole.fixed[major]}"] if behind else []
+    return _hole_result(hole, "failed" if behind else "passed", found, f"by the minor{why_not}")
+
+
+# Running -------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _shipped() -> dict[str, str]:
+    """What this release ships, as the JSON parameters of the queries."""
+    schema = migrate.Schema()
+    functions: dict[str, list[str]] = {}
+    relations: set[str] = set()
+    policies: set[str] = set()
+    for path in (*schema.migrations, *schema.files):
+        text = schema.read(path)
+        for name, body in re.findall(
+            r"^create (?:or replace )?(?:function|procedure) ([\w.]+)\(.*?\bas \$fn\$(.*?)\$fn\$", text, re.M | re.S
+        ):
+            functions.setdefault(name, []).append(hashlib.sha256(body.encode()).hexdigest())
+        relations |= set(re.findall(r"^create (?:or replace )?(?:table|view|sequence) ([\w.]+)", text, re.M))
+        policies |= set(re.findall(r"^create policy (\w+)", text, re.M))
+    return {
+        "files": json.dumps({**schema.migrations, **schema.files}),
+        "functions": json.dumps(functions),
+        "relations": json.dumps(sorted(relations)),
+        "policies": json.dumps(sorted(policies)),
+    }
+
+
+def _statement(checks: Sequence[Check]) -> LiteralString:
+    # Nothing of it is input.
+    parts: list[LiteralString] = [
+        "select '" + check.id + "', f.text from (" + check.query + ") as f (text)"  # noqa: S608
+        for check in checks
+    ]
+    return COMMON + " union all ".join(parts)
+
+
+def _ask(connection: Connection, checks: Sequence[Check], values: dict[str, Any]) -> dict[str, list[str]]:
+    """Run checks as one statement. Returns: id -> what they found."""
+    found: dict[str, list[str]] = {check.id: [] for check in checks}
+    with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+        for name, text in cursor.execute(_statement(checks), values).fetchall():
+            found[name].append(text)
+    return found
+
+
+def _result(check: Check, status: Status, found: list[str], note: str = "") -> Result:
+    return Result(
+        check.id, check.group, check.severity, check.title, status, sorted(found), check.why, check.mend, note
+    )
+
+
+def _look(connection: Connection, version: int) -> list[Result]:
+    """Run all queries, read only."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute("select " + ", ".join(right for right, _ in NEEDS.values())).fetchone()
+    has = dict(zip(NEEDS, row or (), strict=True))
+    asked = [check for check in CHECKS if not check.needs or has[check.needs]]
+    values = {**_shipped(), "pid": connection.info.backend_pid, "version": version}
+    found: dict[str, list[str]] = {}
+    failed: dict[str, str] = {}
+    try:
+        found = _ask(connection, asked, values)
+    except psycopg.Error as together:
+        if connection.closed:
+            raise
+        # One of them cannot be answered here: find out which.
+        for check in asked:
+            try:
+                found |= _ask(connection, [check], values)
+            except psycopg.Error as error:
+                if connection.closed:
+                    raise error from together
+                failed[check.id] = error.diag.message_primary or str(error)
+    results = []
+    for check in CHECKS:
+        if check.id in found:
+            results.append(_result(check, "failed" if found[check.id] else "passed", found[check.id]))
+        else:
+            missing = failed.get(check.id) or f"missing: {NEEDS[check.needs][1]}"
+            results.append(_result(check, "unknown", [], missing))
+    return results
+
+
+def examine(connection: Connection, *, probes: bool = True) -> list[Result]:
+    """Look at the server and the database of a connection, and change nothing.
+
+    connection: a superuser's, or that of the login that installed the package; inside a transaction the checks see
+    what it did. probes: try holes of the server on a temporary table with a role of our own, in a transaction that is
+    rolled back; otherwise only the minor is compared.
+    Returns: one result per check, holes of the server first.
+    Raises: MigrationError when there is no schema here; psycopg.Error when the connection breaks.
+    """
+    version = _server_version(connection)
+    with connection.transaction(force_rollback=True):
+        connection.execute(
+            "select set_config('statement_timeout', %s, true), set_config('lock_timeout', '100ms', true), "
+            "set_config('search_path', 'pg_catalog, pg_temp', true), set_config('jit', 'off', true), "
+            "set_config('client_min_messages', 'error', true)",
+            (STATEMENT_TIMEOUT,),
+        )
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            row = cursor.execute(
+                "select to_regnamespace('ai_storage') is not null, pg_is_in_recovery() "
+                "or current_setting('transaction_read_only')::boolean"
+            ).fetchone()
+        if row is None or not row[0]:
+            raise migrate.MigrationError("This database has no schema for tenant-ai-storage yet.", "Run: pydb init")
+        probes = probes and not row[1]
+        holes = [_look_for_hole(connection, hole, version, probes) for hole in HOLES]
+        with connection.transaction(force_rollback=True):
+            connection.execute("set local transaction_read_only = on")
+            return holes + _look(connection, version)
+
+
+# Showing -------------------------------------------------------------------------------------------------------------
+
+
+def summarise(results: Sequence[Result]) -> int:
+    """The exit code: 1 when an error was found. Warnings, hints and what stays unknown do not count."""
+    return int(any(result.status == "failed" and result.severity == "error" for result in results))
+
+
+def _place(result: Result) -> tuple[int, int]:
+    return (
+        ["failed", "unknown", "passed"].index(result.status),
+        ["error", "warning", "info"].index(result.severity),
+    )
+
+
+def render(results: Sequence[Result]) -> str:
+    """A report for people: what was found, the worst first, then how much was looked at."""
+    lines = []
+    for result in sorted(results, key=_place):
+        if result.status == "failed":
+            lines.append(f"{result.severity.upper()}  {result.id}: {result.title}")
+            shown = result.found[:SHOWN]
+            more = [f"and {len(result.found) - SHOWN} more"] if len(result.found) > SHOWN else []
+            lines += [f"    {text}" for text in shown + more]
+            lines += [f"  why:  {result.why}", f"  mend: {result.mend}", ""]
+        elif result.status == "unknown":
+            lines.append(f"UNKNOWN  {result.id}: {result.note}")
+    count = {status: sum(result.status == status for result in results) for status in ("passed", "failed", "unknown")}
+    if count["unknown"]:
+        lines.append("")
+    lines.append(
+        f"{len(results)} checks: {count['passed']} passed, {count['failed']} failed, {count['unknown']} unknown."
+    )
+    return "\n".join(lines)
+
+
+def as_json(results: Sequence[Result]) -> str:
+    """All results with all their fields."""
+    return json.dumps([asdict(result) for result in results], indent=2, ensure_ascii=False)
+
+
+def page() -> str:
+    """docs/doctor.md."""
+    lines = [
+        "# What pydb doctor looks at",
+        "",
+        "`pydb doctor` looks at a server and a database and changes nothing. Run it as the login that ran `pydb init`, "
+        "over a",
+        "direct connection. `--json` prints every check with its status: `passed`, `failed`, or `unknown` when the "
+        "login lacks a",
+        "right. The exit code is 1 when an error was found; warnings, infos and what stays unknown leave it 0.",
+        "",
+        "Four of the holes in PostgreSQL are tried, on a temporary table with a role of its own, in a transaction that "
+        "is rolled",
+        "back; where that is impossible, and with `--no-probes`, the minor release is compared. An error is a hole in "
+        "what this",
+        "package stands on, a warning one that other tables of the database may have.",
+        "",
+        "This page is printed by `python -m pydb.doctor`.",
+        "",
+        "## holes in PostgreSQL",
+        "",
+        "| check | severity | tried | mended in | what |",
+        "|---|---|---|---|---|",
+    ]
+    for hole in HOLES:
+        fixed = ", ".join(f"{major}.{minor}" for major, minor in hole.fixed.items())
+        lines.append(f"| `{hole.id}` | {hole.severity} | {'yes' if hole.probe else 'no'} | {fixed} | {hole.what} |")
+    for group in dict.fromkeys(check.group for check in CHECKS):
+        lines += ["", f"## {group}", "", "| check | severity | what | why | how to mend |", "|---|---|---|---|---|"]
+        lines += [
+            f"| `{check.id}` | {check.severity} | {check.title} | {check.why} | {check.mend} |"
+            for check in CHECKS
+            if check.group == group
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
