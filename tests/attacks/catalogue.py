@@ -33,6 +33,52 @@ CONTEXT = [
         "b",
         "Settings are believed only with a MAC under a secret that no login can read.",
     ),
+    Attack(
+        2,
+        "Forge it in the startup packet, in PGOPTIONS, or for a role or database",
+        "b",
+        "As 1. PgBouncer refuses such options; ALTER ROLE and ALTER DATABASE refuse them from a login, and what an "
+        "administrator sets is believed no more.",
+    ),
+    Attack(
+        3,
+        "Rely on REVOKE SET ON PARAMETER, which keeps nobody from writing a setting",
+        "b",
+        "Nothing relies on it.",
+    ),
+    Attack(4, "Use the empty setting that a local SET leaves behind", "bc", "Empty means: no tenant."),
+    Attack(
+        5,
+        "Replay a genuine context: later, in another session or backend, after its end",
+        "bc",
+        "The MAC covers backend, start of transaction and expiry. The tests end transactions in every way, two-phase "
+        "commit too, and try a parallel worker and an exported snapshot.",
+        "transactions that one message begins have one start, so their sender can keep its context from one to the "
+        "next, for the tenant whose credential it presented",
+    ),
+    Attack(
+        6,
+        "RESET ROLE, SET ROLE or SET SESSION AUTHORIZATION to a wider role",
+        "b",
+        "Authorisations go by session_user. A login is a member of the application's group alone, which has no right "
+        "on a table.",
+    ),
+    Attack(
+        7,
+        "Read a token or a secret in tables, catalogues, statements, logs, errors or dumps",
+        "bc",
+        "Only the operator's functions read secrets. No message of ours quotes a credential; sent as a parameter it is "
+        "in no statement text.",
+        "the server logs parameters, literals and plans if it is told to, and a full dump holds the secrets: see above",
+    ),
+    Attack(
+        8,
+        "Tokens: expired, early, foreign audience or key, mended signature, other alg, huge, doubled claims, wildcards",
+        "b",
+        "One algorithm, one spelling, no claim twice, 24 hours at most; digests are compared, and the work is the same "
+        "for an unknown key. `python -m bench.token_timing` measures the time; more in `tests/test_token.py`.",
+        "a stolen token is good for a login that is authorised for its tenant, until it ends",
+    ),
 ]
 
 RIGHTS = [
@@ -49,8 +95,8 @@ RIGHTS = [
         "b",
         "`authorize_login` refuses superusers, BYPASSRLS and members of the owning roles, however many groups away "
         "(TN006); a login that was not authorised names no tenant.",
-        "a login that may SET ROLE to a superuser or a BYPASSRLS role is authorised like a plain one. Grant no such "
-        "role to an application",
+        "a login that may SET ROLE to a superuser or a BYPASSRLS role, or on PostgreSQL 15 has CREATEROLE and so may "
+        "grant itself an owning role, is authorised like a plain one. Give no such right to an application",
     ),
     Attack(
         11,
@@ -229,6 +275,25 @@ ORACLES = [
     ),
 ]
 
+POOL = [
+    Attack(
+        47,
+        "Leave something in a pooled session: LISTEN, locks, prepared statements, roles, settings, temporary tables",
+        "c",
+        "Our functions leave nothing, and what others leave changes neither what is stored nor whose rows are read. "
+        "The test tries every setting that a login may change.",
+        "within one login a leftover can make the next calls fail, change how values are shown, or put a token into "
+        "its owner's error text; and what the victim's own statements leave is the next one's. DISCARD ALL between "
+        "borrowers closes it, as above",
+    ),
+    Attack(
+        48,
+        "Mix tenants up through PgBouncer in transaction or statement mode",
+        "c",
+        "A context ends with its transaction. The test runs the API for two tenants at once over two connections.",
+    ),
+]
+
 UNCOVERED = [
     Attack(50, "Large objects", "b", "None is used. In an application with one login, any tenant reads them all."),
     Attack(51, "NOTIFY, which every login may listen to", "b", "Nothing is notified."),
@@ -245,6 +310,12 @@ UNCOVERED = [
         "PostgreSQL hides the statements of other logins.",
         "sessions of one login see each other's statements, with the values written in them. pydb sends values apart; "
         "give each application its own login",
+    ),
+    Attack(
+        54,
+        "Read secrets in the text of policies, functions and other definitions",
+        "b",
+        "There is none in them; the test searches all that the catalogues show.",
     ),
     Attack(
         55,
@@ -271,4 +342,11 @@ UNCOVERED = [
     Attack(67, "A NOTIFY for each write, which makes commits of all databases wait", "a", "As 51: there is none."),
 ]
 
-ATTACKS = [*CONTEXT, *RIGHTS, *SERVER, *ORACLES, *UNCOVERED]
+LATER = [
+    Attack(60, "A superuser rewrites events and seals", "d", "", AUDIT_LOG),
+    Attack(62, "Deleting a tenant deletes its trail", "d", "", AUDIT_LOG),
+    Attack(63, "Plaintext stays in tables, dead rows or indexes after an erasure", "d", "", f"erasure {AUDIT_LOG}"),
+    Attack(65, "A cache key without the tenant", "a", "", f"there is no cache yet; it {AUDIT_LOG}"),
+]
+
+ATTACKS = [*CONTEXT, *RIGHTS, *SERVER, *ORACLES, *POOL, *UNCOVERED, *LATER]
