@@ -813,6 +813,24 @@ CHECKS: tuple[Check, ...] = (
         where d.datname = current_database() and a.grantee = 0 and a.privilege_type = 'CONNECT'
         """,
     ),
+    Check(
+        "reporting-leak",
+        "rights",
+        "error",
+        "A login reads the reporting view on a server with CVE-2026-116327",
+        "A condition with CASE is shown the rows of every tenant, which the view's policies hide.",
+        "revoke ai_storage_sql from LOGIN until the server is at 18.7, 17.12, 16.16 or 15.20",
+        """
+        select r.rolname::text
+        from reach as m
+        join pg_roles as r on r.oid = m.member
+        where r.rolcanlogin
+          and not r.rolsuper
+          and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+          and m.role = to_regrole('ai_storage_sql')
+          and %(version)s < (array[150020, 160016, 170012, 180007])[%(version)s / 10000 - 14]
+        """,
+    ),
     # Row level security ----------------------------------------------------------------------------------------------
     Check(
         "rls-enabled",
@@ -1725,6 +1743,41 @@ def _on_conflict(connection: Connection, role: sql.Identifier) -> bool:
     return False
 
 
+def _through_view(connection: Connection, role: sql.Identifier) -> bool:
+    """Whether ON CONFLICT DO UPDATE through a view changes a row that the view hides."""
+    _table(connection, role)
+    connection.execute("create temp view probe_view as select * from pg_temp.probe where mine")
+    connection.execute("alter table pg_temp.probe disable row level security")
+    connection.execute(sql.SQL("grant select, insert, update on pg_temp.probe_view to {}").format(role))
+    connection.execute(sql.SQL("set local role {}").format(role))
+    try:
+        with connection.transaction():
+            connection.execute(
+                "insert into pg_temp.probe_view values (1, true, 0) on conflict (id) do update set hidden = 8"
+            )
+    except psycopg.errors.ObjectNotInPrerequisiteState:
+        return False
+    return connection.execute("select hidden from pg_temp.probe").fetchone() == (8,)
+
+
+def _leaky_case(connection: Connection, role: sql.Identifier) -> bool:
+    """Whether the comparison in a CASE is shown a hidden row."""
+    _table(connection, role)
+    # It has to cost more than the comparison, which an open server then asks first, and hides every row.
+    connection.execute(
+        sql.SQL("create policy none on pg_temp.probe to {} using (id + id + id + id + id + id + id + id < 0)").format(
+            role
+        )
+    )
+    connection.execute(sql.SQL("set local role {}").format(role))
+    try:
+        with connection.transaction():
+            connection.execute("select from pg_temp.probe as p where case p when row (1) then true else false end")
+    except psycopg.errors.DatatypeMismatch:
+        return True  # it compared the hidden row, whose columns are three
+    return False
+
+
 def _cached_plan(connection: Connection, role: sql.Identifier) -> bool:
     """Whether a prepared statement goes on with the policies of a membership that was taken back."""
     _table(connection, role)
@@ -1778,15 +1831,18 @@ HOLES: tuple[Hole, ...] = (
     Hole(
         "CVE-2026-16237",
         "warning",
-        "The sibling of CVE-2026-120154 that also writes. Applications have no right on our tables; on your own they "
-        "may.",
+        "INSERT .. ON CONFLICT DO UPDATE through a view changes rows that the view hides. Our view takes no rows; your "
+        "own may.",
         _NOVEMBER_2026,
+        _through_view,
     ),
     Hole(
         "CVE-2026-116327",
         "warning",
-        "One of the holes that the minors of November 2026 mended; what it opens was not tried here.",
+        "The comparison in a CASE counts as harmless and is shown rows that a policy hides, to whoever may select. "
+        "Applications may not; members of ai_storage_sql may, on the reporting view: see reporting-leak.",
         _NOVEMBER_2026,
+        _leaky_case,
     ),
     Hole(
         "CVE-2026-14666",
@@ -2028,7 +2084,7 @@ def page() -> str:
         "login lacks a",
         "right. The exit code is 1 when an error was found; warnings, infos and what stays unknown leave it 0.",
         "",
-        "Four of the holes in PostgreSQL are tried, on a temporary table with a role of its own, in a transaction that "
+        "Most of the holes in PostgreSQL are tried, on a temporary table with a role of its own, in a transaction that "
         "is rolled",
         "back; where that is impossible, and with `--no-probes`, the minor release is compared. An error is a hole in "
         "what this",
