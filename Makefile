@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo servers test lint golden golden-check doctor-page checksums checksums-check bench ci clean
+.PHONY: help install demo servers test lint golden golden-check doctor-page docs docs-check checksums checksums-check bench ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -53,6 +53,12 @@ golden-check: servers ## Compare a fresh database with the golden dump
 doctor-page: $(VENV)/dev.stamp ## Write docs/doctor.md, the list of what pydb doctor looks at
 	$(BIN)/python -m pydb.doctor > docs/doctor.md
 
+docs: $(VENV)/dev.stamp ## Write the table of docs/security.md from the attack tests
+	$(BIN)/python -m tests.attacks
+
+docs-check: $(VENV)/dev.stamp ## Compare the table of docs/security.md with the attack tests
+	$(BIN)/python -m tests.attacks --check
+
 checksums: ## Write migrations/CHECKSUMS
 	cd migrations && sha256sum *.sql > CHECKSUMS
 
@@ -62,7 +68,7 @@ checksums-check: ## Compare the migrations with migrations/CHECKSUMS
 bench: $(VENV)/dev.stamp ## Measure save and load next to a bare table and the common pattern, interleaved in one run
 	$(BIN)/python -m bench.core
 
-ci: lint checksums-check test ## What CI runs; rewrites nothing
+ci: lint checksums-check docs-check test ## What CI runs; rewrites nothing
 
 clean: ## Remove everything that was built or installed here
 	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 BEGIN, END = "<!-- the table begins: make docs -->\n", "<!-- the table ends -->\n"
 
 
-def tests() -> dict[int, list[str]]:
+def tried_by() -> dict[int, list[str]]:
     """For each number the tests that try the attack, as file::name."""
     found: dict[int, list[str]] = defaultdict(list)
     for path in sorted(Path(__file__).parent.glob("test_*.py")):
@@ -26,7 +26,7 @@ def tests() -> dict[int, list[str]]:
 
 def table() -> str:
     """The catalogue as Markdown, one row an attack."""
-    by_number = tests()
+    by_number = tried_by()
     lines = ["| | attack | by | how it is closed | tests |", "|---|---|---|---|---|"]
     for attack in sorted(ATTACKS):
         closed = " ".join([attack.closed, f"**Open:** {attack.open}." if attack.open else ""]).strip()

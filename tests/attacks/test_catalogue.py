@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.attacks.__main__ import PAGE, page, tests
+from tests.attacks.__main__ import PAGE, page, tried_by
 from tests.attacks.catalogue import ATTACKS, NUMBERS
 
 
@@ -14,7 +14,7 @@ def test_the_catalogue_holds_every_attack_once() -> None:
 
 
 def test_every_attack_is_tried_or_says_why_not() -> None:
-    tried = tests()
+    tried = tried_by()
     assert [attack.number for attack in ATTACKS if attack.number not in tried and not attack.open] == []
     assert set(tried) <= NUMBERS
 
