@@ -3,10 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+N ?= 20000
+SEED ?= 1
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo servers test lint golden golden-check doctor-page docs docs-check checksums checksums-check bench ci clean
+.PHONY: help install demo servers test lint golden golden-check doctor-page docs docs-check checksums checksums-check fuzz bench ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -64,6 +66,10 @@ checksums: ## Write migrations/CHECKSUMS
 
 checksums-check: ## Compare the migrations with migrations/CHECKSUMS
 	cd migrations && sha256sum --check --quiet CHECKSUMS
+
+fuzz: servers ## Attack with N random statements on PostgreSQL 18, then on 15: make fuzz N=1000000 SEED=7
+	$(BIN)/python -m tests.fuzz --pg 18 --statements $(N) --seed $(SEED)
+	$(BIN)/python -m tests.fuzz --pg 15 --statements $(N) --seed $(SEED)
 
 bench: $(VENV)/dev.stamp ## Measure save and load next to a bare table and the common pattern, interleaved in one run
 	$(BIN)/python -m bench.core

@@ -159,10 +159,6 @@ NEEDS: dict[str, tuple[LiteralString, str]] = {
         "and has_function_privilege('pg_catalog.pg_hba_file_rules()', 'execute')",
         "the right to read pg_hba_file_rules, which superusers have",
     ),
-    "activity": (
-        "pg_has_role('pg_read_all_stats', 'usage')",
-        "membership of pg_read_all_stats",
-    ),
     "authorizations": (
         "coalesce(has_schema_privilege(to_regnamespace('ai_storage')::oid, 'usage') "
         "and has_function_privilege(to_regprocedure('ai_storage.list_authorizations()')::oid, 'execute'), false)",
@@ -561,22 +557,6 @@ CHECKS: tuple[Check, ...] = (
         """,
     ),
     Check(
-        "login-reporting",
-        "logins",
-        "warning",
-        "An application login may also select from the reporting view",
-        "Row level security protects the rows, but EXPLAIN and statistics then tell about the other tenants.",
-        "revoke ai_storage_sql from LOGIN, and give people a login of their own",
-        """
-        select r.rolname::text
-        from app as r
-        where 2 = (
-            select count(*) from reach as m join package_role as p on p.oid = m.role
-            where m.member = r.oid and p.rolname in ('ai_storage_app', 'ai_storage_sql')
-        )
-        """,
-    ),
-    Check(
         "login-owns",
         "logins",
         "error",
@@ -811,24 +791,6 @@ CHECKS: tuple[Check, ...] = (
         select d.datname::text
         from pg_database as d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) as a
         where d.datname = current_database() and a.grantee = 0 and a.privilege_type = 'CONNECT'
-        """,
-    ),
-    Check(
-        "reporting-leak",
-        "rights",
-        "error",
-        "A login reads the reporting view on a server with CVE-2026-116327",
-        "A condition with CASE is shown the rows of every tenant, which the view's policies hide.",
-        "revoke ai_storage_sql from LOGIN until the server is at 18.7, 17.12, 16.16 or 15.20",
-        """
-        select r.rolname::text
-        from reach as m
-        join pg_roles as r on r.oid = m.member
-        where r.rolcanlogin
-          and not r.rolsuper
-          and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
-          and m.role = to_regrole('ai_storage_sql')
-          and %(version)s < (array[150020, 160016, 170012, 180007])[%(version)s / 10000 - 14]
         """,
     ),
     # Row level security ----------------------------------------------------------------------------------------------
@@ -1839,8 +1801,8 @@ HOLES: tuple[Hole, ...] = (
     Hole(
         "CVE-2026-116327",
         "warning",
-        "The comparison in a CASE counts as harmless and is shown rows that a policy hides, to whoever may select. "
-        "Applications may not; members of ai_storage_sql may, on the reporting view: see reporting-leak.",
+        "The comparison in a CASE counts as harmless and is shown rows that a policy hides, to whoever may select: on "
+        "our tables nobody, on your own maybe.",
         _NOVEMBER_2026,
         _leaky_case,
     ),
@@ -1855,7 +1817,7 @@ HOLES: tuple[Hole, ...] = (
         "CVE-2025-8713",
         "warning",
         "Planner statistics show sampled rows behind views, and behind the policies of partitioned tables, to whoever "
-        "may select there, as members of ai_storage_sql may.",
+        "may select there.",
         {15: 14, 16: 10, 17: 6},
     ),
     Hole(

@@ -599,23 +599,23 @@ begin
                 'NAME does both.';
     end if;
     -- Such a login walks around row level security, so an authorisation would only pretend to limit
-    -- it.
+    -- it. With CREATEROLE it makes itself a member of what it likes on PostgreSQL 15.
     if exists (
-        select from pg_roles as r
-        where r.rolname = p_login collate "C"
+        select from pg_roles as l
+        join pg_roles as r on pg_has_role(l.oid, r.oid, 'MEMBER')
+        where l.rolname = p_login collate "C"
           and (
               r.rolsuper
               or r.rolbypassrls
-              or pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
-              or pg_has_role(r.oid, 'ai_storage_sharing', 'MEMBER')
-              or pg_has_role(r.oid, 'ai_storage_operator', 'MEMBER')
+              or r.rolcreaterole
+              or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
           )
     ) then
         raise exception using
             errcode = 'TN006',
             message = 'this login is too powerful to serve tenants',
-            hint = 'Use a login that is not superuser, has no BYPASSRLS and is no member of the '
-                'owning roles.';
+            hint = 'Use a login that neither is nor may become a superuser, a role with '
+                'BYPASSRLS or CREATEROLE, or one of the owning roles.';
     end if;
 
     insert into ai_storage_private.login_authorization (

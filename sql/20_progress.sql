@@ -997,35 +997,72 @@ comment on policy tenant_keeps_its_idempotency_keys on ai_storage_private.idempo
 
 -- The door for ad-hoc SQL -------------------------------------------------------------------------
 
--- The view runs with its owner's rights, and row level security is forced on the owner: so readers
--- of the view need no right on any table. The barrier keeps a reader's own functions from seeing
--- rows before the policies decided.
+-- A view over the tables would let its readers' conditions, EXPLAIN and statistics near everybody's
+-- rows (CVE-2026-116327 showed them whole). So the rows come out of a function: what a reader adds
+-- meets only what the policies let through.
+create or replace function ai_storage_private.report_models()
+returns table (
+    id                 uuid,
+    model_name         text,
+    isolation_key      text,
+    tenant_context     jsonb,
+    access_permissions text[],
+    mse                double precision,
+    training_samples   bigint,
+    metadata           jsonb,
+    created_at         timestamptz
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select
+        p.model_id,
+        p.model_name,
+        t.isolation_key,
+        jsonb_build_object(
+            'orgId', t.org_id,
+            'serverId', t.server_id,
+            'projectId', t.project_id,
+            'environment', t.environment,
+            'codeHash', t.code_hash
+        ),
+        '{read,execute,write,share}'::text[],
+        p.mse,
+        p.training_samples,
+        p.metadata,
+        p.created_at
+    from ai_storage_private.ai_progress_tenant as p
+    join ai_storage_private.tenant as t on t.tenant_id = p.tenant_id
+    where p.tenant_id = ai_storage_private.current_tenant_id()
+      -- A credential in p_as opens one call; only set_tenant opens the view.
+      and t.isolation_key = ai_storage.current_tenant();
+end;
+$fn$;
+comment on function ai_storage_private.report_models() is
+    'The rows of the view ai_storage.ai_progress_tenant.';
+
 create or replace view ai_storage.ai_progress_tenant
 with (security_barrier = true)
 as
 select
-    p.model_id as id,
-    p.model_name,
-    t.isolation_key,
-    jsonb_build_object(
-        'orgId', t.org_id,
-        'serverId', t.server_id,
-        'projectId', t.project_id,
-        'environment', t.environment,
-        'codeHash', t.code_hash
-    ) as tenant_context,
-    '{read,execute,write,share}'::text[] as access_permissions,
-    p.mse,
-    p.training_samples,
-    p.metadata,
-    p.created_at
-from ai_storage_private.ai_progress_tenant as p
-join ai_storage_private.tenant as t on t.tenant_id = p.tenant_id
--- A credential in p_as opens one call; only set_tenant opens the view.
-where t.isolation_key = ai_storage.current_tenant();
+    r.id,
+    r.model_name,
+    r.isolation_key,
+    r.tenant_context,
+    r.access_permissions,
+    r.mse,
+    r.training_samples,
+    r.metadata,
+    r.created_at
+from ai_storage_private.report_models() as r;
 comment on view ai_storage.ai_progress_tenant is
     'The models of the tenant that set_tenant set for this transaction; empty without one. For '
-    'reporting, by members of ai_storage_sql. The weaker door: see docs/design.md.';
+    'reporting, by members of ai_storage_sql.';
 comment on column ai_storage.ai_progress_tenant.id is 'Random id of the model.';
 comment on column ai_storage.ai_progress_tenant.model_name is 'Name of the model.';
 comment on column ai_storage.ai_progress_tenant.isolation_key is 'The tenant''s isolation key.';

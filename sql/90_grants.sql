@@ -121,7 +121,8 @@ grant execute on function ai_storage_private.enter(text, boolean, text)
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
     ai_storage_private.enter_code_version(text),
-    ai_storage_private.current_tenant_id()
+    ai_storage_private.current_tenant_id(),
+    ai_storage.current_tenant()
 to ai_storage_owner;
 grant execute on function ai_storage_private.may_share_outside(text)
 to ai_storage_owner, ai_storage_sharing;
@@ -171,8 +172,8 @@ to ai_storage_app, ai_storage_sql;
 
 -- Reporting: the view -----------------------------------------------------------------------------
 
-grant execute on function ai_storage_private.current_tenant_id() to ai_storage_sql;
 set local role ai_storage_owner;
+grant execute on function ai_storage_private.report_models() to ai_storage_sql;
 grant select on ai_storage.ai_progress_tenant to ai_storage_sql;
 
 -- Administrators ----------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ EXECUTE = {
         "ai_storage.current_tenant",
         "ai_storage.set_tenant",
         "ai_storage.version",
-        "ai_storage_private.current_tenant_id",
+        "ai_storage_private.report_models",
     },
 }
 

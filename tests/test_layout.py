@@ -67,6 +67,7 @@ DEFINERS = {
         "ai_storage_private.may_share_outside",
     },
     "ai_storage_owner": {
+        "ai_storage_private.report_models",
         "ai_storage.delete_progress",
         "ai_storage.load_history",
         "ai_storage.load_progress",
@@ -222,7 +223,7 @@ class TestFunction:
             if parameter.mode not in (FunctionParameterMode.FUNC_PARAM_TABLE, FunctionParameterMode.FUNC_PARAM_OUT)
         ]
         assert all(parameter.name.startswith("p_") for parameter in given)
-        if name in DEFINERS["ai_storage_owner"]:
+        if name.startswith("ai_storage.") and name in DEFINERS["ai_storage_owner"]:
             assert given[-1].name == "p_as"
             assert given[-1].defexpr is not None
 

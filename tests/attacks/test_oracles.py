@@ -122,34 +122,26 @@ def test_no_switch_of_a_session_shows_the_plans_inside(house: House) -> None:
 
 @attack(34, 35, 36, 37)
 @only("direct")
-def test_the_reporting_view_does_tell_its_readers_how_much_the_others_have(house: House) -> None:
-    # Not closed. Members of ai_storage_sql have SELECT on a view, and so they have EXPLAIN.
+def test_the_reporting_view_tells_its_readers_nothing_of_how_much_the_others_have(house: House) -> None:
     reader = house.connect("reporter")
     view = "select model_name from ai_storage.ai_progress_tenant"
 
-    def learned() -> tuple[int, int, str]:
-        """How many rows a scan passed over, how many the planner expects of one mse, and the order of the filter."""
+    def learned() -> list[str]:
+        """The plans of a look at the view, without the times in them."""
         with reader.transaction(force_rollback=True):
             value(reader, "set_tenant", credential=ACME)
             reader.execute("set local enable_indexscan = off; set local enable_bitmapscan = off")
-            plan = explained(reader, view, ANALYZED)
-            removed = sum(int(number) for number in re.findall(r"Removed by Filter: (\d+)", plan))
-            plan = explained(reader, f"{view} where mse = {CANARY_NUMBER}")
-            no_canary(tried(reader, f"{view} where mse = {CANARY_NUMBER}"))
-            (scan,) = re.findall(r"Scan on \S*ai_progress_tenant p .*?rows=(\d+)", plan)
-            (filter_,) = re.findall(r"Filter: (.*mse.*)", plan)
-        return removed, int(scan), filter_
+            return [
+                explained(reader, f"{view}{condition}", options)
+                for condition in ("", f" where mse = {CANARY_NUMBER}", " where model_name = 'victim model'")
+                for options in (ANALYZED, "verbose")
+            ]
 
-    mine = [{"model_name": f"mine {number}", "mse": number} for number in range(100)]
-    call(house.connect("acme_app"), "save_progress_batch", items=mine, as_=ACME)
-    house.admin().execute("analyze")
-    removed, expected, _ = learned()
-    assert removed >= 4
+    before = learned()
+    assert all("Function Scan" in plan and "Seq Scan" not in plan for plan in before)
     fill_victim(house)
-    assert learned()[0] == removed + MANY
-    assert learned()[1] > 5 * expected
-    # a leakproof operator, asked before the policy: its time tells on how many rows
-    assert learned()[2].index("mse") < learned()[2].index("current_tenant_id")
+    house.admin().execute("analyze")
+    assert learned() == before
 
 
 # Uniqueness and keys --------------------------------------------------------------------------------------------------

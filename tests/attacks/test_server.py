@@ -144,9 +144,7 @@ HIDDEN_LEAK = "case {} when 'x' then true else false end"
 
 @attack(22)
 @only("direct")
-def test_a_leaky_operator_in_a_case_sees_hidden_rows_only_through_the_view_and_on_unmended_minors(
-    house: House,
-) -> None:
+def test_a_leaky_operator_in_a_case_sees_no_hidden_rows(house: House) -> None:
     refuse_all(house, "select 1 from ai_storage_private.ai_progress_tenant where " + HIDDEN_LEAK.format("model_name"))
     app = house.connect("acme_app")
     shown = bring_leak(house.database, app)
@@ -155,7 +153,7 @@ def test_a_leaky_operator_in_a_case_sees_hidden_rows_only_through_the_view_and_o
     assert "own" in str(shown)
     no_canary(shown)
 
-    # Not closed where the server is not mended: the planner takes the operator for harmless and asks it first.
+    # The planner of a server that is not mended takes the operator for harmless and asks it first.
     reader = house.connect("reporter")
     shown = bring_leak(house.database, reader)
     for column in ("model_name", "metadata::text"):
@@ -164,7 +162,7 @@ def test_a_leaky_operator_in_a_case_sees_hidden_rows_only_through_the_view_and_o
             reader.execute("set local enable_indexscan = off; set local enable_bitmapscan = off")
             reader.execute("select 1 from ai_storage.ai_progress_tenant where " + HIDDEN_LEAK.format(column))
     assert "own" in str(shown)
-    assert (CANARY in str(shown)) is not is_fixed(reader), shown
+    no_canary(shown)
 
     attacker = build_pattern(house)
     shown = bring_leak_again(attacker)

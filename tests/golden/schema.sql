@@ -137,23 +137,23 @@ begin
                 'NAME does both.';
     end if;
     -- Such a login walks around row level security, so an authorisation would only pretend to limit
-    -- it.
+    -- it. With CREATEROLE it makes itself a member of what it likes on PostgreSQL 15.
     if exists (
-        select from pg_roles as r
-        where r.rolname = p_login collate "C"
+        select from pg_roles as l
+        join pg_roles as r on pg_has_role(l.oid, r.oid, 'MEMBER')
+        where l.rolname = p_login collate "C"
           and (
               r.rolsuper
               or r.rolbypassrls
-              or pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
-              or pg_has_role(r.oid, 'ai_storage_sharing', 'MEMBER')
-              or pg_has_role(r.oid, 'ai_storage_operator', 'MEMBER')
+              or r.rolcreaterole
+              or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
           )
     ) then
         raise exception using
             errcode = 'TN006',
             message = 'this login is too powerful to serve tenants',
-            hint = 'Use a login that is not superuser, has no BYPASSRLS and is no member of the '
-                'owning roles.';
+            hint = 'Use a login that neither is nor may become a superuser, a role with '
+                'BYPASSRLS or CREATEROLE, or one of the owning roles.';
     end if;
 
     insert into ai_storage_private.login_authorization (
@@ -2671,6 +2671,49 @@ ALTER FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) 
 COMMENT ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) IS 'Renders a target as a pattern. A level it does not name is the sharer''s own. Raises TN301.';
 
 --
+-- Name: report_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.report_models() RETURNS TABLE(id uuid, model_name text, isolation_key text, tenant_context jsonb, access_permissions text[], mse double precision, training_samples bigint, metadata jsonb, created_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select
+        p.model_id,
+        p.model_name,
+        t.isolation_key,
+        jsonb_build_object(
+            'orgId', t.org_id,
+            'serverId', t.server_id,
+            'projectId', t.project_id,
+            'environment', t.environment,
+            'codeHash', t.code_hash
+        ),
+        '{read,execute,write,share}'::text[],
+        p.mse,
+        p.training_samples,
+        p.metadata,
+        p.created_at
+    from ai_storage_private.ai_progress_tenant as p
+    join ai_storage_private.tenant as t on t.tenant_id = p.tenant_id
+    where p.tenant_id = ai_storage_private.current_tenant_id()
+      -- A credential in p_as opens one call; only set_tenant opens the view.
+      and t.isolation_key = ai_storage.current_tenant();
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.report_models() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION report_models(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.report_models() IS 'The rows of the view ai_storage.ai_progress_tenant.';
+
+--
 -- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -3289,190 +3332,20 @@ ALTER FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.actin
 COMMENT ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'write_progress for a model of another tenant, which has to be shared for writing. Raises 22023, TN101, TN102.';
 
 --
--- Name: ai_progress_tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TABLE ai_storage_private.ai_progress_tenant (
-    tenant_id bigint NOT NULL,
-    model_id uuid NOT NULL,
-    version bigint NOT NULL,
-    mse double precision,
-    training_samples bigint,
-    created_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone NOT NULL,
-    model_name text NOT NULL COLLATE pg_catalog."C",
-    metrics jsonb NOT NULL,
-    metadata jsonb NOT NULL,
-    CONSTRAINT ai_progress_tenant_measured CHECK (((mse IS NOT NULL) OR (metrics <> '{}'::jsonb))),
-    CONSTRAINT ai_progress_tenant_model_name_length CHECK (((length(model_name) >= 1) AND (length(model_name) <= 255))),
-    CONSTRAINT ai_progress_tenant_mse_finite CHECK (((mse > '-Infinity'::double precision) AND (mse < 'Infinity'::double precision))),
-    CONSTRAINT ai_progress_tenant_samples_not_negative CHECK ((training_samples >= 0)),
-    CONSTRAINT ai_progress_tenant_version_positive CHECK ((version > 0))
-)
-WITH (fillfactor='80');
-
-ALTER TABLE ONLY ai_storage_private.ai_progress_tenant FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE ai_storage_private.ai_progress_tenant OWNER TO ai_storage_owner;
-
---
--- Name: TABLE ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TABLE ai_storage_private.ai_progress_tenant IS 'The current state of each model of each tenant.';
-
---
--- Name: COLUMN ai_progress_tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.tenant_id IS 'The tenant that owns the model.';
-
---
--- Name: COLUMN ai_progress_tenant.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_id IS 'Random id of the model; a new model of the same name gets another.';
-
---
--- Name: COLUMN ai_progress_tenant.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.version IS 'The current version; counts from 1 without a gap.';
-
---
--- Name: COLUMN ai_progress_tenant.mse; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.mse IS 'Mean squared error, finite; null only when metrics is not empty.';
-
---
--- Name: COLUMN ai_progress_tenant.training_samples; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.training_samples IS 'How many samples the model has been trained on, or null.';
-
---
--- Name: COLUMN ai_progress_tenant.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.created_at IS 'When the first version was saved.';
-
---
--- Name: COLUMN ai_progress_tenant.updated_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.updated_at IS 'When the current version was saved.';
-
---
--- Name: COLUMN ai_progress_tenant.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_name IS 'Name of the model, unique in its tenant, 1 to 255 characters.';
-
---
--- Name: COLUMN ai_progress_tenant.metrics; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metrics IS 'Further measures: a flat object of name to finite number.';
-
---
--- Name: COLUMN ai_progress_tenant.metadata; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metadata IS 'Anything else, an object of at most 1 MiB.';
-
---
--- Name: tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TABLE ai_storage_private.tenant (
-    tenant_id bigint NOT NULL,
-    org_id text NOT NULL COLLATE pg_catalog."C",
-    server_id text NOT NULL COLLATE pg_catalog."C",
-    project_id text NOT NULL COLLATE pg_catalog."C",
-    environment text NOT NULL COLLATE pg_catalog."C",
-    code_hash text NOT NULL COLLATE pg_catalog."C",
-    isolation_key text GENERATED ALWAYS AS (((((((((org_id || ':'::text) || server_id) || ':'::text) || project_id) || ':'::text) || environment) || ':'::text) || code_hash)) STORED NOT NULL COLLATE pg_catalog."C",
-    registered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT tenant_isolation_key_valid CHECK ((isolation_key ~ '^([A-Za-z0-9._+@~=/-]{1,63}:){4}[A-Za-z0-9._+@~=/-]{1,63}$'::text)),
-    CONSTRAINT tenant_tenant_id_positive CHECK ((tenant_id > 0))
-);
-
-ALTER TABLE ONLY ai_storage_private.tenant FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE ai_storage_private.tenant OWNER TO ai_storage_owner;
-
---
--- Name: TABLE tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TABLE ai_storage_private.tenant IS 'The registry of tenants: five levels and the id that every tenant table carries. A tenant is registered by its first write.';
-
---
--- Name: COLUMN tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.tenant_id IS 'The id in every tenant table, random.';
-
---
--- Name: COLUMN tenant.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.org_id IS 'Level 1: the organisation.';
-
---
--- Name: COLUMN tenant.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.server_id IS 'Level 2: the MCP server or application.';
-
---
--- Name: COLUMN tenant.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.project_id IS 'Level 3: the project.';
-
---
--- Name: COLUMN tenant.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.environment IS 'Level 4: the environment, such as production.';
-
---
--- Name: COLUMN tenant.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.code_hash IS 'Level 5: the version of the code.';
-
---
--- Name: COLUMN tenant.isolation_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.isolation_key IS 'The five levels joined by colons.';
-
---
--- Name: COLUMN tenant.registered_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.registered_at IS 'When the tenant first wrote.';
-
---
 -- Name: ai_progress_tenant; Type: VIEW; Schema: ai_storage; Owner: ai_storage_owner
 --
 
 CREATE VIEW ai_storage.ai_progress_tenant WITH (security_barrier='true') AS
- SELECT p.model_id AS id,
-    p.model_name,
-    t.isolation_key,
-    jsonb_build_object('orgId', t.org_id, 'serverId', t.server_id, 'projectId', t.project_id, 'environment', t.environment, 'codeHash', t.code_hash) AS tenant_context,
-    '{read,execute,write,share}'::text[] AS access_permissions,
-    p.mse,
-    p.training_samples,
-    p.metadata,
-    p.created_at
-   FROM (ai_storage_private.ai_progress_tenant p
-     JOIN ai_storage_private.tenant t ON ((t.tenant_id = p.tenant_id)))
-  WHERE (t.isolation_key = ai_storage.current_tenant());
+ SELECT id,
+    model_name,
+    isolation_key,
+    tenant_context,
+    access_permissions,
+    mse,
+    training_samples,
+    metadata,
+    created_at
+   FROM ai_storage_private.report_models() r(id, model_name, isolation_key, tenant_context, access_permissions, mse, training_samples, metadata, created_at);
 
 ALTER VIEW ai_storage.ai_progress_tenant OWNER TO ai_storage_owner;
 
@@ -3480,7 +3353,7 @@ ALTER VIEW ai_storage.ai_progress_tenant OWNER TO ai_storage_owner;
 -- Name: VIEW ai_progress_tenant; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON VIEW ai_storage.ai_progress_tenant IS 'The models of the tenant that set_tenant set for this transaction; empty without one. For reporting, by members of ai_storage_sql. The weaker door: see docs/design.md.';
+COMMENT ON VIEW ai_storage.ai_progress_tenant IS 'The models of the tenant that set_tenant set for this transaction; empty without one. For reporting, by members of ai_storage_sql.';
 
 --
 -- Name: COLUMN ai_progress_tenant.id; Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
@@ -3588,6 +3461,99 @@ CREATE TABLE ai_storage_migration.applied_file (
 );
 
 ALTER TABLE ai_storage_migration.applied_file OWNER TO ai_storage_owner;
+
+--
+-- Name: ai_progress_tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.ai_progress_tenant (
+    tenant_id bigint NOT NULL,
+    model_id uuid NOT NULL,
+    version bigint NOT NULL,
+    mse double precision,
+    training_samples bigint,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    model_name text NOT NULL COLLATE pg_catalog."C",
+    metrics jsonb NOT NULL,
+    metadata jsonb NOT NULL,
+    CONSTRAINT ai_progress_tenant_measured CHECK (((mse IS NOT NULL) OR (metrics <> '{}'::jsonb))),
+    CONSTRAINT ai_progress_tenant_model_name_length CHECK (((length(model_name) >= 1) AND (length(model_name) <= 255))),
+    CONSTRAINT ai_progress_tenant_mse_finite CHECK (((mse > '-Infinity'::double precision) AND (mse < 'Infinity'::double precision))),
+    CONSTRAINT ai_progress_tenant_samples_not_negative CHECK ((training_samples >= 0)),
+    CONSTRAINT ai_progress_tenant_version_positive CHECK ((version > 0))
+)
+WITH (fillfactor='80');
+
+ALTER TABLE ONLY ai_storage_private.ai_progress_tenant FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.ai_progress_tenant OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.ai_progress_tenant IS 'The current state of each model of each tenant.';
+
+--
+-- Name: COLUMN ai_progress_tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.tenant_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN ai_progress_tenant.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_id IS 'Random id of the model; a new model of the same name gets another.';
+
+--
+-- Name: COLUMN ai_progress_tenant.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.version IS 'The current version; counts from 1 without a gap.';
+
+--
+-- Name: COLUMN ai_progress_tenant.mse; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.mse IS 'Mean squared error, finite; null only when metrics is not empty.';
+
+--
+-- Name: COLUMN ai_progress_tenant.training_samples; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.training_samples IS 'How many samples the model has been trained on, or null.';
+
+--
+-- Name: COLUMN ai_progress_tenant.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.created_at IS 'When the first version was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.updated_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.updated_at IS 'When the current version was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_name IS 'Name of the model, unique in its tenant, 1 to 255 characters.';
+
+--
+-- Name: COLUMN ai_progress_tenant.metrics; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metrics IS 'Further measures: a flat object of name to finite number.';
+
+--
+-- Name: COLUMN ai_progress_tenant.metadata; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metadata IS 'Anything else, an object of at most 1 MiB.';
 
 --
 -- Name: context_secret; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -3996,6 +3962,81 @@ COMMENT ON COLUMN ai_storage_private.signing_key.created_by IS 'The login that m
 --
 
 COMMENT ON COLUMN ai_storage_private.signing_key.retired_at IS 'Since when its tokens are refused, or null.';
+
+--
+-- Name: tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.tenant (
+    tenant_id bigint NOT NULL,
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    server_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    code_hash text NOT NULL COLLATE pg_catalog."C",
+    isolation_key text GENERATED ALWAYS AS (((((((((org_id || ':'::text) || server_id) || ':'::text) || project_id) || ':'::text) || environment) || ':'::text) || code_hash)) STORED NOT NULL COLLATE pg_catalog."C",
+    registered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT tenant_isolation_key_valid CHECK ((isolation_key ~ '^([A-Za-z0-9._+@~=/-]{1,63}:){4}[A-Za-z0-9._+@~=/-]{1,63}$'::text)),
+    CONSTRAINT tenant_tenant_id_positive CHECK ((tenant_id > 0))
+);
+
+ALTER TABLE ONLY ai_storage_private.tenant FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.tenant OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.tenant IS 'The registry of tenants: five levels and the id that every tenant table carries. A tenant is registered by its first write.';
+
+--
+-- Name: COLUMN tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.tenant_id IS 'The id in every tenant table, random.';
+
+--
+-- Name: COLUMN tenant.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.org_id IS 'Level 1: the organisation.';
+
+--
+-- Name: COLUMN tenant.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.server_id IS 'Level 2: the MCP server or application.';
+
+--
+-- Name: COLUMN tenant.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.project_id IS 'Level 3: the project.';
+
+--
+-- Name: COLUMN tenant.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.environment IS 'Level 4: the environment, such as production.';
+
+--
+-- Name: COLUMN tenant.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.code_hash IS 'Level 5: the version of the code.';
+
+--
+-- Name: COLUMN tenant.isolation_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.isolation_key IS 'The five levels joined by colons.';
+
+--
+-- Name: COLUMN tenant.registered_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.registered_at IS 'When the tenant first wrote.';
 
 --
 -- Name: _yoyo_log _yoyo_log_pkey; Type: CONSTRAINT; Schema: ai_storage_migration; Owner: ai_storage_owner
@@ -4431,6 +4472,7 @@ GRANT ALL ON FUNCTION ai_storage.create_signing_key(p_kid text, p_audience text)
 --
 
 REVOKE ALL ON FUNCTION ai_storage.current_tenant() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.current_tenant() TO ai_storage_owner;
 GRANT ALL ON FUNCTION ai_storage.current_tenant() TO ai_storage_app;
 GRANT ALL ON FUNCTION ai_storage.current_tenant() TO ai_storage_sql;
 
@@ -4659,7 +4701,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_payload text) FROM PUBLI
 
 REVOKE ALL ON FUNCTION ai_storage_private.current_tenant_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.current_tenant_id() TO ai_storage_owner;
-GRANT ALL ON FUNCTION ai_storage_private.current_tenant_id() TO ai_storage_sql;
 
 --
 -- Name: FUNCTION decode_base64url(p_text text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4825,6 +4866,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level 
 GRANT ALL ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION report_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.report_models() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.report_models() TO ai_storage_sql;
+
+--
 -- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4883,22 +4931,16 @@ REVOKE ALL ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_priva
 GRANT ALL ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_owner;
 
 --
--- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage_sharing;
-
---
--- Name: TABLE tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT,INSERT ON TABLE ai_storage_private.tenant TO ai_storage_operator;
-
---
 -- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
 GRANT SELECT ON TABLE ai_storage.ai_progress_tenant TO ai_storage_sql;
+
+--
+-- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage_sharing;
 
 --
 -- Name: TABLE context_secret; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -4929,6 +4971,12 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.progress_version TO ai_storage_s
 --
 
 GRANT SELECT,INSERT,UPDATE ON TABLE ai_storage_private.signing_key TO ai_storage_operator;
+
+--
+-- Name: TABLE tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT ON TABLE ai_storage_private.tenant TO ai_storage_operator;
 
 --
 -- PostgreSQL database dump complete

@@ -152,13 +152,6 @@ EXCEPTIONS = [
         "Grants to outside are searched for only when an administrator forbids an organisation to give them.",
     ),
     Exceptions(
-        "pgrls",
-        ["VIEW001"],
-        ["ai_storage.ai_progress_tenant"],
-        "Its readers have no rights on the tables. It runs as ai_storage_owner, on whom row level security is forced "
-        "and who sees the verified tenant only.",
-    ),
-    Exceptions(
         "plpgsql_check",
         ["control reached end of function without RETURN"],
         ["ai_storage.delete_progress"],
