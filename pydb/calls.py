@@ -259,8 +259,8 @@ def isolation_key(org_id: str, server_id: str, project_id: str, environment: str
     Source: sql/10_context.sql, ai_storage.isolation_key
     """
     return Call(
-        "select ai_storage.isolation_key(p_org_id => %s::text, p_server_id => %s::text, p_project_id => %s::text, "
-        "p_environment => %s::text, p_code_hash => %s::text)",
+        "select ai_storage.isolation_key(p_org_id => %s, p_server_id => %s, p_project_id => %s, "
+        "p_environment => %s, p_code_hash => %s)",
         (org_id, server_id, project_id, environment, code_hash),
         _value,
         tenant=False,
@@ -274,7 +274,7 @@ def parse_isolation_key(key: str) -> Call[tuple[str, str, str, str, str]]:
     Source: sql/10_context.sql, ai_storage.parse_isolation_key
     """
     return Call(
-        "select * from ai_storage.parse_isolation_key(p_key => %s::text)",
+        "select * from ai_storage.parse_isolation_key(p_key => %s)",
         (key,),
         lambda rows: rows[0],
         tenant=False,
@@ -286,7 +286,7 @@ def is_isolation_key(key: str) -> Call[bool]:
 
     Source: sql/10_context.sql, ai_storage.is_isolation_key
     """
-    return Call("select ai_storage.is_isolation_key(p_key => %s::text)", (key,), _value, tenant=False)
+    return Call("select ai_storage.is_isolation_key(p_key => %s)", (key,), _value, tenant=False)
 
 
 def set_tenant(credential: str) -> Call[str]:
@@ -296,7 +296,7 @@ def set_tenant(credential: str) -> Call[str]:
     Raises: MalformedCredential (TN002), NotAuthorized (TN003), AnotherTenant (TN004).
     Source: sql/10_context.sql, ai_storage.set_tenant
     """
-    return Call("select ai_storage.set_tenant(p_credential => %s::text)", (credential,), _value, tenant=False)
+    return Call("select ai_storage.set_tenant(p_credential => %s)", (credential,), _value, tenant=False)
 
 
 def clear_tenant() -> Call[None]:
@@ -323,7 +323,7 @@ def authorize_login(login: str, pattern: str, *, token_only: bool = False) -> Ca
     Source: sql/10_context.sql, ai_storage.authorize_login
     """
     return Call(
-        "select ai_storage.authorize_login(p_login => %s::text, p_pattern => %s::text, p_token_only => %s::boolean)",
+        "select ai_storage.authorize_login(p_login => %s, p_pattern => %s, p_token_only => %s::boolean)",
         (login, pattern, token_only),
         lambda rows: None,
         tenant=False,
@@ -338,7 +338,7 @@ def deauthorize_login(login: str, pattern: str | None = None) -> Call[int]:
     Source: sql/10_context.sql, ai_storage.deauthorize_login
     """
     return Call(
-        "select ai_storage.deauthorize_login(p_login => %s::text, p_pattern => %s::text)",
+        "select ai_storage.deauthorize_login(p_login => %s, p_pattern => %s)",
         (login, pattern),
         _value,
         tenant=False,
@@ -364,7 +364,7 @@ def create_signing_key(kid: str | None = None, *, audience: str | None = None) -
     Source: sql/12_token.sql, ai_storage.create_signing_key
     """
     return Call(
-        "select * from ai_storage.create_signing_key(p_kid => %s::text, p_audience => %s::text)",
+        "select * from ai_storage.create_signing_key(p_kid => %s, p_audience => %s)",
         (kid, audience),
         _NEW_KEY,
         tenant=False,
@@ -377,7 +377,7 @@ def retire_signing_key(kid: str) -> Call[bool]:
     Returns: False when there is no such key in use.
     Source: sql/12_token.sql, ai_storage.retire_signing_key
     """
-    return Call("select ai_storage.retire_signing_key(p_kid => %s::text)", (kid,), _value, tenant=False)
+    return Call("select ai_storage.retire_signing_key(p_kid => %s)", (kid,), _value, tenant=False)
 
 
 def list_signing_keys() -> Call[list[SigningKey]]:
@@ -412,9 +412,9 @@ def save_progress(
     Source: sql/20_progress.sql, ai_storage.save_progress
     """
     return Call(
-        "select * from ai_storage.save_progress(p_model_name => %s::text, p_mse => %s::double precision, "
-        "p_training_samples => %s::bigint, p_metrics => %s::jsonb, p_metadata => %s::jsonb, "
-        "p_expected_version => %s::bigint, p_idempotency_key => %s::text, p_owner => %s::text, p_as => %s::text)",
+        "select * from ai_storage.save_progress(p_model_name => %s, p_mse => %s::double precision, "
+        "p_training_samples => %s::bigint, p_metrics => %s, p_metadata => %s, "
+        "p_expected_version => %s::bigint, p_idempotency_key => %s, p_owner => %s, p_as => %s)",
         (
             model_name,
             mse,
@@ -438,7 +438,7 @@ def save_progress_batch(items: Iterable[Mapping[str, Any]]) -> Call[list[Saved]]
     Source: sql/20_progress.sql, ai_storage.save_progress_batch
     """
     return Call(
-        "select * from ai_storage.save_progress_batch(p_items => %s::jsonb, p_as => %s::text)",
+        "select * from ai_storage.save_progress_batch(p_items => %s, p_as => %s)",
         (_json(list(items), "batch"),),
         _SAVED_EACH,
     )
@@ -459,8 +459,8 @@ def load_progress(
     Source: sql/20_progress.sql, ai_storage.load_progress
     """
     return Call(
-        "select * from ai_storage.load_progress(p_model_name => %s::text, p_scope => %s::text, p_after => %s::text, "
-        "p_limit => %s::integer, p_as => %s::text)",
+        "select * from ai_storage.load_progress(p_model_name => %s, p_scope => %s, p_after => %s, "
+        "p_limit => %s::integer, p_as => %s)",
         (model_name, scope, after, limit),
         _PROGRESS,
     )
@@ -480,8 +480,8 @@ def load_history(
     Source: sql/20_progress.sql, ai_storage.load_history
     """
     return Call(
-        "select * from ai_storage.load_history(p_model_name => %s::text, p_owner => %s::text, "
-        "p_before_version => %s::bigint, p_limit => %s::integer, p_as => %s::text)",
+        "select * from ai_storage.load_history(p_model_name => %s, p_owner => %s, "
+        "p_before_version => %s::bigint, p_limit => %s::integer, p_as => %s)",
         (model_name, owner, before_version, limit),
         _VERSIONS,
     )
@@ -495,8 +495,7 @@ def delete_progress(model_name: str, *, expected_version: int | None = None) -> 
     Source: sql/20_progress.sql, ai_storage.delete_progress
     """
     return Call(
-        "select ai_storage.delete_progress(p_model_name => %s::text, p_expected_version => %s::bigint, "
-        "p_as => %s::text)",
+        "select ai_storage.delete_progress(p_model_name => %s, p_expected_version => %s::bigint, p_as => %s)",
         (model_name, expected_version),
         _value,
     )
@@ -510,8 +509,7 @@ def promote_progress(from_code_hash: str, model_name: str | None = None) -> Call
     Source: sql/20_progress.sql, ai_storage.promote_progress
     """
     return Call(
-        "select * from ai_storage.promote_progress(p_from_code_hash => %s::text, p_model_name => %s::text, "
-        "p_as => %s::text)",
+        "select * from ai_storage.promote_progress(p_from_code_hash => %s, p_model_name => %s, p_as => %s)",
         (from_code_hash, model_name),
         _PROMOTED,
     )
@@ -539,9 +537,9 @@ def share_model(
     Source: sql/30_sharing.sql, ai_storage.share_model
     """
     return Call(
-        "select * from ai_storage.share_model(p_model_name => %s::text, p_targets => %s::jsonb, "
-        "p_permissions => %s::text[], p_expires_at => %s::timestamp with time zone, p_version => %s::bigint, "
-        "p_owner => %s::text, p_as => %s::text)",
+        "select * from ai_storage.share_model(p_model_name => %s, p_targets => %s, "
+        "p_permissions => %s, p_expires_at => %s::timestamp with time zone, p_version => %s::bigint, "
+        "p_owner => %s, p_as => %s)",
         (
             model_name,
             _targets(targets),
@@ -561,7 +559,11 @@ def revoke_share(share_id: UUID | str) -> Call[bool]:
     Raises: InvalidArgument (22023) when share_id is not a UUID.
     Source: sql/30_sharing.sql, ai_storage.revoke_share
     """
-    return Call("select ai_storage.revoke_share(p_share_id => %s::uuid, p_as => %s::text)", (str(share_id),), _value)
+    return Call(
+        "select ai_storage.revoke_share(p_share_id => %s, p_as => %s)",
+        (str(share_id),),
+        _value,
+    )
 
 
 def unshare_model(model_name: str, targets: Iterable[Target] | None = None, *, owner: str | None = None) -> Call[int]:
@@ -573,8 +575,7 @@ def unshare_model(model_name: str, targets: Iterable[Target] | None = None, *, o
     Source: sql/30_sharing.sql, ai_storage.unshare_model
     """
     return Call(
-        "select ai_storage.unshare_model(p_model_name => %s::text, p_targets => %s::jsonb, p_owner => %s::text, "
-        "p_as => %s::text)",
+        "select ai_storage.unshare_model(p_model_name => %s, p_targets => %s, p_owner => %s, p_as => %s)",
         (
             model_name,
             None if targets is None else _targets(targets),
@@ -590,7 +591,9 @@ def list_shares(model_name: str | None = None) -> Call[list[Grant]]:
     Source: sql/30_sharing.sql, ai_storage.list_shares
     """
     return Call(
-        "select * from ai_storage.list_shares(p_model_name => %s::text, p_as => %s::text)", (model_name,), _GRANTS
+        "select * from ai_storage.list_shares(p_model_name => %s, p_as => %s)",
+        (model_name,),
+        _GRANTS,
     )
 
 
@@ -599,7 +602,7 @@ def list_received_shares() -> Call[list[Grant]]:
 
     Source: sql/30_sharing.sql, ai_storage.list_received_shares
     """
-    return Call("select * from ai_storage.list_received_shares(p_as => %s::text)", (), _GRANTS)
+    return Call("select * from ai_storage.list_received_shares(p_as => %s)", (), _GRANTS)
 
 
 def has_permission(owner: str | None, model_name: str, permission: Permission) -> Call[bool]:
@@ -610,8 +613,7 @@ def has_permission(owner: str | None, model_name: str, permission: Permission) -
     Source: sql/30_sharing.sql, ai_storage.has_permission
     """
     return Call(
-        "select ai_storage.has_permission(p_owner => %s::text, p_model_name => %s::text, p_permission => %s::text, "
-        "p_as => %s::text)",
+        "select ai_storage.has_permission(p_owner => %s, p_model_name => %s, p_permission => %s, p_as => %s)",
         (owner, model_name, permission),
         _value,
     )
@@ -624,7 +626,10 @@ def allow_external_sharing(org_id: str) -> Call[None]:
     Source: sql/30_sharing.sql, ai_storage.allow_external_sharing
     """
     return Call(
-        "select ai_storage.allow_external_sharing(p_org_id => %s::text)", (org_id,), lambda rows: None, tenant=False
+        "select ai_storage.allow_external_sharing(p_org_id => %s)",
+        (org_id,),
+        lambda rows: None,
+        tenant=False,
     )
 
 
@@ -634,7 +639,7 @@ def forbid_external_sharing(org_id: str) -> Call[int]:
     Returns: how many grants ended.
     Source: sql/30_sharing.sql, ai_storage.forbid_external_sharing
     """
-    return Call("select ai_storage.forbid_external_sharing(p_org_id => %s::text)", (org_id,), _value, tenant=False)
+    return Call("select ai_storage.forbid_external_sharing(p_org_id => %s)", (org_id,), _value, tenant=False)
 
 
 def list_external_sharing() -> Call[list[ExternalSharing]]:

@@ -74,7 +74,7 @@ language sql
 immutable
 parallel safe
 as $fn$
-    select p_pattern ~ '^((\*|[A-Za-z0-9._+@~=/-]{1,63}):){4}(\*|[A-Za-z0-9._+@~=/-]{1,63})$';
+    select p_pattern ~ '^(([*]|[A-Za-z0-9._+@~=/-]{1,63}):){4}([*]|[A-Za-z0-9._+@~=/-]{1,63})$';
 $fn$;
 comment on function ai_storage_private.is_tenant_pattern(text) is
     'True for five levels joined by colons in which any level may be *; false or null for anything '
@@ -388,6 +388,8 @@ declare
     v_tenant ai_storage_private.acting_tenant;
     v_scope  text;
     v_set    text;
+    -- By itself, so that no plan that a server logs holds the credential.
+    v_collation constant text := collation for (p_as);
 begin
     if v_field is not null then
         v_bound := (
@@ -396,9 +398,9 @@ begin
     end if;
 
     -- Under such a collation other texts would be equal to the ones we mean.
-    if collation for (p_as) not in ('"default"', '"C"') and exists (
+    if v_collation not in ('"default"', '"C"') and exists (
         select from pg_collation as c
-        where c.oid = (collation for (p_as))::regcollation
+        where c.oid = v_collation::regcollation
           and not c.collisdeterministic
     ) then
         raise exception using

@@ -89,7 +89,7 @@ begin
     -- Each part in its one spelling: the bits that its last character has to spare are zero.
     if length(p_token) <= 4096
         and p_token ~ (
-            '^(([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?\.){2}'
+            '^(([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?[.]){2}'
             '[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$'
         )
     then
@@ -147,7 +147,7 @@ begin
       and k.retired_at is null;
     -- Digests are compared, so that the time tells nothing about the signature. Without a key the
     -- work is the same, and so is the time.
-    if sha256(ai_storage_private.decode_base64url(v_part[3])) <> sha256(sha256(
+    if sha256(ai_storage_private.decode_base64url(v_part[3])) is distinct from sha256(sha256(
             coalesce(v_key.outer_pad, repeat('-', 64)::bytea) || sha256(
                 coalesce(v_key.inner_pad, repeat('-', 64)::bytea)
                     || convert_to(v_part[1] || '.' || v_part[2], 'UTF8')
@@ -174,16 +174,19 @@ begin
             hint = 'Get a new one. exp lies at most 24 hours ahead, nbf not ahead at all.';
     end if;
 
-    -- A claim that is missing, or a level with a colon in it, makes no isolation key.
+    -- A claim that is missing makes the key null, one with a colon in it gives it a sixth level:
+    -- neither is a key.
     if not v_claims ? 'key' then
         v_tenant.levels := array[
             v_claims ->> 'org', v_claims ->> 'srv', v_claims ->> 'prj',
             v_claims ->> 'env', v_claims ->> 'code'
         ];
+        v_tenant.isolation_key := v_tenant.levels[1] || ':' || v_tenant.levels[2]
+            || ':' || v_tenant.levels[3] || ':' || v_tenant.levels[4] || ':' || v_tenant.levels[5];
     elsif not v_claims ?| '{org,srv,prj,env,code}' then
-        v_tenant.levels := string_to_array(v_claims ->> 'key', ':');
+        v_tenant.isolation_key := v_claims ->> 'key';
+        v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
     end if;
-    v_tenant.isolation_key := array_to_string(v_tenant.levels, ':');
     v_tenant.credential := 'token ' || v_key.kid;
     v_tenant.expires_at := (v_claims -> 'exp')::text;
     return v_tenant;

@@ -83,7 +83,7 @@ language sql
 immutable
 parallel safe
 as $fn$
-    select length(p_name) between 1 and 255 and p_name !~ '[\x01-\x1f\x7f-\x9f]';
+    select length(p_name) between 1 and 255 and p_name !~ E'[\\x01-\\x1f\\x7f-\\x9f]';
 $fn$;
 comment on function ai_storage_private.is_name(text) is
     'True for 1 to 255 characters without a control character; false or null for anything else.';
@@ -115,7 +115,7 @@ begin
     if octet_length(p_metrics::text) > 256 * 1024 then
         return false;
     end if;
-    return (length(p_metrics::text) <= 255 and p_metrics::text !~ '""|\\|[\x7f-\x9f]')
+    return (length(p_metrics::text) <= 255 and p_metrics::text !~ E'""|\\\\|[\\x7f-\\x9f]')
         or not exists (
             select from jsonb_object_keys(p_metrics) as k (name)
             where ai_storage_private.is_name(k.name) is not true
@@ -423,8 +423,8 @@ begin
     );
     v_digest := sha256(convert_to(
         jsonb_build_array(
-            p_model_name, float8send(p_mse), p_training_samples, coalesce(p_metrics, '{}'),
-            coalesce(p_metadata, '{}'), p_expected_version, p_owner
+            p_model_name, encode(float8send(p_mse), 'hex'), p_training_samples,
+            coalesce(p_metrics, '{}'), coalesce(p_metadata, '{}'), p_expected_version, p_owner
         )::text,
         'UTF8'
     ));

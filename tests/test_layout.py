@@ -179,6 +179,20 @@ def test_files_open_with_a_header_and_keep_to_100_columns(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)
+def test_no_text_is_read_otherwise_when_a_session_says_so(path: Path) -> None:
+    # A function's body is read when a session first calls it. With standard_conforming_strings off, a backslash in a
+    # plain text escapes what follows: '\.' would be '.' and match what it must not. E'..' is always the same.
+    bodies = re.findall(r"as (\$\w+\$)(.*?)\1", path.read_text("utf-8"), re.DOTALL)
+    plain = [
+        text
+        for _, body in bodies
+        for text in re.findall(r"E?'(?:[^']|'')*'", re.sub(r"--.*", "", body))
+        if "\\" in text and not text.startswith("E")
+    ]
+    assert plain == []
+
+
+@pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)
 def test_sql_files_say_first_whose_objects_they_make(path: Path) -> None:
     first = next(statements(path))[0]
     assert isinstance(first, ast.VariableSetStmt)

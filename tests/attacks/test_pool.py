@@ -367,9 +367,6 @@ def test_no_setting_a_login_may_change_changes_what_is_stored_or_whose_rows_are_
 
 
 @attack(47)
-@pytest.mark.xfail(
-    strict=True, reason="the digest of an idempotent request holds a bytea as text, so the setting counts"
-)
 @only("direct")
 def test_an_idempotent_request_is_the_same_under_another_bytea_output(house: House) -> None:
     victim = house.connect("beta_app")

@@ -281,7 +281,6 @@ def test_auto_explain_shows_no_token_but_as_a_parameter_or_in_a_verbose_plan(hou
 
 
 @attack(7)
-@pytest.mark.xfail(strict=True, reason="enter() asks a query for the collation of p_as, whose plan holds its value")
 @only("direct")
 def test_auto_explain_shows_no_token_in_the_plans_of_our_own_statements(house: House, mint: Mint) -> None:
     token = mint()

@@ -1801,6 +1801,8 @@ declare
     v_tenant ai_storage_private.acting_tenant;
     v_scope  text;
     v_set    text;
+    -- By itself, so that no plan that a server logs holds the credential.
+    v_collation constant text := collation for (p_as);
 begin
     if v_field is not null then
         v_bound := (
@@ -1809,9 +1811,9 @@ begin
     end if;
 
     -- Under such a collation other texts would be equal to the ones we mean.
-    if collation for (p_as) not in ('"default"', '"C"') and exists (
+    if v_collation not in ('"default"', '"C"') and exists (
         select from pg_collation as c
-        where c.oid = (collation for (p_as))::regcollation
+        where c.oid = v_collation::regcollation
           and not c.collisdeterministic
     ) then
         raise exception using
@@ -2266,7 +2268,7 @@ begin
     if octet_length(p_metrics::text) > 256 * 1024 then
         return false;
     end if;
-    return (length(p_metrics::text) <= 255 and p_metrics::text !~ '""|\\|[\x7f-\x9f]')
+    return (length(p_metrics::text) <= 255 and p_metrics::text !~ E'""|\\\\|[\\x7f-\\x9f]')
         or not exists (
             select from jsonb_object_keys(p_metrics) as k (name)
             where ai_storage_private.is_name(k.name) is not true
@@ -2289,7 +2291,7 @@ COMMENT ON FUNCTION ai_storage_private.is_metrics(p_metrics jsonb) IS 'True for 
 CREATE FUNCTION ai_storage_private.is_name(p_name text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
-    select length(p_name) between 1 and 255 and p_name !~ '[\x01-\x1f\x7f-\x9f]';
+    select length(p_name) between 1 and 255 and p_name !~ E'[\\x01-\\x1f\\x7f-\\x9f]';
 $$;
 
 ALTER FUNCTION ai_storage_private.is_name(p_name text) OWNER TO ai_storage_owner;
@@ -2307,7 +2309,7 @@ COMMENT ON FUNCTION ai_storage_private.is_name(p_name text) IS 'True for 1 to 25
 CREATE FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $_$
-    select p_pattern ~ '^((\*|[A-Za-z0-9._+@~=/-]{1,63}):){4}(\*|[A-Za-z0-9._+@~=/-]{1,63})$';
+    select p_pattern ~ '^(([*]|[A-Za-z0-9._+@~=/-]{1,63}):){4}([*]|[A-Za-z0-9._+@~=/-]{1,63})$';
 $_$;
 
 ALTER FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) OWNER TO ai_storage_owner;
@@ -2754,8 +2756,8 @@ begin
     );
     v_digest := sha256(convert_to(
         jsonb_build_array(
-            p_model_name, float8send(p_mse), p_training_samples, coalesce(p_metrics, '{}'),
-            coalesce(p_metadata, '{}'), p_expected_version, p_owner
+            p_model_name, encode(float8send(p_mse), 'hex'), p_training_samples,
+            coalesce(p_metrics, '{}'), coalesce(p_metadata, '{}'), p_expected_version, p_owner
         )::text,
         'UTF8'
     ));
@@ -2924,7 +2926,7 @@ begin
     -- Each part in its one spelling: the bits that its last character has to spare are zero.
     if length(p_token) <= 4096
         and p_token ~ (
-            '^(([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?\.){2}'
+            '^(([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?[.]){2}'
             '[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$'
         )
     then
@@ -2982,7 +2984,7 @@ begin
       and k.retired_at is null;
     -- Digests are compared, so that the time tells nothing about the signature. Without a key the
     -- work is the same, and so is the time.
-    if sha256(ai_storage_private.decode_base64url(v_part[3])) <> sha256(sha256(
+    if sha256(ai_storage_private.decode_base64url(v_part[3])) is distinct from sha256(sha256(
             coalesce(v_key.outer_pad, repeat('-', 64)::bytea) || sha256(
                 coalesce(v_key.inner_pad, repeat('-', 64)::bytea)
                     || convert_to(v_part[1] || '.' || v_part[2], 'UTF8')
@@ -3009,16 +3011,19 @@ begin
             hint = 'Get a new one. exp lies at most 24 hours ahead, nbf not ahead at all.';
     end if;
 
-    -- A claim that is missing, or a level with a colon in it, makes no isolation key.
+    -- A claim that is missing makes the key null, one with a colon in it gives it a sixth level:
+    -- neither is a key.
     if not v_claims ? 'key' then
         v_tenant.levels := array[
             v_claims ->> 'org', v_claims ->> 'srv', v_claims ->> 'prj',
             v_claims ->> 'env', v_claims ->> 'code'
         ];
+        v_tenant.isolation_key := v_tenant.levels[1] || ':' || v_tenant.levels[2]
+            || ':' || v_tenant.levels[3] || ':' || v_tenant.levels[4] || ':' || v_tenant.levels[5];
     elsif not v_claims ?| '{org,srv,prj,env,code}' then
-        v_tenant.levels := string_to_array(v_claims ->> 'key', ':');
+        v_tenant.isolation_key := v_claims ->> 'key';
+        v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
     end if;
-    v_tenant.isolation_key := array_to_string(v_tenant.levels, ':');
     v_tenant.credential := 'token ' || v_key.kid;
     v_tenant.expires_at := (v_claims -> 'exp')::text;
     return v_tenant;
