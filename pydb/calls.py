@@ -50,6 +50,7 @@ __all__ = [
     "load_progress",
     "parse_isolation_key",
     "promote_progress",
+    "renew_context_secret",
     "retire_signing_key",
     "revoke_share",
     "save_progress",
@@ -351,6 +352,14 @@ def list_authorizations() -> Call[list[Authorization]]:
     Source: sql/10_context.sql, ai_storage.list_authorizations
     """
     return Call("select * from ai_storage.list_authorizations()", (), _AUTHORIZATIONS, tenant=False)
+
+
+def renew_context_secret() -> Call[None]:
+    """Make a new secret to sign contexts with; open transactions lose their tenant. For administrators.
+
+    Source: sql/10_context.sql, ai_storage.renew_context_secret
+    """
+    return Call("select ai_storage.renew_context_secret()", (), lambda rows: None, tenant=False)
 
 
 # Tokens

@@ -10,7 +10,7 @@
 --
 -- Tables: tenant, login_authorization, context_secret (0001_tenant). These functions belong to the
 -- operator because they act before a tenant is known.
--- Errors: 22023, 42704, TN001 to TN006.
+-- Errors: 22023, 42704, 55000, TN001 to TN006.
 
 set local role ai_storage_owner;
 
@@ -146,19 +146,53 @@ language plpgsql
 stable
 parallel restricted
 as $fn$
+declare
+    v_mac text;
 begin
-    return (
-        select encode(
-            sha256(s.outer_key || sha256(s.inner_key || convert_to(p_payload, 'UTF8'))),
-            'hex'
-        )
-        from ai_storage_private.context_secret as s
-    );
+    select encode(
+        sha256(s.outer_key || sha256(s.inner_key || convert_to(p_payload, 'UTF8'))),
+        'hex'
+    )
+    into v_mac
+    from ai_storage_private.context_secret as s;
+    if not found then
+        raise exception using
+            errcode = '55000',
+            message = 'this database has no secret to sign contexts with',
+            hint = 'It was restored without one. An administrator makes a new one: select '
+                'ai_storage.renew_context_secret().';
+    end if;
+    return v_mac;
 end;
 $fn$;
 comment on function ai_storage_private.context_mac(text) is
     'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing '
-    'under two keys, as in HMAC.';
+    'under two keys, as in HMAC. Raises 55000.';
+
+create or replace function ai_storage.renew_context_secret()
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_key bytea[] := '{}'::bytea[];
+begin
+    -- 256 bits each, of two random UUIDs with 122.
+    for i in 1 .. 4 loop
+        v_key := v_key || sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+    end loop;
+    delete from ai_storage_private.context_secret as s;
+    insert into ai_storage_private.context_secret (inner_key, outer_key)
+    values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
+end;
+$fn$;
+comment on function ai_storage.renew_context_secret() is
+    'Makes a new secret to sign contexts with: after a restore that left it out, or when somebody '
+    'may have read it. Transactions that are open lose their tenant. Data, grants and tokens stay '
+    'as they are.';
 
 create or replace function ai_storage_private.verified_context()
 returns text[]
@@ -746,8 +780,9 @@ comment on policy operator_keeps_authorizations on ai_storage_private.login_auth
 
 drop policy if exists operator_signs_contexts on ai_storage_private.context_secret;
 create policy operator_signs_contexts on ai_storage_private.context_secret
-    for select
     to ai_storage_operator
-    using (true);
+    using (true)
+    with check (true);
 comment on policy operator_signs_contexts on ai_storage_private.context_secret is
-    'Only the functions that sign and verify a context read the secret; the tables'' owner cannot.';
+    'Only the functions that sign and verify a context read the secret, and one renews it; the '
+    'tables'' owner cannot.';

@@ -64,7 +64,7 @@ grant select, insert on ai_storage_private.tenant to ai_storage_operator;
 grant select, insert, update, delete
 on ai_storage_private.login_authorization
 to ai_storage_operator;
-grant select on ai_storage_private.context_secret to ai_storage_operator;
+grant select, insert, delete on ai_storage_private.context_secret to ai_storage_operator;
 grant select, insert, update on ai_storage_private.signing_key to ai_storage_operator;
 grant select, insert, delete on ai_storage_private.external_sharing_permit to ai_storage_operator;
 grant select, update, delete on ai_storage_private.model_share to ai_storage_operator;
@@ -183,6 +183,7 @@ grant execute on function
     ai_storage.authorize_login(text, text, boolean),
     ai_storage.deauthorize_login(text, text),
     ai_storage.list_authorizations(),
+    ai_storage.renew_context_secret(),
     ai_storage.create_signing_key(text, text),
     ai_storage.retire_signing_key(text),
     ai_storage.list_signing_keys(),

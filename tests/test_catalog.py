@@ -51,6 +51,7 @@ EXECUTE = {
         "ai_storage.deauthorize_login",
         "ai_storage.forbid_external_sharing",
         "ai_storage.list_authorizations",
+        "ai_storage.renew_context_secret",
         "ai_storage.list_external_sharing",
         "ai_storage.version",
     },
@@ -296,7 +297,7 @@ def test_every_error_is_in_the_registry_the_sql_and_the_classes() -> None:
     classes = {cls.sqlstate for cls in errors.StorageError.__subclasses__() if cls.sqlstate}
     assert in_sql == registry
     # PostgreSQL's own codes stay psycopg's own classes.
-    assert classes == in_sql - {"42704", "23505", "25000"}
+    assert classes == in_sql - {"42704", "23505", "25000", "55000"}
 
 
 def test_every_error_carries_a_hint_and_no_value_in_its_message() -> None:

@@ -1148,3 +1148,25 @@ def test_a_collation_under_which_other_texts_are_equal_is_refused(database: Data
             app.execute(query, (ACME,))
     with refused("22023"):
         app.execute("select ai_storage.set_tenant(%s collate pg_temp.loose)", (ACME.upper(),))
+
+
+def test_a_database_restored_without_its_secret_says_so_until_it_has_a_new_one(database: Database) -> None:
+    app, admin = database.connect("acme_app"), database.connect()
+    save(app, "m", as_=ACME)
+    with app.transaction():
+        value(app, "set_tenant", credential=ACME)
+        (genuine,) = app.execute("select current_setting('app.tenant_context')").fetchone()
+        admin.execute("delete from ai_storage_private.context_secret")
+        with refused("55000"), app.transaction():
+            names(app)
+    with refused("55000"):
+        names(app, as_=ACME)
+    with app.transaction():
+        value(admin, "renew_context_secret")
+        app.execute("select set_config('app.tenant_context', %s, true)", (genuine,))
+        with refused("TN001"), app.transaction():
+            names(app)
+    assert names(app, as_=ACME) == ["m"]
+    value(admin, "renew_context_secret")
+    assert names(app, as_=ACME) == ["m"]
+    assert admin.execute("select count(*) from ai_storage_private.context_secret").fetchone() == (1,)

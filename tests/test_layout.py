@@ -51,6 +51,7 @@ DEFINERS = {
         "ai_storage.current_tenant",
         "ai_storage.deauthorize_login",
         "ai_storage.list_authorizations",
+        "ai_storage.renew_context_secret",
         "ai_storage.set_tenant",
         "ai_storage.create_signing_key",
         "ai_storage.list_signing_keys",

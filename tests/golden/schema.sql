@@ -927,6 +927,36 @@ ALTER FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name t
 COMMENT ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) IS 'Copies the current state of the models of another code version, with the same four other levels, into the caller''s tenant: one model, or all. Names that exist already are left alone and not returned. The credential must cover the other code version too. Raises 22023, TN001 to TN005, and TN102 when another session creates the same name meanwhile.';
 
 --
+-- Name: renew_context_secret(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.renew_context_secret() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_key bytea[] := '{}'::bytea[];
+begin
+    -- 256 bits each, of two random UUIDs with 122.
+    for i in 1 .. 4 loop
+        v_key := v_key || sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+    end loop;
+    delete from ai_storage_private.context_secret as s;
+    insert into ai_storage_private.context_secret (inner_key, outer_key)
+    values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.renew_context_secret() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION renew_context_secret(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.renew_context_secret() IS 'Makes a new secret to sign contexts with: after a restore that left it out, or when somebody may have read it. Transactions that are open lose their tenant. Data, grants and tokens stay as they are.';
+
+--
 -- Name: retire_signing_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -1666,14 +1696,23 @@ COMMENT ON FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_model
 CREATE FUNCTION ai_storage_private.context_mac(p_payload text) RETURNS text
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     AS $$
+declare
+    v_mac text;
 begin
-    return (
-        select encode(
-            sha256(s.outer_key || sha256(s.inner_key || convert_to(p_payload, 'UTF8'))),
-            'hex'
-        )
-        from ai_storage_private.context_secret as s
-    );
+    select encode(
+        sha256(s.outer_key || sha256(s.inner_key || convert_to(p_payload, 'UTF8'))),
+        'hex'
+    )
+    into v_mac
+    from ai_storage_private.context_secret as s;
+    if not found then
+        raise exception using
+            errcode = '55000',
+            message = 'this database has no secret to sign contexts with',
+            hint = 'It was restored without one. An administrator makes a new one: select '
+                'ai_storage.renew_context_secret().';
+    end if;
+    return v_mac;
 end;
 $$;
 
@@ -1683,7 +1722,7 @@ ALTER FUNCTION ai_storage_private.context_mac(p_payload text) OWNER TO ai_storag
 -- Name: FUNCTION context_mac(p_payload text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.context_mac(p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC.';
+COMMENT ON FUNCTION ai_storage_private.context_mac(p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC. Raises 55000.';
 
 --
 -- Name: current_tenant_id(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4291,13 +4330,13 @@ COMMENT ON POLICY operator_registers_tenants ON ai_storage_private.tenant IS 'en
 -- Name: context_secret operator_signs_contexts; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY operator_signs_contexts ON ai_storage_private.context_secret FOR SELECT TO ai_storage_operator USING (true);
+CREATE POLICY operator_signs_contexts ON ai_storage_private.context_secret TO ai_storage_operator USING (true) WITH CHECK (true);
 
 --
 -- Name: POLICY operator_signs_contexts ON context_secret; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON POLICY operator_signs_contexts ON ai_storage_private.context_secret IS 'Only the functions that sign and verify a context read the secret; the tables'' owner cannot.';
+COMMENT ON POLICY operator_signs_contexts ON ai_storage_private.context_secret IS 'Only the functions that sign and verify a context read the secret, and one renews it; the tables'' owner cannot.';
 
 --
 -- Name: progress_version; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -4587,6 +4626,13 @@ GRANT ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) TO ai_storage_a
 
 REVOKE ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION renew_context_secret(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.renew_context_secret() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.renew_context_secret() TO ai_storage_admin;
 
 --
 -- Name: FUNCTION retire_signing_key(p_kid text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -4951,7 +4997,7 @@ GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage
 -- Name: TABLE context_secret; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-GRANT SELECT ON TABLE ai_storage_private.context_secret TO ai_storage_operator;
+GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.context_secret TO ai_storage_operator;
 
 --
 -- Name: TABLE external_sharing_permit; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
