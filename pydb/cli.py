@@ -124,25 +124,36 @@ def _print_rows(args: argparse.Namespace, rows: Sequence[Any], columns: Sequence
 def _init(args: argparse.Namespace) -> None:
     if args.app_login is None and (args.pattern or args.token_only):
         raise CommandError("--pattern and --token-only are about an application login.", "Add --app-login NAME.")
-    pattern = args.pattern or "*:*:*:*:*"
     password = os.environ.get("AI_STORAGE_APP_PASSWORD")
-    created = migrate.init(
+    login = migrate.init(
         _admin_dsn(args),
         app_login=args.app_login,
         app_password=password,
-        pattern=pattern,
+        pattern=args.pattern,
         token_only=args.token_only,
     )
     print(f"Roles and schema are in place, release {__version__}.")
-    if args.app_login is None:
+    if login is None:
         return
-    print(f"Login {args.app_login} is authorised for {pattern}{' by token' if args.token_only else ''}.")
-    if not created and password:
+    for row in login.authorizations:
+        print(f"Login {row.login_name} is authorised for {row.pattern}{' by token' if row.token_only else ''}.")
+    if login.kept:
+        print("It was so before, and was left alone. pydb authorize and pydb deauthorize change it.")
+    elif not args.token_only and any(row.pattern == args.pattern and row.token_only for row in login.authorizations):
+        print(f"By token it was before, and stays so. pydb authorize {args.app_login} '{args.pattern}' ends that.")
+    if not login.created and password:
         print(f"It existed before: its password was left alone. Set one: \\password {args.app_login} in psql.")
-    if created and not password:
+    if login.created and not password:
         print(f"It was created without a password. Set one: \\password {args.app_login} in psql.")
-    if "*" in pattern and not args.token_only:
-        print(WIDE_PATTERN_NOTE.format(login=args.app_login, pattern=pattern))
+    by_key = [row.pattern for row in login.authorizations if not row.token_only]
+    wide = [pattern for pattern in by_key if "*" in pattern]
+    if wide:
+        print(WIDE_PATTERN_NOTE.format(login=args.app_login, pattern=" or ".join(wide)))
+    if login.kept and args.token_only and by_key:
+        raise CommandError(
+            "--token-only was not applied: the login was authorised before.",
+            f"Run: pydb authorize {args.app_login} '{by_key[0]}' --token-only",
+        )
 
 
 def _migrate(args: argparse.Namespace) -> None:
@@ -223,10 +234,12 @@ def _token(args: argparse.Namespace) -> None:
     if args.exchange is not None and not all(provider):
         args.refuse("--exchange takes --issuer, --idp-audience and --jwks")
     for option, level in TOKEN_LEVELS.items():
-        if (given[level] is None) == (level not in claimed):
+        if given[level] is not None and level in claimed:
+            args.refuse(f"{option} is given twice, by --{option} and by --claim")
+        if given[level] is None and level not in claimed:
             args.refuse(f"one --{option} is needed" + (f", or one --claim {option}=CLAIM" if args.exchange else ""))
     if len(args.claim) != len(claimed):
-        args.refuse("a level is claimed twice")
+        args.refuse("a level is given twice by --claim")
     secret = os.environ.get("AI_STORAGE_TOKEN_SECRET")
     if not secret:
         raise CommandError("The signing key's secret is not known.", "Put it into AI_STORAGE_TOKEN_SECRET.")
@@ -253,8 +266,14 @@ def _token(args: argparse.Namespace) -> None:
                 ttl=args.ttl,
             )
         )
-    except identity.InvalidProvider as error:
-        args.refuse(str(error))
+    except identity.IdentityError as error:
+        # It names levels as tokens do; here they go by their options.
+        for option, level in TOKEN_LEVELS.items():
+            if error.detail == f"Level {level}.":
+                error.detail = f"Level {option}."
+        if isinstance(error, identity.InvalidProvider):
+            args.refuse(str(error))
+        raise
 
 
 def _token_text(path: str, limit: int) -> str:
@@ -264,6 +283,19 @@ def _token_text(path: str, limit: int) -> str:
             return file.read(limit + 16).decode("ascii", "replace").strip()
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.", "Name a file with the token, or -.") from error
+
+
+def _level(text: str) -> str:
+    if token.LEVEL.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError("expected 1 to 63 characters out of A-Z a-z 0-9 . _ + @ ~ = / -")
+    return text
+
+
+def _ttl(text: str) -> timedelta:
+    ttl = _duration(text)
+    if not timedelta(0) < ttl <= token.MAX_TTL:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 24h")
+    return ttl
 
 
 def _claim(text: str) -> tuple[str, str]:
@@ -403,6 +435,13 @@ def _end(text: str) -> datetime:
         ) from None
 
 
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix != ".svg":
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .svg, and the picture is one")
+    return path
+
+
 def _share(args: argparse.Namespace) -> None:
     call = calls.share_model(
         args.name,
@@ -455,8 +494,9 @@ def _shares(args: argparse.Namespace) -> None:
 def _demo(args: argparse.Namespace) -> int:
     from . import demo  # heavy
 
-    dsn = _given_dsn(args)
-    return demo.main(["--out", args.out, "--epochs", str(args.epochs), *(["--dsn", dsn] if dsn else [])])
+    return demo.main(
+        ["--out", args.out, "--epochs", str(args.epochs), *(["--dsn", args.dsn] if args.dsn is not None else [])]
+    )
 
 
 # The parser
@@ -504,7 +544,7 @@ def _parser() -> argparse.ArgumentParser:
     added = command("init", _init, "create roles and schema, and authorise an application login", database)
     added.epilog = "A login that is created gets the password in AI_STORAGE_APP_PASSWORD, or none."
     added.add_argument("--app-login", metavar="NAME", help="application login; created when it does not exist")
-    added.add_argument("--pattern", help="tenants it may name (default: *:*:*:*:*)")
+    added.add_argument("--pattern", help="tenants it may name (default: those it may, for a new one *:*:*:*:*)")
     added.add_argument("--token-only", action="store_true", help="it has to present signed tokens")
     added = command(
         "migrate", _migrate, "bring the database to this release; connect directly, not by a pooler", database
@@ -543,12 +583,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--audience", help="what tokens name as aud (default: the name of the database)")
     added = command("token", _token, "mint a signed token for one tenant")
     for option in TOKEN_LEVELS:
-        added.add_argument(f"--{option}", metavar="LEVEL")
+        added.add_argument(f"--{option}", type=_level, metavar="LEVEL")
     added.add_argument("--kid", required=True, help="the signing key; its secret is in AI_STORAGE_TOKEN_SECRET")
     added.add_argument("--audience", required=True, help="the key's audience, as pydb key list shows it")
-    added.add_argument(
-        "--ttl", type=_duration, default="15m", help="how long it lasts, up to 24h (default: %(default)s)"
-    )
+    added.add_argument("--ttl", type=_ttl, default="15m", help="how long it lasts, up to 24h (default: %(default)s)")
     exchange = added.add_argument_group(
         "exchange", "Give an identity provider's token for it. A level comes from its option above, or from a claim."
     )
@@ -634,9 +672,10 @@ def _parser() -> argparse.ArgumentParser:
     added = command("shares", _shares, "show the grants that the tenant may end, or those that reach it", tenant)
     added.add_argument("name", nargs="?")
     added.add_argument("--received", action="store_true", help="those that reach the tenant")
-    added.add_argument("--graph", type=Path, metavar="FILE.svg", help="also draw both kinds into this file")
+    added.add_argument("--graph", type=_picture, metavar="FILE.svg", help="also draw both kinds into this file")
 
-    added = command("demo", _demo, "train real models as three servers and show what each one sees", database)
+    added = command("demo", _demo, "train real models as three servers and show what each one sees")
+    added.add_argument("--dsn", help="where to run pydb init and train (default: the embedded server)")
     added.add_argument("--out", default="demo-out", help="folder for the pictures (default: %(default)s)")
     added.add_argument("--epochs", type=int, default=30, help="epochs per model (default: %(default)s)")
     return parser

@@ -12,7 +12,6 @@ version of a name is ever given twice.
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
@@ -278,9 +277,10 @@ def _draw(curves: Curves, out: Path) -> list[Path]:
 
 def _run(dsn: str | None, epochs: int, out: Path, console: Console) -> int:
     out.mkdir(parents=True, exist_ok=True)
+    started = None
     if dsn is None:
-        console.print("No DSN given: starting the embedded PostgreSQL server ...")
-        dsn = embedded.start()
+        console.print("No --dsn given: starting the embedded PostgreSQL server ...")
+        started = dsn = embedded.start()
     dsns = {server.login: _authorize(dsn, server) for server in (FIRST, FOREIGN)}
     with ExitStack() as stack:
         connect = {login: stack.enter_context(psycopg.connect(dsns[login], autocommit=True)) for login in dsns}
@@ -316,14 +316,19 @@ def _run(dsn: str | None, epochs: int, out: Path, console: Console) -> int:
 
         for path in _draw(curves, out):
             console.print(f"Training curves: {path}", soft_wrap=True, markup=False)
+    if started:
+        place = embedded.default_data_dir()
+        console.print(f"\nThe embedded server runs on, with its data in {place}.", soft_wrap=True, markup=False)
+        console.print("pydb db stop stops it; pydb db destroy deletes it with all data in it.")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo. Returns: the exit status."""
     parser = argparse.ArgumentParser(prog="pydb demo", description="Train real models and save every epoch.")
-    admin = "DSN of a login that may run pydb init (default: $DATABASE_URL, else an embedded server is started)"
-    parser.add_argument("--dsn", default=os.environ.get("DATABASE_URL"), help=admin)
+    # Not DATABASE_URL: nobody's own database gets the demo's logins and models unasked.
+    admin = "DSN of a login that may run pydb init (default: an embedded server, which is started)"
+    parser.add_argument("--dsn", help=admin)
     parser.add_argument("--out", type=Path, default="demo-out", help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=30, help="epochs per model (default: %(default)s)")
     options = parser.parse_args(argv)

@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .errors import StorageError
-from .token import Tenant
+from .token import LEVEL, MAX_TTL, Tenant
 
 try:
     import cryptography  # noqa: F401  # PyJWT does without, but then verifies HS256 only
@@ -66,14 +66,12 @@ MAX_TOKEN_LENGTH = 16_384
 MAX_JWKS_BYTES = 262_144
 # Between two attempts to fetch the keys, in seconds: whoever sends unknown kids makes us fetch no more often.
 FETCH_PAUSE = 10.0
-MAX_TTL = timedelta(hours=24)
 
 # alg -> kty and crv of its keys. One algorithm per type of key, so no key is ever used with another algorithm.
 KEY_TYPES = {"RS256": ("RSA", None), "ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519")}
 TYPES = ("jwt", "at+jwt", "application/at+jwt")
 END_OF_TIME = 253_402_300_800  # the year 10000, where datetime ends
 
-_LEVEL = re.compile(r"[A-Za-z0-9._+@~=/-]{1,63}")
 _NAME = r'\.(?:"([^"]+)"|([^."]+))'
 
 _log = logging.getLogger(__name__)
@@ -248,7 +246,7 @@ class IdentityProvider:
         value: Any = claims
         for name in source:
             value = value.get(name) if isinstance(value, dict) else None
-        if not isinstance(value, str) or _LEVEL.fullmatch(value) is None:
+        if not isinstance(value, str) or LEVEL.fullmatch(value) is None:
             raise _refused(
                 "a claim names no level of a tenant",
                 "It has to be a string of 1 to 63 characters out of A-Z a-z 0-9 . _ + @ ~ = / -",
@@ -340,7 +338,7 @@ def _mapping(claims: Mapping[str, str | Fixed]) -> dict[str, tuple[str, ...] | F
 def _source(level: str, source: str | Fixed) -> tuple[str, ...] | Fixed:
     """A fixed value, or the names that lead to a claim."""
     if isinstance(source, Fixed):
-        if not isinstance(source.value, str) or _LEVEL.fullmatch(source.value) is None:
+        if not isinstance(source.value, str) or LEVEL.fullmatch(source.value) is None:
             raise InvalidProvider(
                 "a fixed value is no level of a tenant",
                 detail=f"Level {level}.",

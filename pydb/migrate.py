@@ -22,9 +22,9 @@ from yoyo import internalmigrations, read_migrations
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 
 from . import __version__, session
-from .calls import authorize_login
+from .calls import Authorization, authorize_login, list_authorizations
 
-__all__ = ["FileStatus", "MigrationError", "Schema", "init", "migrate", "status"]
+__all__ = ["AppLogin", "FileStatus", "MigrationError", "Schema", "init", "migrate", "status"]
 
 OLDEST_SERVER = 150000
 
@@ -72,6 +72,18 @@ class FileStatus:
 
     path: str
     state: Literal["applied", "pending", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class AppLogin:
+    """An application login after init. created: by this run. kept: its authorisations were there and left alone.
+
+    authorizations: all that it has now.
+    """
+
+    created: bool
+    kept: bool
+    authorizations: list[Authorization]
 
 
 class Schema:
@@ -221,8 +233,7 @@ def _act_as_owner(connection: psycopg.Connection[Any]) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
             f"The login {connection.info.user} may not migrate.",
-            "Use the login that ran pydb init, or let an administrator run: "
-            f"grant ai_storage_owner, ai_storage_sharing, ai_storage_operator to {connection.info.user}",
+            "Connect as the login that ran pydb init.",
         ) from error
 
 
@@ -343,22 +354,41 @@ def _create_login(connection: psycopg.Connection[Any], name: str, password: str 
     return True
 
 
+def _authorize(connection: psycopg.Connection[Any], login: str, pattern: str | None, token_only: bool) -> bool:
+    """Authorise a login without widening what an administrator decided. Returns: whether that was left alone."""
+    existing = [row for row in session.run(connection, list_authorizations()) if row.login_name == login]
+    if pattern is None and existing:
+        # After a restore elsewhere the login has them, but is no member of the application role.
+        member = connection.execute(
+            "select pg_catalog.pg_has_role(%s::name, 'ai_storage_app', 'MEMBER')", (login,)
+        ).fetchone()
+        if member != (True,):
+            first = existing[0]
+            session.run(connection, authorize_login(login, first.pattern, token_only=first.token_only))
+        return True
+    pattern = pattern or "*:*:*:*:*"
+    token_only = token_only or any(row.token_only for row in existing if row.pattern == pattern)
+    session.run(connection, authorize_login(login, pattern, token_only=token_only))
+    return False
+
+
 def init(
     dsn: str,
     *,
     app_login: str | None = None,
     app_password: str | None = None,
-    pattern: str = "*:*:*:*:*",
+    pattern: str | None = None,
     token_only: bool = False,
     schema: Schema | None = None,
     wait: float = 60,
-) -> bool:
+) -> AppLogin | None:
     """Create roles and schemas, migrate, and authorise an application login. Safe to repeat.
 
     dsn: a superuser, or a login that has CREATEROLE and owns the database. app_login: created with LOGIN when it does
-    not exist. app_password: for a login created here; None leaves it without one. pattern, token_only: what it is
-    authorised for.
-    Returns: whether the login was created.
+    not exist. app_password: for a login created here; None leaves it without one. pattern: what it is authorised for;
+    None leaves a login alone that is authorised for anything, and lets another one name every tenant. token_only: it
+    presents signed tokens; a pattern that it already has by token stays so.
+    Returns: the application login, if there is one.
     Raises: MigrationError, StorageError, psycopg.Error.
     """
     schema = schema or Schema()
@@ -367,8 +397,9 @@ def init(
         _create_roles(connection, schema)
     migrate(dsn, schema=schema, wait=wait)
     if app_login is None:
-        return False
+        return None
     with psycopg.connect(dsn, autocommit=True) as connection, connection.transaction():
         created = _create_login(connection, app_login, app_password)
-        session.run(connection, authorize_login(app_login, pattern, token_only=token_only))
-    return created
+        kept = _authorize(connection, app_login, pattern, token_only)
+        rows = session.run(connection, list_authorizations())
+    return AppLogin(created, kept, [row for row in rows if row.login_name == app_login])

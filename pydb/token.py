@@ -6,11 +6,16 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from datetime import timedelta
 from typing import NamedTuple
 
-__all__ = ["Tenant", "mint"]
+__all__ = ["LEVEL", "MAX_TTL", "Tenant", "mint"]
+
+# What the database takes. mint() leaves the check to it; pydb token and pydb.identity check before.
+LEVEL = re.compile(r"[A-Za-z0-9._+@~=/-]{1,63}")
+MAX_TTL = timedelta(hours=24)
 
 
 class Tenant(NamedTuple):

@@ -103,6 +103,7 @@ def test_a_refusal_names_code_and_hint_and_exits_with_1(run: Run, database: Data
         ["external", "allow"],
         ["external", "list", "acme"],
         ["external", "permit", "acme"],
+        ["shares", "--as", KEY, "--graph", "shares.png"],
     ],
 )
 def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
@@ -130,11 +131,28 @@ def test_init_is_safe_to_repeat_and_says_what_a_wide_pattern_means(run: Run, emp
         code, out, _ = run("init", "--app-login", "app", *dsn)
         assert code == 0
         assert "may name any tenant" in out
-    assert "may name any tenant" not in run("init", "--app-login", "app", "--token-only", *dsn)[1]
+    assert "left alone" in out
     assert run("migrate", *dsn)[0] == 0
     code, out, _ = run("status", *dsn, "--json")
     assert code == 0
     assert {file["state"] for file in json.loads(out)} == {"applied"}
+
+
+def test_repeating_init_says_what_stays_and_weakens_nothing(run: Run, empty_database: Database) -> None:
+    login, pattern = ("--dsn", empty_database.dsn(), "--app-login", "app"), ("--pattern", "acme:*:*:*:*")
+    assert "may name any tenant" in run("init", *login, *pattern)[1]
+    code, out, err = run("init", *login, "--token-only")
+    assert code == 1
+    assert "left alone" in out
+    assert "pydb authorize app 'acme:*:*:*:*' --token-only" in err
+    assert "may name any tenant" not in run("init", *login, *pattern, "--token-only")[1]
+    for again in ((), pattern, ("--token-only",)):
+        code, out, _ = run("init", *login, *again)
+        assert code == 0
+        assert "Login app is authorised for acme:*:*:*:* by token.\n" in out
+        assert out.count("Login app is authorised") == 1
+        assert "may name any tenant" not in out
+        assert ("stays so" in out) == (again == pattern)
 
 
 def test_status_exits_with_1_when_a_file_is_behind(run: Run, database: Database) -> None:
@@ -309,6 +327,19 @@ def test_destroying_asks_first(run: Run, data_dir: Path, monkeypatch: pytest.Mon
     assert data_dir.exists()
 
 
+@pytest.mark.parametrize("arguments", [["demo"], ["demo", "--dsn", "given"]])
+def test_the_demo_goes_to_no_database_of_the_environment(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    demo = pytest.importorskip("pydb.demo")
+    given: list[str | None] = []
+    monkeypatch.setenv("DATABASE_URL", "from the environment")
+    monkeypatch.setattr(demo, "MISSING", "")
+    monkeypatch.setattr(demo, "_run", lambda dsn, *rest: given.append(dsn) or 0)
+    assert run(*arguments)[0] == 0
+    assert given == ["given" if "--dsn" in arguments else None]
+
+
 def test_it_runs_as_a_module_and_as_a_command() -> None:
     for command in ([sys.executable, "-m", "pydb.cli"], [str(Path(sys.executable).parent / "pydb")]):
         shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
@@ -345,7 +376,15 @@ def test_keys_are_made_listed_and_retired_and_tokens_minted(
     assert listed["kid"] == "k1"
     assert "secret" not in listed
     assert run("load", *app)[0] == 1
-    assert run(*mint, "--ttl", "soon")[0] == 2
+    # What the database would refuse.
+    for option, wrong in (
+        *(("--ttl", text) for text in ("soon", "0s", "25h", "86401s", "999999d")),
+        *(("--server", text) for text in ("", "*", "a:b", "a b", "\u00e9", "x" * 64, "x\n")),
+    ):
+        code, out, err = run(*mint, option, wrong)
+        assert (code, out) == (2, "")
+        assert f"argument {option}: " in err
+    assert run(*mint, "--ttl", "24h", "--server", "A.z_0+@~=/-".ljust(63, "x"))[0] == 0
 
 
 def test_a_missing_or_old_schema_is_named_with_the_command_that_mends_it(

@@ -171,6 +171,19 @@ def test_a_login_that_may_name_the_other_organisation_is_a_failure(
     assert "NOT REFUSED" in capsys.readouterr().out
 
 
+def test_it_says_how_to_be_rid_of_the_server_that_it_started(
+    empty_database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AI_STORAGE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(demo.embedded, "start", empty_database.dsn)
+    assert demo.main(["--out", str(tmp_path), "--epochs", "1"]) == 0
+    printed = capsys.readouterr().out
+    for text in (str(tmp_path / "data"), "pydb db stop", "pydb db destroy"):
+        assert text in printed
+    assert run(empty_database, tmp_path) == 0
+    assert "pydb db" not in capsys.readouterr().out
+
+
 def test_an_unreachable_server_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--dsn", f"host={tmp_path} port=1", "--out", str(tmp_path)]) == 1
     captured = capsys.readouterr()

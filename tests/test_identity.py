@@ -1027,6 +1027,10 @@ def test_the_command_refuses_with_1_and_wrong_usage_with_2(
         {"ttl": "25h"},
     ):
         assert exchange(**options)[:2] == (2, "")
+    assert "env is given twice" in exchange("--claim", "env=env")[2]
+    # By the names of options, not by those of tokens.
+    bad.write_text(issue(project=CANARY + ":"))
+    assert "Level project." in exchange(exchange=str(bad))[2]
     for more in (("--claim", "env=env"), ("--claim", "org=org"), ("--claim", "prj=p"), ("--claim", "env=")):
         assert exchange(*more)[:2] == (2, "")
     monkeypatch.delenv("AI_STORAGE_TOKEN_SECRET")

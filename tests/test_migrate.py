@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -75,7 +77,8 @@ def test_an_uninitialised_database_is_named_as_such(empty_database: Database) ->
 def test_a_login_without_the_owners_roles_may_not_migrate(database: Database) -> None:
     with pytest.raises(migrate.MigrationError) as caught:
         migrate.migrate(database.dsn("app"))
-    assert "grant ai_storage_owner" in caught.value.hint
+    # Membership in the owning roles would make an application's login see every tenant.
+    assert caught.value.hint == "Connect as the login that ran pydb init."
 
 
 def test_a_login_that_may_not_create_the_schema_is_told_so(empty_database: Database) -> None:
@@ -96,15 +99,49 @@ def test_a_database_in_another_encoding_is_refused(server: Server) -> None:
 
 def test_the_password_of_a_new_login_reaches_the_server_only_as_a_verifier(database: Database) -> None:
     admin = database.connect()
-    created = migrate.init(database.dsn(), app_login="with_password", app_password="correct horse", pattern="a:*:*:*:*")
+    made = migrate.init(database.dsn(), app_login="with_password", app_password="correct horse", pattern="a:*:*:*:*")
     try:
-        assert created
+        assert made.created
         row = admin.execute("select rolpassword from pg_authid where rolname = 'with_password'").fetchone()
         assert row[0].startswith("SCRAM-SHA-256$")
-        assert not migrate.init(database.dsn(), app_login="with_password", app_password="other", pattern="a:*:*:*:*")
+        again = migrate.init(database.dsn(), app_login="with_password", app_password="other", pattern="a:*:*:*:*")
+        assert not again.created
         assert admin.execute("select rolpassword from pg_authid where rolname = 'with_password'").fetchone() == row
     finally:
         admin.execute("drop role with_password")
+
+
+def test_repeating_init_widens_no_authorisation(database: Database) -> None:
+    narrow, wide = "acme:*:*:*:*", "*:*:*:*:*"
+
+    def init(**options: Any) -> tuple[bool, set[tuple[str, bool]]]:
+        login = migrate.init(database.dsn(), app_login="acme_app", **options)
+        return login.kept, {(row.pattern, row.token_only) for row in login.authorizations}
+
+    admin = database.connect()
+    before = admin.execute("select * from ai_storage.list_authorizations()").fetchall()
+    assert init() == (True, {(narrow, False)})
+    assert init(token_only=True) == (True, {(narrow, False)})
+    assert admin.execute("select * from ai_storage.list_authorizations()").fetchall() == before
+    assert init(pattern=narrow, token_only=True) == (False, {(narrow, True)})
+    assert init(pattern=narrow) == (False, {(narrow, True)})
+    assert init() == (True, {(narrow, True)})
+    assert init(pattern=wide) == (False, {(narrow, True), (wide, False)})
+    admin.execute("select ai_storage.deauthorize_login('stranger')")
+    assert migrate.init(database.dsn(), app_login="stranger").authorizations[0].pattern == wide
+
+
+def test_init_makes_a_login_a_member_again_whose_authorisations_came_with_a_restore(database: Database) -> None:
+    admin = database.connect()
+    migrate.init(database.dsn(), app_login="restored", pattern="acme:*:*:*:*", token_only=True)
+    try:
+        admin.execute("drop role restored")
+        login = migrate.init(database.dsn(), app_login="restored")
+        assert login.created
+        assert [(row.pattern, row.token_only) for row in login.authorizations] == [("acme:*:*:*:*", True)]
+        assert admin.execute("select pg_has_role('restored', 'ai_storage_app', 'member')").fetchone() == (True,)
+    finally:
+        admin.execute("drop role restored")
 
 
 def test_a_package_older_than_the_database_is_refused(database: Database) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pydb import cli
 from tests.conftest import Database
+from tests.helpers import call
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 PROMPT = re.compile(r"^(\w+)=> (.*)$")
@@ -35,6 +37,9 @@ def session(block: str) -> list[tuple[str, str, list[str]]]:
 @pytest.mark.sql
 def test_the_psql_sessions_print_what_they_say(database: Database) -> None:
     assert len(blocks("psql")) == 3
+    # The quick start comes first, and leaves the sessions as they are.
+    (quick_start,) = re.findall(r"^    pydb (save .*)$", README, re.MULTILINE)
+    assert cli.main([*quick_start.split(), "--dsn", database.dsn("app")]) == 0
     psql = database.server.cluster.bin_dir / "psql"
     libraries = psql.parent.parent / "lib"
     for block in blocks("psql"):
@@ -57,11 +62,20 @@ def test_the_psql_sessions_print_what_they_say(database: Database) -> None:
 
 
 def test_the_python_session_prints_what_it_says(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", database.dsn("acme_app"))
+    monkeypatch.setenv("APP_URL", database.dsn("acme_app"))
     (block,) = blocks("pycon")
     test = doctest.DocTestParser().get_doctest(block, {}, "README", "README.md", 0)
     assert len(test.examples) > 10
     assert doctest.DocTestRunner(verbose=False).run(test).failed == 0
+
+
+def test_the_token_of_another_library_is_taken(database: Database) -> None:
+    pytest.importorskip("jwt")
+    (block,) = blocks("python")
+    ((kid, secret),) = call(database.connect(), "create_signing_key", audience="here")
+    names = {"kid": kid, "secret": secret, "audience": "here"}
+    exec(block, names)
+    assert database.storage(names["token"], "acme_app").save_ai_progress("m", 0.5).version == 1
 
 
 def test_the_functions_listed_are_the_api(database: Database) -> None:
