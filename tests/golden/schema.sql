@@ -2178,6 +2178,30 @@ ALTER FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_te
 COMMENT ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) IS 'What a tenant holds of its own model: everything. Locks the model. Raises TN101, TN304.';
 
 --
+-- Name: is_base64url(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.is_base64url(p_text text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+    -- The bits that the last character has to spare are zero.
+    select p_text ~ '^[A-Za-z0-9_-]+$' and case length(p_text) % 4
+        when 0 then true
+        when 2 then strpos('AQgw', right(p_text, 1)) > 0
+        when 3 then strpos('AEIMQUYcgkosw048', right(p_text, 1)) > 0
+        else false
+    end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.is_base64url(p_text text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION is_base64url(p_text text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_base64url(p_text text) IS 'True for base64url without padding in its only spelling, the one that encode_base64url gives.';
+
+--
 -- Name: is_item(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -2951,64 +2975,86 @@ COMMENT ON FUNCTION ai_storage_private.verified_context() IS 'The fields of this
 
 CREATE FUNCTION ai_storage_private.verify_token(p_token text) RETURNS ai_storage_private.acting_tenant
     LANGUAGE plpgsql STABLE
-    AS $_$
+    AS $$
 declare
-    v_part   constant text[] := string_to_array(p_token, '.');
-    v_now    constant numeric := extract(epoch from clock_timestamp());
-    v_text   text[]; -- header and claims
-    v_header jsonb;
-    v_claims jsonb;
-    v_names  bigint;
-    v_key    ai_storage_private.signing_key;
-    v_tenant ai_storage_private.acting_tenant;
+    v_part      constant text[] := string_to_array(p_token, '.');
+    v_now       constant numeric := extract(epoch from clock_timestamp());
+    v_header    jsonb;
+    v_claims    jsonb;
+    v_twice     bigint; -- how many names stand twice
+    v_exp       numeric;
+    v_kid       text; -- of the key in use that the header names
+    v_audience  text;
+    v_inner_pad bytea;
+    v_outer_pad bytea;
+    v_tenant    ai_storage_private.acting_tenant;
 begin
-    -- Each part in its one spelling: the bits that its last character has to spare are zero.
     if length(p_token) <= 4096
-        and p_token ~ (
-            '^(([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?[.]){2}'
-            '[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$'
-        )
+        and cardinality(v_part) = 3
+        and ai_storage_private.is_base64url(v_part[1])
+        and ai_storage_private.is_base64url(v_part[2])
+        and ai_storage_private.is_base64url(v_part[3])
+        and length(v_part[3]) = 43
     then
         begin
-            v_text := array[
-                convert_from(ai_storage_private.decode_base64url(v_part[1]), 'UTF8'),
-                convert_from(ai_storage_private.decode_base64url(v_part[2]), 'UTF8')
-            ];
-            v_header := v_text[1]::jsonb;
-            v_claims := v_text[2]::jsonb;
-            if jsonb_typeof(v_header) = 'object' and jsonb_typeof(v_claims) = 'object' then
-                v_names := (
-                    select count(*)
+            -- One query, since each takes its time to begin; each text is decoded and read once.
+            select
+                j.header,
+                j.claims,
+                -- jsonb keeps one of two equal names; a second one would be a second meaning.
+                (
+                    select sum(n.more)
                     from (
-                        select json_object_keys(v_text[1]::json)
+                        select json_object_keys(j.header_text::json), 1
                         union all
-                        select json_object_keys(v_text[2]::json)
-                    ) as name
-                );
-            end if;
+                        select json_object_keys(j.claims_text::json), 1
+                        union all
+                        select jsonb_object_keys(j.header), -1
+                        union all
+                        select jsonb_object_keys(j.claims), -1
+                    ) as n (name, more)
+                ),
+                k.kid,
+                k.audience,
+                k.inner_pad,
+                k.outer_pad
+            into v_header, v_claims, v_twice, v_kid, v_audience, v_inner_pad, v_outer_pad
+            from (
+                select
+                    t.header_text,
+                    t.claims_text,
+                    t.header_text::jsonb as header,
+                    t.claims_text::jsonb as claims
+                from (
+                    select
+                        convert_from(ai_storage_private.decode_base64url(v_part[1]), 'UTF8'),
+                        convert_from(ai_storage_private.decode_base64url(v_part[2]), 'UTF8')
+                    offset 0
+                ) as t (header_text, claims_text)
+                offset 0
+            ) as j
+            left join ai_storage_private.signing_key as k
+                on k.kid = j.header ->> 'kid'
+                and k.retired_at is null;
         exception
-            -- Not UTF-8, not JSON, or a number that jsonb does not hold.
+            -- Not UTF-8, not JSON, no objects, or a number that jsonb does not hold.
             when data_exception then
-                v_names := null;
+                v_twice := null;
         end;
     end if;
-    if v_names is null
-        -- jsonb keeps one of two equal names; a second one would be a second meaning.
-        or v_names <> jsonb_array_length(
-            jsonb_path_query_array(jsonb_build_array(v_header, v_claims), '$[*].keyvalue()')
-        )
+    if v_twice is distinct from 0
         or v_header ->> 'alg' is distinct from 'HS256'
         or coalesce(v_header ->> 'typ', 'JWT') <> 'JWT'
         or v_header ? 'crit'
         or jsonb_typeof(v_header -> 'kid') is distinct from 'string'
         or jsonb_typeof(v_claims -> 'exp') is distinct from 'number'
         or coalesce(jsonb_typeof(v_claims -> 'nbf'), 'number') <> 'number'
-        or jsonb_path_exists(
-            v_claims,
-            '$.keyvalue() ? (@.key like_regex "^(org|srv|prj|env|code|key)$").value ? (
-                @.type() != "string"
-            )'
-        )
+        or coalesce(jsonb_typeof(v_claims -> 'key'), 'string') <> 'string'
+        or coalesce(jsonb_typeof(v_claims -> 'org'), 'string') <> 'string'
+        or coalesce(jsonb_typeof(v_claims -> 'srv'), 'string') <> 'string'
+        or coalesce(jsonb_typeof(v_claims -> 'prj'), 'string') <> 'string'
+        or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
+        or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
     then
         raise exception using
             errcode = 'TN002',
@@ -3017,22 +3063,18 @@ begin
                 'kid and has exp, aud and the claims of one tenant.';
     end if;
 
-    select k.* into v_key
-    from ai_storage_private.signing_key as k
-    where k.kid = v_header ->> 'kid'
-      and k.retired_at is null;
     -- Digests are compared, so that the time tells nothing about the signature. Without a key the
     -- work is the same, and so is the time.
     if sha256(ai_storage_private.decode_base64url(v_part[3])) is distinct from sha256(sha256(
-            coalesce(v_key.outer_pad, repeat('-', 64)::bytea) || sha256(
-                coalesce(v_key.inner_pad, repeat('-', 64)::bytea)
+            coalesce(v_outer_pad, repeat('-', 64)::bytea) || sha256(
+                coalesce(v_inner_pad, repeat('-', 64)::bytea)
                     || convert_to(v_part[1] || '.' || v_part[2], 'UTF8')
             )
         ))
-        or v_key.kid is null
+        or v_kid is null
         or (
-            v_claims -> 'aud' = to_jsonb(v_key.audience)
-            or (jsonb_typeof(v_claims -> 'aud') = 'array' and v_claims -> 'aud' ? v_key.audience)
+            v_claims -> 'aud' = to_jsonb(v_audience)
+            or (jsonb_typeof(v_claims -> 'aud') = 'array' and v_claims -> 'aud' ? v_audience)
         ) is not true
     then
         raise exception using
@@ -3040,8 +3082,9 @@ begin
             message = 'this token is not valid here',
             hint = 'Check the signing key (kid and secret) and the audience: list_signing_keys().';
     end if;
-    if (v_claims -> 'exp')::numeric <= v_now
-        or (v_claims -> 'exp')::numeric > v_now + 86400
+    v_exp := (v_claims -> 'exp')::numeric;
+    if v_exp <= v_now
+        or v_exp > v_now + 86400
         or (v_claims -> 'nbf')::numeric > v_now
     then
         raise exception using
@@ -3063,11 +3106,11 @@ begin
         v_tenant.isolation_key := v_claims ->> 'key';
         v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
     end if;
-    v_tenant.credential := 'token ' || v_key.kid;
-    v_tenant.expires_at := (v_claims -> 'exp')::text;
+    v_tenant.credential := 'token ' || v_kid;
+    v_tenant.expires_at := v_exp::text;
     return v_tenant;
 end;
-$_$;
+$$;
 
 ALTER FUNCTION ai_storage_private.verify_token(p_token text) OWNER TO ai_storage_operator;
 
@@ -4823,6 +4866,12 @@ GRANT ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION is_base64url(p_text text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_base64url(p_text text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION is_item(p_item jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner

@@ -28,6 +28,7 @@ HELPERS = [
     "ai_storage_private.context_mac",
     "ai_storage_private.decode_base64url",
     "ai_storage_private.encode_base64url",
+    "ai_storage_private.is_base64url",
     "ai_storage_private.end_shares",
     "ai_storage_private.find_tenant",
     "ai_storage_private.hmac_pad",
