@@ -175,7 +175,7 @@ def _doctor(args: argparse.Namespace) -> int:
     with psycopg.connect(_admin_dsn(args), autocommit=True) as connection:
         results = doctor.examine(connection, probes=not args.no_probes)
     print(doctor.as_json(results) if args.json else doctor.render(results))
-    return doctor.summarise(results)
+    return doctor.summarise(results, args.fail_on)
 
 
 def _authorize(args: argparse.Namespace) -> None:
@@ -558,7 +558,17 @@ def _parser() -> argparse.ArgumentParser:
         database,
         listing,
     )
-    added.epilog = "It changes nothing. Run it as the login that ran pydb init; docs/doctor.md lists the checks."
+    added.epilog = (
+        "It changes nothing. Run it as the login that ran pydb init; docs/doctor.md lists the checks. The holes that "
+        "it tries write errors into the server's log; its application_name there is 'pydb doctor'."
+    )
+    added.add_argument(
+        "--fail-on",
+        action="append",
+        choices=["error", "warning", "unknown"],
+        default=["error"],
+        help="exit 1 for these too; may be given twice (default: error)",
+    )
     added.add_argument(
         "--no-probes",
         action="store_true",

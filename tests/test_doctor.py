@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,10 +28,9 @@ pytestmark = pytest.mark.sql
 KEY = "acme:mcp-1:shop:production:abc123"
 
 # What a database has right after `pydb init --app-login app_login --pattern 'acme:*:*:*:*'` as a superuser: settings
-# that PostgreSQL ships, and this server's own, which trusts its socket and its loopback address.
+# that PostgreSQL ships, and this server's own, which trusts its loopback address and has no TLS.
 FRESH = {
     "connect-public",
-    "hba-trust",
     "hba-trust-local",
     "idle-transactions",
     "log-error-statement",
@@ -39,6 +39,10 @@ FRESH = {
     "login-temp",
     "tls-off",
 }
+# What of it is false where only the server's own user can open its one socket.
+REACHABLE = {"hba-trust-local", "tls-off"}
+# Nothing is bound to the second, which is nobody's: the server starts without it, and says that it listens there.
+NETWORK = "127.0.0.1,192.0.2.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def clinic(request: pytest.FixtureRequest) -> Iterator[Clinic]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     for cluster in new_cluster(servers.bin_dir(request.config.getoption("--pg"))):
-        cluster.start({"listen_addresses": "127.0.0.1", "port": str(port), "max_connections": "40"})
+        cluster.start({"listen_addresses": NETWORK, "port": str(port), "max_connections": "40"})
         here = Clinic(cluster, port)
         with psycopg.connect(here.dsn(), autocommit=True) as admin:
             admin.execute("create role managed_admin login createrole")
@@ -74,7 +78,7 @@ def plain(request: pytest.FixtureRequest) -> Iterator[Clinic]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     for cluster in new_cluster(servers.bin_dir(request.config.getoption("--pg"))):
-        cluster.start({"listen_addresses": "127.0.0.1", "port": str(port), "max_connections": "40"})
+        cluster.start({"listen_addresses": NETWORK, "port": str(port), "max_connections": "40"})
         here = Clinic(cluster, port)
         migrate.init(here.dsn(), app_login="app_login", pattern="acme:*:*:*:*")
         with psycopg.connect(here.dsn(), autocommit=True) as admin:
@@ -117,7 +121,7 @@ def test_whoever_installed_it_without_being_superuser_is_told_what_cannot_be_see
     unknown = {result.id for result in results if result.status == "unknown"}
     assert unknown == {check.id for check in doctor.CHECKS if check.needs in ("pg_hba", "passwords")}
     assert all("superusers" in result.note for result in results if result.status == "unknown")
-    assert failed(results) == FRESH - {"hba-trust", "hba-trust-local"} | unpatched(version)
+    assert failed(results) == FRESH - {"hba-trust-local"} | unpatched(version)
     # The holes are tried without a superuser too.
     assert {result.id for result in results if result.note == "tried"} == {h.id for h in doctor.HOLES if h.probe}
 
@@ -194,6 +198,11 @@ def test_a_hole_is_tried_and_the_answer_agrees_with_the_published_minor(patient:
         result = results[hole.id]
         assert result.note == ("tried" if hole.probe else "by the minor")
         assert (result.status == "failed") == (hole.id in unpatched(patient.info.server_version)), hole.cve
+        version = patient.info.server_version
+        for text in result.found:
+            major = version // 10000
+            assert text == f"PostgreSQL {major}.{version % 10000}; mended in {major}.{hole.fixed[major]}"
+        assert result.mend == doctor.UPDATE
 
 
 @pytest.mark.parametrize("hole", doctor.HOLES, ids=lambda hole: hole.id)
@@ -241,7 +250,11 @@ BREAKS: dict[str, list[str]] = {
     "function-foreign": ["create function ai_storage.extra() returns int language sql as 'select 1'"],
     "relation-foreign": ["create table ai_storage_private.extra (a int)"],
     "relation-missing": ["alter table ai_storage_private.deleted_model set schema public"],
-    "context-secret": ["delete from ai_storage_private.context_secret"],
+    "secret-missing": ["delete from ai_storage_private.context_secret"],
+    "context-secret": [
+        "drop index ai_storage_private.context_secret_single",
+        "insert into ai_storage_private.context_secret select * from ai_storage_private.context_secret",
+    ],
     "internal-login": ["alter role ai_storage_sharing login"],
     "internal-superuser": ["alter role ai_storage_owner superuser"],
     "internal-bypassrls": ["alter role ai_storage_operator bypassrls"],
@@ -346,6 +359,7 @@ BREAKS: dict[str, list[str]] = {
 
 # check -> a line of pg_hba.conf, which the server reads for us but does not load
 LINES = {
+    "hba-trust": "host all all 192.0.2.0/24 trust",
     "hba-plain": "host all all 192.0.2.0/24 scram-sha-256",
     "hba-password": "hostssl all all 192.0.2.0/24 password",
     "hba-md5": "hostssl all all 192.0.2.0/24 md5",
@@ -353,6 +367,27 @@ LINES = {
 }
 # Those that need more than statements have tests of their own, below.
 OTHERWISE = {"durability", "connections-used", "pooler", "server-major", "tls-protocol"}
+
+
+# Statements and something to think about.
+PROSE = {"activity-readers", "event-trigger"}
+
+
+def mend(patient: Connection, result: doctor.Result) -> None:
+    """Where the way to mend it is statements, they are right as they are printed."""
+    if re.match(r"(alter (?!system)|revoke|drop)", result.mend) and result.id not in PROSE:
+        for statement in result.mend.splitlines():
+            patient.execute(statement)
+        assert result.id not in failed(doctor.examine(patient, probes=False))
+
+
+def test_no_name_is_left_to_fill_in(patient: Connection) -> None:
+    for check in doctor.CHECKS:
+        assert set(re.findall(r"\b[A-Z]{3,}\b", check.mend)) <= {"NEW", "UTF8"}, check.id
+    for result in doctor.examine(patient, probes=False):
+        if result.status == "failed":
+            assert not re.search(r"[{}]", result.mend)
+            mend(patient, result)
 
 
 @pytest.mark.parametrize("check", BREAKS)
@@ -364,6 +399,7 @@ def test_a_check_fails_when_what_it_looks_at_is_broken(patient: Connection, chec
     assert results[check].found
     # What else could not be said then is said to be unknown for a reason.
     assert all(result.note for result in results.values() if result.status == "unknown")
+    mend(patient, results[check])
 
 
 @pytest.mark.parametrize("check", LINES)
@@ -376,6 +412,37 @@ def test_a_line_of_pg_hba_is_found(plain: Clinic, patient: Connection, check: st
     finally:
         file.write_text(before)
     assert results[check].found[0].startswith(f"line {len(before.splitlines()) + 1}")
+
+
+def test_the_administrator_of_another_database_keeps_his_role(patient: Connection) -> None:
+    patient.execute("grant ai_storage_operator to stranger")
+    results = {result.id: result for result in doctor.examine(patient, probes=False)}
+    mend = results["internal-members"].mend
+    assert mend.startswith("Where stranger administers another database of this server")
+    assert mend.endswith("Else: revoke ai_storage_operator from stranger")
+    patient.execute(re.search("revoke connect on database postgres from public", mend)[0])
+    assert "internal-members" not in failed(doctor.examine(patient, probes=False))
+
+
+def test_a_publication_of_all_tables_has_another_mend(patient: Connection) -> None:
+    patient.execute("create publication everything for all tables")
+    results = {result.id: result for result in doctor.examine(patient, probes=False)}
+    assert results["publication"].mend.startswith("drop publication everything, and make it anew")
+
+
+def test_names_are_printed_so_that_a_statement_takes_them(patient: Connection) -> None:
+    patient.execute('create role "Mrs. O\'Hara; drop" login createdb')
+    patient.execute("select ai_storage.authorize_login($$Mrs. O'Hara; drop$$, 'acme:*:*:*:*')")
+    (wrong,) = [result for result in doctor.examine(patient, probes=False) if result.id == "login-createdb"]
+    assert wrong.mend == 'alter role "Mrs. O\'Hara; drop" nocreatedb'
+
+
+def test_findings_of_one_check_are_one_with_all_logins(patient: Connection) -> None:
+    patient.execute("create role app_other login")
+    patient.execute("select ai_storage.authorize_login('app_other', 'acme:*:*:*:*')")
+    text = doctor.render(doctor.examine(patient, probes=False))
+    assert text.count("login-temp: ") == 1
+    assert "An application login may create temporary tables\n    app_login, app_other\n" in text
 
 
 def test_every_check_fails_in_some_test() -> None:
@@ -393,7 +460,61 @@ def test_a_server_that_may_tear_pages_or_speak_old_tls_is_found(request: pytest.
             found = failed(doctor.examine(connection, probes=False))
         assert {"durability", "tls-protocol"} <= found
         # It listens on its socket alone, so that what only the network reaches is no concern.
-        assert not {"hba-trust", "tls-off"} & found
+        assert not {"hba-trust", "hba-plain", "tls-off"} & found
+
+
+@pytest.fixture
+def embedded(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A server as pydb runs it, not started yet."""
+    yield from new_cluster(servers.bin_dir(request.config.getoption("--pg")))
+
+
+def test_a_server_that_pydb_runs_is_told_what_is_true_there(embedded: Cluster) -> None:
+    embedded.start()
+    migrate.init(embedded.url(), app_login="ai_storage_local", pattern="*:*:*:*:*")
+    with psycopg.connect(embedded.url()) as connection:
+        results = {result.id: result for result in doctor.examine(connection)}
+        assert failed([*results.values()]) == FRESH - REACHABLE | unpatched(connection.info.server_version)
+        assert {results[hole.id].mend for hole in doctor.HOLES} == {doctor.UPDATE_OUR_OWN}
+        # Another login with such a pattern is somebody's application.
+        connection.execute("create role app_login login")
+        connection.execute("select ai_storage.authorize_login('app_login', '*:*:*:*:*')")
+        results = {result.id: result for result in doctor.examine(connection, probes=False)}
+        assert results["authorization-wide"].found == ["app_login *:*:*:*:*"]
+        assert results["authorization-wide"].mend.startswith("pydb authorize 'app_login' '*:*:*:*:*' --token-only")
+
+
+def test_a_folder_that_a_group_enters_is_not_private(embedded: Cluster) -> None:
+    embedded.start({"unix_socket_permissions": "0777"}, initdb_options=["--allow-group-access"])
+    migrate.init(embedded.url())
+    with psycopg.connect(embedded.url()) as connection:
+        assert "hba-trust-local" in failed(doctor.examine(connection, probes=False))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"unix_socket_permissions": "0777"}, set()),  # the folder of the data is private
+        ({"unix_socket_directories": "/tmp"}, set()),  # so is the socket
+        ({"unix_socket_directories": "/tmp", "unix_socket_permissions": "0770"}, {"local"}),
+        ({"unix_socket_directories": "/tmp", "unix_socket_permissions": "0777"}, {"local"}),
+        ({"listen_addresses": "127.0.0.1"}, {"host"}),
+    ],
+    ids=str,
+)
+def test_trust_is_found_where_others_reach_the_server(
+    embedded: Cluster, settings: dict[str, str], expected: set[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    embedded.start(settings | {"port": str(port)})
+    migrate.init(embedded.url(), app_login="ai_storage_local", pattern="*:*:*:*:*")
+    with psycopg.connect(embedded.url()) as connection:
+        results = {result.id: result for result in doctor.examine(connection, probes=False)}
+    found = results["hba-trust-local"].found
+    assert {text.split(": ")[1].split()[0] for text in found if "replication" not in text} == expected
+    assert (results["authorization-wide"].status == "failed") == bool(expected)
+    assert results["tls-off"].status == results["hba-trust"].status == "passed"
 
 
 def test_connections_that_run_out_are_found(plain: Clinic, patient: Connection) -> None:
@@ -414,6 +535,8 @@ def test_a_pooler_between_is_found(plain: Clinic) -> None:
     ):
         results = doctor.examine(connection)
         assert failed(results) == FRESH | {"pooler"} | unpatched(connection.info.server_version)
+        (pooler,) = [result for result in results if result.id == "pooler"]
+        assert "server_reset_query_always = 1" in pooler.mend
 
 
 # The command ---------------------------------------------------------------------------------------------------------
@@ -435,7 +558,7 @@ def test_the_exit_code_is_1_for_an_error_alone(clinic: Clinic, capsys: pytest.Ca
     assert "INFO  login-temp: " in out
     assert "\n    managed_app\n" in out
     assert "\n  why:  " in out
-    assert "\n  mend: revoke temporary" in out
+    assert "\n  mend: revoke temporary on database managed from public\n" in out
     assert out.splitlines()[-1].startswith(f"{len(doctor.CHECKS) + len(doctor.HOLES)} checks: ")
 
 
@@ -448,7 +571,45 @@ def test_json_lists_every_check(plain: Clinic, capsys: pytest.CaptureFixture[str
     result = results["login-createrole"]
     assert (result["status"], result["severity"], result["found"]) == ("failed", "error", ["app_login"])
     assert result["why"]
-    assert result["mend"]
+    assert result["mend"] == "alter role app_login nocreaterole"
+
+
+def test_other_outcomes_count_where_they_are_named(clinic: Clinic, capsys: pytest.CaptureFixture[str]) -> None:
+    """This database has a warning, and checks that a login without superuser cannot make."""
+    doctor_of = ["doctor", "--no-probes", "--dsn"]
+    managed = [*doctor_of, clinic.dsn("managed_admin", "managed")]
+    for options, code in (([], 0), (["error"], 0), (["warning"], 1), (["unknown"], 1), (["unknown", "warning"], 1)):
+        assert cli.main([*managed, *(f"--fail-on={option}" for option in options)]) == code
+    superuser = [*doctor_of, clinic.dsn("postgres", "managed")]
+    assert [cli.main([*superuser, f"--fail-on={option}"]) for option in ("unknown", "warning")] == [0, 1]
+
+
+def test_the_last_line_counts_by_outcome() -> None:
+    def result(severity: doctor.Severity, status: doctor.Status) -> doctor.Result:
+        return doctor.Result("i", "g", severity, "t", status, ["f"], "w", "m")
+
+    results = [
+        *[result("info", "passed")] * 5,
+        *[result("info", "failed")] * 4,
+        *[result("warning", "failed")] * 3,
+        *[result("error", "failed")] * 2,
+        result("error", "unknown"),
+    ]
+    last = doctor.render(results).splitlines()[-1]
+    assert last == "15 checks: 5 passed, 2 errors, 3 warnings, 4 notes, 1 unknown."
+    assert doctor.summarise(results[:9], ["warning", "unknown"]) == 0  # a note is never a failure
+
+
+def test_the_run_has_a_name_of_its_own(patient: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "select current_setting('application_name')"
+    (before,) = patient.execute(name).fetchone()
+    monkeypatch.setattr(doctor, "CHECKS", (*doctor.CHECKS, doctor.Check("name", "g", "info", "t", "w", "m", name)))
+    seen = []
+    hole = doctor.Hole("CVE-0", "info", "w", {}, lambda connection, _: seen.append(connection.execute(name).fetchone()))
+    monkeypatch.setattr(doctor, "HOLES", (hole,))
+    assert doctor.examine(patient)[-1].found == ["pydb doctor"]
+    assert seen == [("pydb doctor",)]
+    assert patient.execute(name).fetchone() == (before,)
 
 
 def test_a_long_list_is_cut_for_people(patient: Connection) -> None:
@@ -477,12 +638,13 @@ def test_the_page_is_the_checks() -> None:
 
 # Powerful application logins -----------------------------------------------------------------------------------------
 
+# what is said of a login -> how it becomes so
 POWERS = {
-    "superuser": "alter role {} superuser",
-    "bypassrls": "alter role {} bypassrls",
-    "member of an owning role": "grant ai_storage_operator to {}",
-    "owner of a table": "alter table ai_storage_private.deleted_model owner to {}",
-    "may become superuser": "create role strong superuser; grant strong to {}",
+    "is superuser": "alter role {} superuser",
+    "has BYPASSRLS": "alter role {} bypassrls",
+    "may become ai_storage_operator, which owns tables or functions": "grant ai_storage_operator to {}",
+    "owns tables or functions": "alter table ai_storage_private.deleted_model owner to {}",
+    "may become strong, which is superuser": "create role strong superuser; grant strong to {}",
 }
 
 
@@ -521,13 +683,13 @@ def test_a_storage_refuses_a_powerful_login_unless_it_is_named(plain: Clinic, po
 
 
 def test_the_command_refuses_a_powerful_login_unless_it_is_named(
-    plain: Clinic, powerful: str, capsys: pytest.CaptureFixture[str]
+    plain: Clinic, powerful: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["load", "--dsn", plain.dsn(powerful), "--as", KEY]
     assert cli.main(arguments) == 1
     said = capsys.readouterr().err
     assert "(TN006)" in said
-    assert f"detail: Login {powerful} is, or may become, " in said
+    assert f"detail: Login {powerful} {request.node.callspec.params['powerful']}.\n" in said
     assert cli.main([*arguments, "--trusted-login", "app_login"]) == 1
     assert cli.main([*arguments, "--trusted-login", powerful]) == 0
 
