@@ -132,6 +132,11 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None
         time.sleep(0.002)
 
 
+def sleep_past(end: float) -> str:
+    """A call in SQL that waits until a moment, in seconds since 1970, is over by the server's clock."""
+    return f"pg_sleep(greatest(0, {end} - extract(epoch from clock_timestamp())) + 0.05)"
+
+
 @contextmanager
 def blocked(watcher: Connection, connection: Connection, work: Callable[[], T]) -> Iterator[Future[T]]:
     """Run work on a connection in a thread; the block begins when it waits for another transaction's lock.

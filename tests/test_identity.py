@@ -162,7 +162,7 @@ def test_the_exchanged_token_is_the_one_that_mint_makes(provider: IdentityProvid
 
 @pytest.mark.parametrize(
     ("left", "ttl", "expected"),
-    [(3600, None, 900), (60, None, 60), (3600, timedelta(minutes=1), 60), (2, timedelta(hours=24), 2)],
+    [(3600, None, 900), (60, None, 60), (3600, timedelta(minutes=1), 60), (10, timedelta(hours=24), 10)],
 )
 def test_an_exchanged_token_never_outlives_the_providers(
     provider: IdentityProvider, left: int, ttl: timedelta | None, expected: int
@@ -173,7 +173,7 @@ def test_an_exchanged_token_never_outlives_the_providers(
     exchanged = provider.exchange(given, kid="k", secret=SECRET, audience="here", **more)
     end = jwt.decode(exchanged, options={"verify_signature": False})["exp"]
     assert end <= now + left
-    assert now + expected <= end <= now + expected + (0 if expected == left else 3)
+    assert now + expected <= end <= now + expected + (0 if expected == left else 30)
 
 
 @pytest.mark.sql
@@ -691,7 +691,7 @@ def remote(keys_server: JwksServer) -> IdentityProvider:
 
 
 def at(url: str, **more: Any) -> IdentityProvider:
-    more = {"timeout": timedelta(seconds=1), **more}
+    more = {"timeout": timedelta(seconds=10), **more}
     return IdentityProvider(issuer=ISSUER, audience=AUDIENCE, jwks=url, claims=CLAIMS, **more)
 
 
@@ -922,9 +922,8 @@ def test_many_threads_fetch_once_and_all_are_served(
     assert keys_server.requests == 2
 
 
-def test_a_slow_provider_holds_up_one_thread_only(
-    remote: IdentityProvider, keys_server: JwksServer, clock: Clock
-) -> None:
+def test_a_slow_provider_holds_up_one_thread_only(keys_server: JwksServer, clock: Clock) -> None:
+    remote = at(keys_server.url, timeout=timedelta(seconds=3))
     good = issue()
     remote.verify(good)
     keys_server.mode = "silent"
@@ -936,8 +935,8 @@ def test_a_slow_provider_holds_up_one_thread_only(
         return time.perf_counter() - started
 
     times = sorted(together([timed] * 8))
-    assert times[-1] >= 1
-    assert times[-2] < 0.9
+    assert times[-1] >= 3
+    assert times[-2] < 2
 
 
 # The command

@@ -18,7 +18,7 @@ import pytest
 from pydb import TokenExpired, token
 from pydb.calls import NewSigningKey
 from tests.conftest import Database
-from tests.helpers import ACME, BETA, call, names, refused, save, unchanged, value
+from tests.helpers import ACME, BETA, call, names, refused, save, sleep_past, unchanged, value
 
 pytestmark = pytest.mark.sql
 
@@ -112,9 +112,10 @@ def test_a_token_whose_time_is_wrong_is_told_so(database: Database, mint: Mint) 
 def test_a_context_ends_with_its_token(database: Database, mint: Mint) -> None:
     app = database.connect("app")
     with app.transaction():
-        value(app, "set_tenant", credential=mint(exp=int(time.time()) + 2))
+        exp = int(time.time()) + 3
+        value(app, "set_tenant", credential=mint(exp=exp))
         save(app, "m")
-        app.execute("select pg_sleep(2.1)")
+        app.execute(f"select {sleep_past(exp)}")
         with refused("TN001"), app.transaction():
             save(app, "m")
 
@@ -309,12 +310,13 @@ def test_a_token_sent_as_a_parameter_is_in_no_statement_text(database: Database,
 
 def test_a_token_ends_within_a_statement_too(database: Database, mint: Mint) -> None:
     app = database.connect("app")
-    credential = mint(exp=int(time.time()) + 2)
+    exp = int(time.time()) + 3
+    credential = mint(exp=exp)
     with pytest.raises(psycopg.Error) as caught:
         app.execute(
             "do $$ begin perform ai_storage.set_tenant('"
             + credential
             + "'); perform ai_storage.save_progress('m', 1); "
-            "perform pg_sleep(2.1); perform ai_storage.save_progress('m', 2); end $$"
+            f"perform {sleep_past(exp)}; perform ai_storage.save_progress('m', 2); end $$"
         )
     assert caught.value.sqlstate == "TN001"

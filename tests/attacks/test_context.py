@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.attacks import attack, only
 from tests.attacks.conftest import House, Mint, together, tried
-from tests.helpers import ACME, BETA, Connection, dump, names, refused, save, value
+from tests.helpers import ACME, BETA, Connection, dump, names, refused, save, sleep_past, value
 
 READ = "select current_setting('app.tenant_context')"
 LOAD = "select * from ai_storage.load_progress()"
@@ -295,9 +295,10 @@ def test_a_context_kept_for_the_session_is_worth_nothing_to_the_next_borrower(ho
 @attack(5)
 def test_a_context_expires_with_its_token(house: House, mint: Mint) -> None:
     attacker = house.connect()
-    token = mint(exp=int(time.time()) + 1)
+    exp = int(time.time()) + 3
+    token = mint(exp=exp)
     statement = (
-        f"do $$ begin perform ai_storage.set_tenant('{token}'); perform pg_sleep(1.1); "
+        f"do $$ begin perform ai_storage.set_tenant('{token}'); perform {sleep_past(exp)}; "
         "perform count(*) from ai_storage.load_progress(); end $$"
     )
     with refused("TN001"):
