@@ -7,13 +7,14 @@
 -- Roles that own something can never log in. They are neither superuser nor BYPASSRLS, so row level
 -- security binds them too: a function with a wrong WHERE still cannot leave its tenant.
 
+-- The default path is the choice of whoever owns the database, and on it may lie types, functions
+-- and operators of his, which would run with the rights of whoever runs this.
+set search_path = pg_catalog, pg_temp;
+
 do $roles$
 declare
     v_role text;
 begin
-    -- Whoever runs this may have a search path on which others create operators.
-    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-
     foreach v_role in array array[
         'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
         'ai_storage_app', 'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
@@ -63,6 +64,22 @@ comment on role ai_storage_sql is
 create schema if not exists ai_storage authorization ai_storage_owner;
 create schema if not exists ai_storage_private authorization ai_storage_owner;
 create schema if not exists ai_storage_migration authorization ai_storage_owner;
+
+do $owned$
+begin
+    if exists (
+        select from pg_namespace as n
+        where n.nspname in ('ai_storage', 'ai_storage_private', 'ai_storage_migration')
+          and n.nspowner <> 'ai_storage_owner'::regrole
+    ) then
+        raise exception using
+            errcode = '42501',
+            message = 'a schema of this package belongs to somebody else',
+            hint = 'Find out who made ai_storage, ai_storage_private or ai_storage_migration, and '
+                'drop it.';
+    end if;
+end;
+$owned$;
 
 -- Not even the schemas' owner may name what another owner made there, unless 90_grants.sql says so.
 set role ai_storage_owner;

@@ -69,11 +69,11 @@ def _run(args: argparse.Namespace, call: calls.Call[T]) -> T:
     """Run one call for the tenant of --as."""
     given = _given_dsn(args)
     if given is not None:
-        with psycopg.connect(given, autocommit=True) as connection:
+        with migrate.connect(given) as connection:
             refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
             return session.run(connection, call, args.credential)
     admin = _admin_dsn(args)
-    with psycopg.connect(admin, autocommit=True) as connection:
+    with migrate.connect(admin) as connection:
         ready = connection.execute(
             "select pg_catalog.to_regprocedure('ai_storage.version()') is not null "
             "and exists (select from pg_catalog.pg_roles where rolname = %s)",
@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace, call: calls.Call[T]) -> T:
 
 
 def _run_on(dsn: str, call: calls.Call[T], credential: str | None = None) -> T:
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with migrate.connect(dsn) as connection:
         return session.run(connection, call, credential)
 
 
@@ -172,7 +172,7 @@ def _status(args: argparse.Namespace) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    with psycopg.connect(_admin_dsn(args), autocommit=True) as connection:
+    with migrate.connect(_admin_dsn(args)) as connection:
         results = doctor.examine(connection, probes=not args.no_probes)
     print(doctor.as_json(results) if args.json else doctor.render(results))
     return doctor.summarise(results, args.fail_on)

@@ -194,6 +194,17 @@ listening (tcp, network, private, alone) as (
 # Addresses that only the machine itself reaches.
 LOOPBACK = r"^(127[.].*|::1|localhost|samehost)$"
 
+# Whoever owns the database may have put code of his own in the place of ours, to be run by whoever looks.
+OURS_TO_CALL: LiteralString = (
+    " and exists (select from pg_proc as p join pg_roles as r on r.oid = p.proowner "
+    "where p.pronamespace = to_regnamespace('ai_storage') and p.proname = '{}' and p.prosecdef "
+    "and r.rolname = 'ai_storage_operator' and not r.rolsuper)"
+)
+OURS_TO_READ: LiteralString = (
+    " and exists (select from pg_class as c where c.relnamespace = to_regnamespace('{}') and c.relname = '{}' "
+    "and c.relkind = 'r' and pg_get_userbyid(c.relowner) = 'ai_storage_owner')"
+)
+
 # name -> (whether the login has the right, what it lacks otherwise)
 NEEDS: dict[str, tuple[LiteralString, str]] = {
     "passwords": (
@@ -207,22 +218,26 @@ NEEDS: dict[str, tuple[LiteralString, str]] = {
     ),
     "authorizations": (
         "coalesce(has_schema_privilege(to_regnamespace('ai_storage')::oid, 'usage') "
-        "and has_function_privilege(to_regprocedure('ai_storage.list_authorizations()')::oid, 'execute'), false)",
+        "and has_function_privilege(to_regprocedure('ai_storage.list_authorizations()')::oid, 'execute'), false)"
+        + OURS_TO_CALL.format("list_authorizations"),
         "the right to call list_authorizations(), which members of ai_storage_admin have",
     ),
     "keys": (
         "coalesce(has_schema_privilege(to_regnamespace('ai_storage')::oid, 'usage') "
-        "and has_function_privilege(to_regprocedure('ai_storage.list_signing_keys()')::oid, 'execute'), false)",
+        "and has_function_privilege(to_regprocedure('ai_storage.list_signing_keys()')::oid, 'execute'), false)"
+        + OURS_TO_CALL.format("list_signing_keys"),
         "the right to call list_signing_keys(), which members of ai_storage_admin have",
     ),
     "secret": (
-        "(select r.rolsuper or r.rolbypassrls from pg_roles as r where r.rolname = current_user) "
-        "or coalesce(pg_has_role(to_regrole('ai_storage_operator')::oid, 'usage'), false)",
+        "((select r.rolsuper or r.rolbypassrls from pg_roles as r where r.rolname = current_user) "  # noqa: S608
+        "or coalesce(pg_has_role(to_regrole('ai_storage_operator')::oid, 'usage'), false)) "
+        + OURS_TO_READ.format("ai_storage_private", "context_secret"),
         "membership of ai_storage_operator",
     ),
     "ledger": (
         "coalesce(has_schema_privilege(to_regnamespace('ai_storage_migration')::oid, 'usage') "
-        "and has_table_privilege(to_regclass('ai_storage_migration.applied_file')::oid, 'select'), false)",
+        "and has_table_privilege(to_regclass('ai_storage_migration.applied_file')::oid, 'select'), false)"
+        + OURS_TO_READ.format("ai_storage_migration", "applied_file"),
         "the right to read the ledger of migrations, which members of ai_storage_owner have",
     ),
 }
@@ -2115,9 +2130,11 @@ def examine(connection: Connection, *, probes: bool = True) -> list[Result]:
     """
     version = _server_version(connection)
     with connection.transaction(force_rollback=True):
+        # First, and by a statement that looks nothing up: the database's owner chose the path until here.
+        connection.execute("set local search_path = pg_catalog, pg_temp")
         connection.execute(
             "select set_config('statement_timeout', %s, true), set_config('lock_timeout', '100ms', true), "
-            "set_config('search_path', 'pg_catalog, pg_temp', true), set_config('jit', 'off', true), "
+            "set_config('jit', 'off', true), "
             "set_config('client_min_messages', 'error', true), set_config('application_name', %s, true)",
             (STATEMENT_TIMEOUT, APPLICATION_NAME),
         )

@@ -204,6 +204,22 @@ def _locked(connection: psycopg.Connection[Any], wait: float) -> Iterator[None]:
     connection.execute("commit")
 
 
+def connect(dsn: str) -> psycopg.Connection[Any]:
+    """Connect as an administrator, who may be stronger than whoever owns the database.
+
+    Its owner chooses the default search path, and what lies on it may be his: a type named text runs his CHECK. So the
+    first statement, which looks nothing up, sets a path of PostgreSQL's own.
+    """
+    connection = psycopg.connect(dsn, autocommit=True)
+    try:
+        connection.execute("set search_path = pg_catalog, pg_temp")
+        connection.execute("set standard_conforming_strings = on")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _check_server(connection: psycopg.Connection[Any]) -> None:
     if connection.info.server_version < OLDEST_SERVER:
         raise MigrationError(
@@ -228,6 +244,16 @@ def _act_as_owner(connection: psycopg.Connection[Any]) -> None:
     row = connection.execute("select pg_catalog.to_regnamespace('ai_storage_migration')").fetchone()
     if row == (None,):
         raise MigrationError("This database has no schema for tenant-ai-storage yet.", "Run: pydb init")
+    # Somebody else's schema of that name could hold a view that runs his code.
+    row = connection.execute(
+        "select n.nspname from pg_catalog.pg_namespace as n "
+        "where n.nspname in ('ai_storage', 'ai_storage_private', 'ai_storage_migration') "
+        "and pg_catalog.pg_get_userbyid(n.nspowner) <> 'ai_storage_owner'"
+    ).fetchone()
+    if row is not None:
+        raise MigrationError(
+            f"The schema {row[0]} belongs to somebody else.", "Find out who made it. Drop it, then run: pydb init"
+        )
     try:
         connection.execute("set local role ai_storage_owner")
     except psycopg.errors.InsufficientPrivilege as error:
@@ -303,7 +329,7 @@ def migrate(dsn: str, *, schema: Schema | None = None, lock_timeout: str = "10s"
     Returns: the files applied; an empty list when the database was up to date.
     Raises: MigrationError; psycopg.Error when a statement fails. Either way the database is as it was.
     """
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with connect(dsn) as connection:
         _check_server(connection)
         with _locked(connection, wait):
             return _upgrade(connection, schema or Schema(), lock_timeout)
@@ -314,7 +340,7 @@ def status(dsn: str, *, schema: Schema | None = None) -> list[FileStatus]:
 
     Raises: MigrationError when the database is newer, or was never initialised.
     """
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with connect(dsn) as connection:
         _check_server(connection)
         with connection.transaction():
             _act_as_owner(connection)
@@ -392,13 +418,13 @@ def init(
     Raises: MigrationError, StorageError, psycopg.Error.
     """
     schema = schema or Schema()
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with connect(dsn) as connection:
         _check_server(connection)
         _create_roles(connection, schema)
     migrate(dsn, schema=schema, wait=wait)
     if app_login is None:
         return None
-    with psycopg.connect(dsn, autocommit=True) as connection, connection.transaction():
+    with connect(dsn) as connection, connection.transaction():
         created = _create_login(connection, app_login, app_password)
         kept = _authorize(connection, app_login, pattern, token_only)
         rows = session.run(connection, list_authorizations())

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from functools import update_wrapper
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, LiteralString, ParamSpec, Self, TypeVar
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -25,14 +25,20 @@ P = ParamSpec("P")
 Credential = str | Callable[[], str] | None
 
 
+# On the path that a database's owner chose, a strong login could run code of his.
+PLAIN_PATH: LiteralString = "set search_path = pg_catalog, pg_temp"
+
 #: (login, what powerful role it is or may become) of a connection's login, a row for each. A superuser is all of them.
 LOGIN_POWERS: Call[list[tuple[str, str]]] = Call(
-    "select session_user::text, "
+    "select session_user, "
     "case when r.rolname = session_user then '' else 'may become ' || r.rolname || ', which ' end || case "
-    "when r.rolsuper then 'is superuser' when r.rolbypassrls then 'has BYPASSRLS' else 'owns tables or functions' end "
+    "when r.rolsuper then 'is superuser' when r.rolbypassrls then 'has BYPASSRLS' "
+    "when r.rolcreaterole then 'has CREATEROLE' when r.rolreplication then 'has REPLICATION' "
+    "else 'owns tables or functions' end "
     "from pg_catalog.pg_roles as r "
     "where pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER') and ("
-    "r.rolsuper or r.rolbypassrls or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator') "
+    "r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication "
+    "or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator') "
     "or exists (select from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace "
     "where n.nspname in ('ai_storage', 'ai_storage_private') and c.relowner = r.oid)) "
     "order by r.rolname <> session_user, r.rolname",
@@ -125,6 +131,7 @@ class TenantAwareStorage:
         options = {"autocommit": True, **connect}
         # A pool goes on trying in the background and only says that it timed out; a connection says why.
         with psycopg.connect(dsn, **options) as connection:
+            connection.execute(PLAIN_PATH)
             refuse_powerful(session.run(connection, LOGIN_POWERS), trusted_login)
         pool: ConnectionPool[Any] = ConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=True)
         storage = cls(pool, credential)
@@ -197,6 +204,7 @@ class AsyncTenantAwareStorage:
         options = {"autocommit": True, **connect}
         # A pool goes on trying in the background and only says that it timed out; a connection says why.
         async with await psycopg.AsyncConnection.connect(dsn, **options) as connection:
+            await connection.execute(PLAIN_PATH)
             refuse_powerful(await aio.run(connection, LOGIN_POWERS), trusted_login)
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
             dsn, min_size=1, max_size=max_size, kwargs=options, open=False

@@ -184,7 +184,10 @@ begin
     for i in 1 .. 4 loop
         v_key := v_key || sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
     end loop;
-    delete from ai_storage_private.context_secret as s;
+    -- Not DELETE: an older snapshot, even an imported one, would still see the row. Others wait for
+    -- the lock that this takes, so it is not waited for long.
+    perform set_config('lock_timeout', '2s', true);
+    truncate ai_storage_private.context_secret;
     insert into ai_storage_private.context_secret (inner_key, outer_key)
     values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
 end;
@@ -192,7 +195,7 @@ $fn$;
 comment on function ai_storage.renew_context_secret() is
     'Makes a new secret to sign contexts with: after a restore that left it out, or when somebody '
     'may have read it. Transactions that are open lose their tenant. Data, grants and tokens stay '
-    'as they are.';
+    'as they are. Waits 2 s for calls that are under way (55P03).';
 
 create or replace function ai_storage_private.verified_context()
 returns text[]
@@ -644,6 +647,7 @@ begin
               r.rolsuper
               or r.rolbypassrls
               or r.rolcreaterole
+              or r.rolreplication
               or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
           )
     ) then
@@ -651,7 +655,7 @@ begin
             errcode = 'TN006',
             message = 'this login is too powerful to serve tenants',
             hint = 'Use a login that neither is nor may become a superuser, a role with '
-                'BYPASSRLS or CREATEROLE, or one of the owning roles.';
+                'BYPASSRLS, CREATEROLE or REPLICATION, or one of the owning roles.';
     end if;
 
     insert into ai_storage_private.login_authorization (

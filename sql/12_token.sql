@@ -299,8 +299,8 @@ begin
 end;
 $fn$;
 comment on function ai_storage.retire_signing_key(text) is
-    'Refuses the tokens of a key from the next transaction on. Returns false when there is no such '
-    'key in use.';
+    'Refuses the tokens of a key from the next transaction on; end the sessions that keep an older '
+    'snapshot. Returns false when there is no such key in use.';
 
 create or replace function ai_storage.list_signing_keys()
 returns table (

@@ -33,16 +33,20 @@ begin
             union all
             select 1, relowner, 'table ' || oid::regclass, relacl
             from pg_class
-            where relnamespace::regnamespace::text
-                    in ('ai_storage', 'ai_storage_private', 'ai_storage_migration')
+            where relnamespace in (
+                    'ai_storage'::regnamespace, 'ai_storage_private'::regnamespace,
+                    'ai_storage_migration'::regnamespace
+                )
               and relkind in ('r', 'p', 'v', 'm')
             union all
             -- A right on a column goes with the rights on its table.
             select 1, c.relowner, 'table ' || c.oid::regclass, a.attacl
             from pg_class as c
             join pg_attribute as a on a.attrelid = c.oid
-            where c.relnamespace::regnamespace::text
-                    in ('ai_storage', 'ai_storage_private', 'ai_storage_migration')
+            where c.relnamespace in (
+                    'ai_storage'::regnamespace, 'ai_storage_private'::regnamespace,
+                    'ai_storage_migration'::regnamespace
+                )
               and c.relkind in ('r', 'p', 'v', 'm')
         ) as o
         cross join lateral aclexplode(o.acl) as a
@@ -64,7 +68,7 @@ grant select, insert on ai_storage_private.tenant to ai_storage_operator;
 grant select, insert, update, delete
 on ai_storage_private.login_authorization
 to ai_storage_operator;
-grant select, insert, delete on ai_storage_private.context_secret to ai_storage_operator;
+grant select, insert, truncate on ai_storage_private.context_secret to ai_storage_operator;
 grant select, insert, update on ai_storage_private.signing_key to ai_storage_operator;
 grant select, insert, delete on ai_storage_private.external_sharing_permit to ai_storage_operator;
 grant select, update, delete on ai_storage_private.model_share to ai_storage_operator;

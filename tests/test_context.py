@@ -1170,3 +1170,19 @@ def test_a_database_restored_without_its_secret_says_so_until_it_has_a_new_one(d
     value(admin, "renew_context_secret")
     assert names(app, as_=ACME) == ["m"]
     assert admin.execute("select count(*) from ai_storage_private.context_secret").fetchone() == (1,)
+
+
+def test_a_secret_that_was_renewed_is_gone_for_older_snapshots_too(database: Database) -> None:
+    admin, keeper, app = database.connect(), database.connect("stranger"), database.connect("acme_app")
+    save(app, "m", as_=ACME)
+    secret = admin.execute("select inner_key, outer_key from ai_storage_private.context_secret").fetchone()
+    with keeper.transaction():
+        keeper.execute("set transaction isolation level repeatable read")
+        (snapshot,) = keeper.execute("select pg_export_snapshot()").fetchone()
+        value(admin, "renew_context_secret")
+        with refused("55000"), app.transaction():
+            app.execute("set transaction isolation level repeatable read")
+            app.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
+            names(app, as_=ACME)
+    assert admin.execute("select inner_key, outer_key from ai_storage_private.context_secret").fetchone() != secret
+    assert names(app, as_=ACME) == ["m"]

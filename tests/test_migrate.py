@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pydb import NotAuthorized, TenantAwareStorage, migrate
+from pydb import LoginTooPowerful, NotAuthorized, TenantAwareStorage, doctor, migrate
 from tests.conftest import Database, Server
 
 
@@ -65,6 +65,52 @@ def test_what_others_put_on_an_administrators_path_is_not_run(own_server: Server
         admin.execute("delete from ai_storage_private.ai_progress_tenant")
         assert admin.execute("select rolsuper from pg_roles where rolname = 'mallory'").fetchone() == (False,)
         assert admin.execute("select count(*) from ai_storage_private.model_share").fetchone() == (0,)
+
+
+@pytest.mark.sql
+def test_what_the_owner_of_a_database_puts_on_its_path_is_not_run(own_server: Server) -> None:
+    """A database's owner chooses the default path, for a superuser who comes by as well."""
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("create role mallory login")
+        admin.execute("create database hers owner mallory")
+    with psycopg.connect(own_server.dsn("mallory", "hers"), autocommit=True) as mallory:
+        mallory.execute("create schema evil")
+        mallory.execute(
+            "create function evil.spring() returns boolean language plpgsql as "
+            "$$ begin alter role mallory superuser; return true; end $$"
+        )
+        for name in ("text", "name", "oid", "regclass", "jsonb"):
+            mallory.execute(f"create domain evil.{name} as pg_catalog.{name} check (evil.spring())")
+        mallory.execute(
+            "create function evil.set_config(text, text, boolean) returns text language sql as "
+            "$$ select case when evil.spring() then $2 end $$"
+        )
+        mallory.execute("alter database hers set search_path = evil, pg_catalog")
+    dsn = own_server.dsn("postgres", "hers")
+    for _ in range(2):
+        migrate.init(dsn, app_login="app", pattern="acme:*:*:*:*")
+    assert {file.state for file in migrate.status(dsn)} == {"applied"}
+    with migrate.connect(dsn) as connection:
+        doctor.examine(connection)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        doctor.examine(connection)
+    with pytest.raises(LoginTooPowerful):
+        TenantAwareStorage.from_dsn(dsn, "acme:s:p:e:c")
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        assert admin.execute("select rolsuper from pg_roles where rolname = 'mallory'").fetchone() == (False,)
+
+
+@pytest.mark.sql
+@pytest.mark.parametrize("schema", ["ai_storage", "ai_storage_private", "ai_storage_migration"])
+def test_a_schema_that_somebody_else_made_first_is_refused(empty_database: Database, schema: str) -> None:
+    admin = empty_database.connect()
+    admin.execute(f"create schema {schema} authorization stranger")
+    if schema == "ai_storage_migration":
+        admin.execute(
+            f"create view {schema}.applied_file as select 'x' as path, 'y' as sha256, '0.1.0' as release where false"
+        )
+    with pytest.raises((migrate.MigrationError, psycopg.errors.InsufficientPrivilege)):
+        migrate.init(empty_database.dsn())
 
 
 def test_an_uninitialised_database_is_named_as_such(empty_database: Database) -> None:
@@ -127,8 +173,8 @@ def test_repeating_init_widens_no_authorisation(database: Database) -> None:
     assert init(pattern=narrow) == (False, {(narrow, True)})
     assert init() == (True, {(narrow, True)})
     assert init(pattern=wide) == (False, {(narrow, True), (wide, False)})
-    admin.execute("select ai_storage.deauthorize_login('stranger')")
-    assert migrate.init(database.dsn(), app_login="stranger").authorizations[0].pattern == wide
+    admin.execute("select ai_storage.deauthorize_login('guest')")
+    assert migrate.init(database.dsn(), app_login="guest").authorizations[0].pattern == wide
 
 
 def test_init_makes_a_login_a_member_again_whose_authorisations_came_with_a_restore(database: Database) -> None:

@@ -146,6 +146,7 @@ begin
               r.rolsuper
               or r.rolbypassrls
               or r.rolcreaterole
+              or r.rolreplication
               or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
           )
     ) then
@@ -153,7 +154,7 @@ begin
             errcode = 'TN006',
             message = 'this login is too powerful to serve tenants',
             hint = 'Use a login that neither is nor may become a superuser, a role with '
-                'BYPASSRLS or CREATEROLE, or one of the owning roles.';
+                'BYPASSRLS, CREATEROLE or REPLICATION, or one of the owning roles.';
     end if;
 
     insert into ai_storage_private.login_authorization (
@@ -942,7 +943,10 @@ begin
     for i in 1 .. 4 loop
         v_key := v_key || sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
     end loop;
-    delete from ai_storage_private.context_secret as s;
+    -- Not DELETE: an older snapshot, even an imported one, would still see the row. Others wait for
+    -- the lock that this takes, so it is not waited for long.
+    perform set_config('lock_timeout', '2s', true);
+    truncate ai_storage_private.context_secret;
     insert into ai_storage_private.context_secret (inner_key, outer_key)
     values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
 end;
@@ -954,7 +958,7 @@ ALTER FUNCTION ai_storage.renew_context_secret() OWNER TO ai_storage_operator;
 -- Name: FUNCTION renew_context_secret(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.renew_context_secret() IS 'Makes a new secret to sign contexts with: after a restore that left it out, or when somebody may have read it. Transactions that are open lose their tenant. Data, grants and tokens stay as they are.';
+COMMENT ON FUNCTION ai_storage.renew_context_secret() IS 'Makes a new secret to sign contexts with: after a restore that left it out, or when somebody may have read it. Transactions that are open lose their tenant. Data, grants and tokens stay as they are. Waits 2 s for calls that are under way (55P03).';
 
 --
 -- Name: retire_signing_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -980,7 +984,7 @@ ALTER FUNCTION ai_storage.retire_signing_key(p_kid text) OWNER TO ai_storage_ope
 -- Name: FUNCTION retire_signing_key(p_kid text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.retire_signing_key(p_kid text) IS 'Refuses the tokens of a key from the next transaction on. Returns false when there is no such key in use.';
+COMMENT ON FUNCTION ai_storage.retire_signing_key(p_kid text) IS 'Refuses the tokens of a key from the next transaction on; end the sessions that keep an older snapshot. Returns false when there is no such key in use.';
 
 --
 -- Name: revoke_share(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
@@ -5046,7 +5050,7 @@ GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage
 -- Name: TABLE context_secret; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.context_secret TO ai_storage_operator;
+GRANT SELECT,INSERT,TRUNCATE ON TABLE ai_storage_private.context_secret TO ai_storage_operator;
 
 --
 -- Name: TABLE external_sharing_permit; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
