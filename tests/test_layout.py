@@ -459,6 +459,34 @@ def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
     }
 
 
+class _Settings(Visitor):
+    """Collects how settings are written."""
+
+    def __init__(self) -> None:
+        self.written: list[object] = []
+
+    def visit_FuncCall(self, ancestors: object, node: ast.FuncCall) -> None:
+        if node.funcname[-1].sval == "set_config":
+            self.written.append(node.args[-1])
+
+    def visit_VariableSetStmt(self, ancestors: object, node: ast.VariableSetStmt) -> None:
+        self.written.append(node)
+
+
+def test_no_function_writes_a_setting_that_outlives_the_transaction() -> None:
+    # Custom settings are in no list a test could compare, so what stays of them in a pooled session is found here.
+    settings = _Settings()
+    for path, _, function, _ in FUNCTIONS:
+        language = dict(options(function))["language"].sval
+        text = next(text for statement, text in statements(path) if statement == function)
+        for query in embedded_statements(text) if language == "plpgsql" else [body(function)]:
+            settings(pglast.parse_sql(query))
+    assert len(settings.written) == sum(code(path).count("set_config(") for path in SQL) > 5
+    for local in settings.written:
+        assert isinstance(local, ast.A_Const), local
+        assert local.val.boolval is True
+
+
 def test_no_statement_writes_by_a_command_that_is_not_routed() -> None:
     # Advisory locks and NOTIFY do not cross nodes; a query on one of them would only seem to work.
     for path in SQL:

@@ -75,8 +75,9 @@ CONTEXT = [
         8,
         "Tokens: expired, early, foreign audience or key, mended signature, other alg, huge, doubled claims, wildcards",
         "b",
-        "One algorithm, one spelling, no claim twice, 24 hours at most; digests are compared, and the work is the same "
-        "for an unknown key. `python -m bench.token_timing` measures the time; more in `tests/test_token.py`.",
+        "One algorithm, one spelling, no claim twice, 24 hours at most; more in `tests/test_token.py`. Digests are "
+        "compared, and the work is the same for an unknown key: no test holds that, `python -m bench.token_timing` "
+        "measures the time.",
         "a stolen token is good for a login that is authorised for its tenant, until it ends",
     ),
 ]
@@ -86,16 +87,16 @@ RIGHTS = [
         9,
         "Read as a table's owner, whom row level security spares unless it is forced",
         "b",
-        "Row level security is forced on every table; the owning roles cannot log in and have no member. In the common "
-        "pattern the application often owns its table.",
+        "Row level security is forced on every table that holds something of a tenant or a secret; the owning roles "
+        "cannot log in, and no application is a member. In the common pattern the application often owns its table.",
     ),
     Attack(
         10,
         "Start the application as a superuser, a BYPASSRLS login or an owner, or as a login that may become one",
         "b",
-        "`authorize_login` refuses superusers, BYPASSRLS, CREATEROLE and members of such roles or of the owning ones, "
-        "however many groups away (TN006), and pydb does not start as one; a login that was not authorised names no "
-        "tenant.",
+        "`authorize_login` refuses superusers, BYPASSRLS, CREATEROLE, REPLICATION and members of such roles or of the "
+        "owning ones, however many groups away (TN006), and pydb does not start as one (tried by "
+        "`tests/test_doctor.py`); a login that was not authorised names no tenant.",
     ),
     Attack(
         11,
@@ -140,7 +141,9 @@ RIGHTS = [
         18,
         "Move a row to another tenant by an update",
         "b",
-        "Each policy checks new rows as it checks old ones, also for the tables' owner.",
+        "A new row has to be the tenant's whose context there is, also by the hand of the tables' owner, and of lent "
+        "models it stays with their owners. Grants are the exception: the sharing functions see and write those "
+        "of all tenants, and their conditions alone keep them apart.",
     ),
 ]
 
@@ -276,7 +279,8 @@ POOL = [
         "Leave something in a pooled session: LISTEN, locks, prepared statements, roles, settings, temporary tables",
         "c",
         "Our functions leave nothing, and what others leave changes neither what is stored nor whose rows are read. "
-        "The test tries every setting that a login may change.",
+        "The test tries every setting that a login may change; custom ones, which no list shows, `tests/test_layout.py` "
+        "looks for in our functions.",
         "within one login a leftover can make the next calls fail, change how values are shown, or put a token into "
         "its owner's error text; and what the victim's own statements leave is the next one's. DISCARD ALL between "
         "borrowers closes it, as above",

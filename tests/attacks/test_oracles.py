@@ -356,11 +356,18 @@ FUZZED = """
 KNOWN = re.compile(r"TN\d{3}|22\w{3}|23514|25000|42501|40001|54001|57014")
 
 
+def secret_grant(victim: Connection) -> Any:
+    """Let the victim share a model with somebody else: the name and the target hold a canary. Returns: the grant."""
+    targets = [{"server_id": CANARY}]
+    (grant,) = call(victim, "share_model", model_name=f"{CANARY} secret name", targets=targets, as_=BETA)
+    return grant
+
+
 @attack(43)
 def test_no_error_and_no_notice_ever_holds_anything_of_another_tenant(house: House) -> None:
     chance = random.Random(43)
     victim = house.database.connect("beta_app")
-    (grant, *_) = call(victim, "share_model", model_name="shared", targets=[{"server_id": "elsewhere"}], as_=BETA)
+    grant = secret_grant(victim)
     attacker = house.connect()
     said: list[str] = []
     attacker.add_notice_handler(
@@ -466,12 +473,12 @@ WORK = """
 """
 
 
-@attack(44)
+@attack(43, 44)
 @only("direct", "statement")
 def test_what_is_anothers_is_refused_as_what_is_nobodys(house: House) -> None:
     attacker = house.connect()
     victim = house.database.connect("beta_app")
-    (grant, *_) = call(victim, "share_model", model_name="shared", targets=[{"server_id": "elsewhere"}], as_=BETA)
+    grant = secret_grant(victim)
     if house.way == "direct":
         attacker.execute(WORK)
     for what, (template, theirs, nobodys) in PAIRS.items():

@@ -51,6 +51,11 @@ def relations(connection: Connection, kinds: str = "rpvmf") -> list[str]:
 @only("direct")
 def test_the_owning_roles_themselves_see_no_model_without_a_context(house: House) -> None:
     admin = house.admin()
+    unforced = (
+        "select relname from pg_class where relnamespace = 'ai_storage_private'::regnamespace "
+        "and relkind in ('r', 'p') and not (relrowsecurity and relforcerowsecurity)"
+    )
+    assert admin.execute(unforced).fetchall() == []
     for role in OWNERS:
         admin.execute(f"set role {role}")
         for table in ("tenant", "ai_progress_tenant", "progress_version", "deleted_model", "idempotency_key"):
@@ -76,7 +81,8 @@ def strong_logins(database: Database) -> Iterator[dict[str, str]]:
     """Logins that row level security does not bind: what each is, and its name."""
     admin = database.connect()
     made: dict[str, str] = {}
-    options = {"superuser": "superuser", "bypassrls": "bypassrls"} | {role: f"in role {role}" for role in OWNERS}
+    options = {what: what for what in ("superuser", "bypassrls", "createrole", "replication")}
+    options |= {role: f"in role {role}" for role in OWNERS}
     try:
         for number, (what, option) in enumerate(options.items()):
             admin.execute(f"create role strong_{number} login {option}")
@@ -94,7 +100,7 @@ def test_a_login_that_row_level_security_does_not_bind_is_not_authorised(
     database: Database, strong_logins: dict[str, str]
 ) -> None:
     admin = database.connect()
-    assert len(strong_logins) >= 10
+    assert len(strong_logins) == 14
     for what, login in strong_logins.items():
         with refused("TN006"):
             value(admin, "authorize_login", login=login, pattern="acme:*:*:*:*")
@@ -163,6 +169,9 @@ def test_the_view_shows_its_reader_the_tenant_of_the_transaction_alone(house: Ho
         reader.execute("create temp view mine as select * from ai_storage.ai_progress_tenant")
         assert [name for (name,) in tried(reader, "select model_name from mine order by 1")] == ["own", "same name"]
     assert tried(reader, "select * from mine") == []
+    with reader.transaction():
+        assert names(reader, as_=ACME) == ["own", "same name"]
+        assert tried(reader, query) == []  # a credential in a call is good for that call
     with refused("TN003"):
         value(reader, "set_tenant", credential=BETA)
     for login in ("acme_app", "stranger"):
@@ -457,26 +466,53 @@ def test_there_is_no_partition_to_address(house: House) -> None:
 def test_no_row_moves_to_another_tenant_even_by_the_owners_hand(house: House) -> None:
     admin = house.admin()
     ids = dict(admin.execute("select isolation_key, tenant_id from ai_storage_private.tenant").fetchall())
-    save(house.connect("acme_app"), "gone", idempotency_key="k", as_=ACME)
-    value(house.connect("acme_app"), "delete_progress", model_name="gone", as_=ACME)
+    attacker = house.connect("acme_app")
+    save(attacker, "gone", idempotency_key="k", as_=ACME)
+    value(attacker, "delete_progress", model_name="gone", as_=ACME)
+    call(attacker, "share_model", model_name="own", targets=[{"server_id": "s2"}], as_=ACME)
 
-    def as_owner(statement: str, *parameters: object) -> int:
-        """A statement of the tables' owner, in the context that the attacker's login opened."""
+    def by_hand(role: str, *statements: tuple[str, *tuple[object, ...]]) -> int:
+        """Statements of an owning role, in the context that the attacker's login opened. Returns: rows of the last."""
         with admin.transaction(force_rollback=True):
             admin.execute("set local session authorization acme_app")
             value(admin, "set_tenant", credential=ACME)
             admin.execute("set local session authorization default")
-            admin.execute("set local role ai_storage_owner")
-            return admin.execute(statement, parameters or None).rowcount
+            admin.execute(f"set local role {role}")
+            return [admin.execute(statement, parameters or None).rowcount for statement, *parameters in statements][-1]
+
+    def as_owner(statement: str, *parameters: object) -> int:
+        return by_hand("ai_storage_owner", (statement, *parameters))
 
     with unchanged(house.database):
-        for table in ("ai_progress_tenant", "progress_version", "deleted_model", "idempotency_key"):
+        for table in ("ai_progress_tenant", "progress_version", "deleted_model", "idempotency_key", "model_share"):
             named = f"ai_storage_private.{table}"
             assert as_owner(f"update {named} set tenant_id = tenant_id") > 0, "there are rows to move"
             with refused("42501", hint=False) as caught:
                 as_owner(f"update {named} set tenant_id = %s", ids[BETA])
             assert CANARY not in everything_said(caught.value)
             assert as_owner(f"delete from {named} where tenant_id = %s", ids[BETA]) == 0
+        # The sharing functions may write what is lent, where it is: the victim's models stay the victim's.
+        models = dict(
+            admin.execute(
+                "select model_name, model_id from ai_storage_private.ai_progress_tenant where tenant_id = %s",
+                (ids[BETA],),
+            ).fetchall()
+        )
+        lend = ("select ai_storage_private.lend(%s, %s)", [ids[BETA]], [models["shared"]])
+        move = "update ai_storage_private.ai_progress_tenant set tenant_id = %s"
+        add = (
+            "insert into ai_storage_private.progress_version (tenant_id, model_id, version, saved_at, metrics, "
+            "metadata) values (%s, %s, 9, now(), '{}', '{}')"
+        )
+        assert by_hand("ai_storage_sharing", lend, (move, ids[BETA])) == 1
+        assert by_hand("ai_storage_sharing", lend, (add, ids[BETA], models["shared"])) == 1
+        for statement in (
+            (move, ids[ACME]),
+            (add, ids[ACME], models["shared"]),
+            (add, ids[BETA], models["victim model"]),
+        ):
+            with refused("42501", hint=False):
+                by_hand("ai_storage_sharing", lend, statement)
     assert ACME_2 not in ids
 
     attacker = build_pattern(house)
