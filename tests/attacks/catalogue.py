@@ -279,8 +279,8 @@ POOL = [
         "Leave something in a pooled session: LISTEN, locks, prepared statements, roles, settings, temporary tables",
         "c",
         "Our functions leave nothing, and what others leave changes neither what is stored nor whose rows are read. "
-        "The test tries every setting that a login may change; custom ones, which no list shows, `tests/test_layout.py` "
-        "looks for in our functions.",
+        "The test tries every setting that a login may change; custom ones, which no list shows, "
+        "`tests/test_layout.py` looks for in our functions.",
         "within one login a leftover can make the next calls fail, change how values are shown, or put a token into "
         "its owner's error text; and what the victim's own statements leave is the next one's. DISCARD ALL between "
         "borrowers closes it, as above",
