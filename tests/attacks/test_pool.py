@@ -22,7 +22,7 @@ Dsn = Callable[[str, str], str]
 
 
 @pytest.fixture(scope="module")
-def tight(server: Server) -> Iterator[dict[bool, Dsn]]:
+def tight(server: Server, prepared: object) -> Iterator[dict[bool, Dsn]]:
     """A pool of one connection, in transaction mode; without and with DISCARD ALL before it goes on."""
     with ExitStack() as stack:
         yield {
