@@ -16,6 +16,9 @@ from uuid import UUID
 from .errors import InvalidArgument, InvalidTarget
 
 __all__ = [
+    "AuditEvent",
+    "AuditSummary",
+    "AuditVerification",
     "Authorization",
     "Call",
     "ExternalSharing",
@@ -26,17 +29,22 @@ __all__ = [
     "Promoted",
     "Saved",
     "Scope",
+    "Sealed",
     "Share",
     "SigningKey",
     "Target",
     "Version",
     "allow_external_sharing",
+    "audit_proof",
+    "audit_trail",
     "authorize_login",
     "clear_tenant",
+    "create_checkpoint",
     "create_signing_key",
     "current_tenant",
     "deauthorize_login",
     "delete_progress",
+    "export_audit",
     "forbid_external_sharing",
     "has_permission",
     "is_isolation_key",
@@ -55,9 +63,12 @@ __all__ = [
     "revoke_share",
     "save_progress",
     "save_progress_batch",
+    "seal_audit",
     "set_tenant",
     "share_model",
     "unshare_model",
+    "verify_all_audit",
+    "verify_audit",
     "version",
 ]
 
@@ -202,6 +213,59 @@ class Authorization:
     authorized_by: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One event of a tenant's log.
+
+    credential: key, token and its kid, or none for a change by hand. detail: names; None after an erasure. sealed:
+    whether a seal covers it. cursor: pass it as `after` to go on behind this row.
+    """
+
+    event_id: UUID
+    recorded_at: datetime
+    action: str
+    model_id: UUID | None
+    version: int | None
+    login: str
+    credential: str
+    detail: dict[str, Any] | None
+    sealed: bool
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerification:
+    """A tenant's log, recomputed. pending: events that no seal covers yet. problem: what is wrong first, or None."""
+
+    verified: bool
+    events: int
+    seals: int
+    pending: int
+    event_id: UUID | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSummary:
+    """All tenants' logs, recomputed. isolation_key, event_id: where the problem is, as far as it is known."""
+
+    verified: bool
+    events: int
+    seals: int
+    checkpoints: int
+    isolation_key: str | None
+    event_id: UUID | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """How many events were sealed, under how many seals."""
+
+    events: int
+    seals: int
+
+
 def _rows_of(cls: Callable[..., T]) -> Callable[[list[Row]], list[T]]:
     return lambda rows: [cls(*row) for row in rows]
 
@@ -225,6 +289,16 @@ _KEYS = _rows_of(SigningKey)
 _SHARES = _rows_of(Share)
 _GRANTS = _rows_of(Grant)
 _EXTERNAL = _rows_of(ExternalSharing)
+
+
+_EVENTS = _rows_of(AuditEvent)
+_VERIFICATION = _row_of(AuditVerification)
+_SUMMARY = _row_of(AuditSummary)
+_SEALED = _row_of(Sealed)
+
+
+def _values(rows: list[Row]) -> list[Any]:
+    return [row[0] for row in rows]
 
 
 def _json(value: object, what: str) -> str:
@@ -657,3 +731,81 @@ def list_external_sharing() -> Call[list[ExternalSharing]]:
     Source: sql/30_sharing.sql, ai_storage.list_external_sharing
     """
     return Call("select * from ai_storage.list_external_sharing()", (), _EXTERNAL, tenant=False)
+
+
+# Audit
+
+
+def audit_trail(
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    action: str | None = None,
+    after: str | None = None,
+    limit: int | None = 1000,
+) -> Call[list[AuditEvent]]:
+    """The events of the tenant's own log, in the order of their time.
+
+    since, until: aware datetimes, from and before. action: such as "save model". after: the cursor of the last row
+    already had. limit: None for all.
+    Raises: InvalidArgument (22023).
+    Source: sql/40_audit.sql, ai_storage.audit_trail
+    """
+    return Call(
+        "select * from ai_storage.audit_trail(p_since => %s::timestamp with time zone, "
+        "p_until => %s::timestamp with time zone, p_action => %s, p_after => %s, p_limit => %s::integer, p_as => %s)",
+        (since, until, action, after, limit),
+        _EVENTS,
+    )
+
+
+def verify_audit() -> Call[AuditVerification]:
+    """Recompute the tenant's own log, and compare its models with what was logged.
+
+    Source: sql/40_audit.sql, ai_storage.verify_audit
+    """
+    return Call("select * from ai_storage.verify_audit(p_as => %s)", (), _VERIFICATION)
+
+
+def audit_proof(event_id: UUID | str) -> Call[dict[str, Any]]:
+    """Prove one sealed event: the event, its path to its seal, and the seal's path to its checkpoint.
+
+    Returns: a dict that pydb/verifier.py checks offline.
+    Raises: EventNotFound (TN401).
+    Source: sql/40_audit.sql, ai_storage.audit_proof
+    """
+    return Call("select ai_storage.audit_proof(p_event_id => %s, p_as => %s)", (str(event_id),), _value)
+
+
+def export_audit() -> Call[list[dict[str, Any]]]:
+    """The bundle of the tenant's sealed log: its events, its seals, and all checkpoints.
+
+    Returns: dicts that pydb/verifier.py checks offline, as JSON lines.
+    Source: sql/40_audit.sql, ai_storage.export_audit
+    """
+    return Call("select * from ai_storage.export_audit(p_as => %s)", (), _values)
+
+
+def seal_audit() -> Call[Sealed]:
+    """Seal the events that are committed and not sealed yet. For administrators.
+
+    Source: sql/40_audit.sql, ai_storage.seal_audit
+    """
+    return Call("select * from ai_storage.seal_audit()", (), _SEALED, tenant=False)
+
+
+def create_checkpoint() -> Call[dict[str, Any] | None]:
+    """Chain one root over all seals since the last checkpoint. For administrators.
+
+    Returns: the newest checkpoint, to be kept outside the database; None while there is no seal at all.
+    Source: sql/40_audit.sql, ai_storage.create_checkpoint
+    """
+    return Call("select ai_storage.create_checkpoint()", (), _value, tenant=False)
+
+
+def verify_all_audit() -> Call[AuditSummary]:
+    """Recompute every leaf, seal and checkpoint of all tenants. For administrators and auditors.
+
+    Source: sql/40_audit.sql, ai_storage.verify_all_audit
+    """
+    return Call("select * from ai_storage.verify_all_audit()", (), _SUMMARY, tenant=False)

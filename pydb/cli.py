@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import fcntl
 import json
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,11 +70,19 @@ def _admin_dsn(args: argparse.Namespace) -> str:
 
 def _run(args: argparse.Namespace, call: calls.Call[T]) -> T:
     """Run one call for the tenant of --as."""
+    with _connect_tenant(args) as connection:
+        return session.run(connection, call, args.credential)
+
+
+@contextmanager
+def _connect_tenant(args: argparse.Namespace) -> Iterator[psycopg.Connection[Any]]:
+    """A connection that may serve tenants."""
     given = _given_dsn(args)
     if given is not None:
         with migrate.connect(given) as connection:
             refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
-            return session.run(connection, call, args.credential)
+            yield connection
+        return
     admin = _admin_dsn(args)
     with migrate.connect(admin) as connection:
         ready = connection.execute(
@@ -82,7 +93,8 @@ def _run(args: argparse.Namespace, call: calls.Call[T]) -> T:
         if ready != (True,) or session.run(connection, calls.version()) != __version__:
             # The first use of this embedded server, or of another release on it.
             migrate.init(admin, app_login=LOCAL_LOGIN)
-    return _run_on(make_conninfo(admin, user=LOCAL_LOGIN), call, args.credential)
+    with migrate.connect(make_conninfo(admin, user=LOCAL_LOGIN)) as connection:
+        yield connection
 
 
 def _run_on(dsn: str, call: calls.Call[T], credential: str | None = None) -> T:
@@ -276,6 +288,170 @@ def _token(args: argparse.Namespace) -> None:
         raise
 
 
+# The audit trail
+
+LONGEST_PAUSE = 60.0  # seconds between two attempts to reach a server that is gone
+
+
+def _seal(args: argparse.Namespace) -> None:
+    dsn = _admin_dsn(args)
+    if args.every is None:
+        sealed = _run_on(dsn, calls.seal_audit())
+        print(f"Sealed {sealed.events} events under {sealed.seals} seals.")
+        return
+    every = args.every.total_seconds()
+    if every < 1:
+        args.refuse("--every takes 1s or more")
+    # What was wrong from the start is not waited for.
+    _run_on(dsn, calls.seal_audit())
+    # SIGTERM ends it as SIGINT does: a statement under way is cancelled, and no event is between two states.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        print(f"Sealing every {every:g} s.", flush=True)
+        _seal_for_ever(dsn, every)
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _seal_for_ever(dsn: str, every: float) -> None:
+    pause = every
+    while True:
+        try:
+            with migrate.connect(dsn) as connection:
+                while True:
+                    session.run(connection, calls.seal_audit())
+                    pause = every
+                    time.sleep(every)
+        except psycopg.OperationalError as error:
+            _print_server_error(error)
+            print(f"pydb: trying again in {pause:g} s", file=sys.stderr, flush=True)
+        time.sleep(pause)
+        pause = min(2 * pause, max(every, LONGEST_PAUSE))
+
+
+def _checkpoint(args: argparse.Namespace) -> None:
+    with migrate.connect(_admin_dsn(args)) as connection:
+        session.run(connection, calls.seal_audit())
+        checkpoint = session.run(connection, calls.create_checkpoint())
+    if checkpoint is None:
+        raise CommandError("Nothing has happened yet that a checkpoint could cover.", "Save a model first.")
+    if args.out is None:
+        print(json.dumps(checkpoint))
+        return
+    try:
+        added = _keep_checkpoint(args.out, checkpoint)
+    except OSError as error:
+        raise CommandError(
+            f"{args.out} cannot be written: {error.strerror}.", "Name a file in a folder that exists."
+        ) from error
+    number = checkpoint["checkpoint_number"]
+    print(f"Added checkpoint {number} to {args.out}." if added else f"{args.out} has checkpoint {number} already.")
+
+
+def _keep_checkpoint(path: Path, checkpoint: dict[str, Any]) -> bool:
+    """Append a checkpoint to a file of checkpoints, for good.
+
+    Returns: False when it is there already.
+    Raises: CommandError when the file holds another history, or something else; OSError.
+    """
+    line = json.dumps(checkpoint).encode() + b"\n"
+    with open(path, "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        try:
+            kept = {row["checkpoint_number"]: row for row in map(json.loads, whole.splitlines())}
+            if not line.startswith(text[len(whole) :][:10]):
+                raise ValueError
+        except (ValueError, TypeError, KeyError) as error:
+            raise CommandError(f"{path} holds something else than checkpoints.", "Name another file.") from error
+        number, newest = checkpoint["checkpoint_number"], max(kept, default=0)
+        if kept.get(newest) == checkpoint:
+            return False
+        if number <= newest:
+            raise CommandError(
+                f"{path} holds another history: its newest checkpoint is {newest}, the database's is {number}.",
+                "Either this is another database, it was restored to an earlier state, or its log was rewritten. "
+                "Keep the file, and find out which.",
+            )
+        # Half a line is what a crash left of a checkpoint that was not kept.
+        file.truncate(len(whole))
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return True
+
+
+def _verify(args: argparse.Namespace) -> int:
+    columns = ["verified", "events", "seals"]
+    if args.credential is not None:
+        own = _run(args, calls.verify_audit())
+        _print_rows(args, [own], [*columns, "pending", "event_id", "problem"])
+        return 0 if own.verified else 1
+    everything = _run_on(_admin_dsn(args), calls.verify_all_audit())
+    _print_rows(args, [everything], [*columns, "checkpoints", "isolation_key", "event_id", "problem"])
+    return 0 if everything.verified else 1
+
+
+AUDIT_COLUMNS = ["recorded_at", "action", "model_id", "version", "login", "credential", "sealed", "detail"]
+
+
+def _audit(args: argparse.Namespace) -> None:
+    if args.bundle is not None and (args.follow or args.json or args.since or args.until or args.action or args.limit):
+        args.refuse("--bundle is the whole log and goes with no other option")
+    if args.follow and (args.until or args.limit is not None):
+        args.refuse("--until and --limit do not go with --follow")
+    if args.bundle is not None:
+        lines = _run(args, calls.export_audit())
+        try:
+            with open(args.bundle, "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+        except OSError as error:
+            raise CommandError(
+                f"{args.bundle} cannot be written: {error.strerror}.", "Name a file in a folder that exists."
+            ) from error
+    elif args.follow:
+        try:
+            _follow(args)
+        except KeyboardInterrupt:
+            return
+    else:
+        call = calls.audit_trail(since=args.since, until=args.until, action=args.action, limit=args.limit)
+        events = _run(args, call)
+        _print_rows(args, events, AUDIT_COLUMNS)
+
+
+def _follow(args: argparse.Namespace) -> None:
+    """Print events as they come, a line each, until interrupted."""
+    overlap = timedelta(minutes=1)
+    since = args.since or datetime.now().astimezone() - overlap
+    seen: set[UUID] = set()
+    with _connect_tenant(args) as connection:
+        while True:
+            call = calls.audit_trail(since=since, action=args.action, limit=None)
+            events = session.run(connection, call, args.credential)
+            for event in events:
+                if event.event_id in seen:
+                    continue
+                if args.json:
+                    print(json.dumps(dataclasses.asdict(event), ensure_ascii=False, default=_plain), flush=True)
+                else:
+                    print("  ".join(_cell(getattr(event, column)) for column in AUDIT_COLUMNS), flush=True)
+            # What commits late has an earlier time; within a minute it is still shown.
+            seen = {event.event_id for event in events}
+            if events:
+                since = max(since, events[-1].recorded_at - overlap)
+            time.sleep(1)
+
+
 def _token_text(path: str, limit: int) -> str:
     """What a file holds, or standard input for -, without white space around it: somewhat more than limit at most."""
     try:
@@ -424,11 +600,20 @@ def _duration(text: str) -> timedelta:
 
 def _end(text: str) -> datetime:
     """The end of a share, from a duration from now on or an ISO 8601 time."""
+    return _moment(text, 1)
+
+
+def _past(text: str) -> datetime:
+    """A time in the log, from a duration up to now or an ISO 8601 time."""
+    return _moment(text, -1)
+
+
+def _moment(text: str, direction: int) -> datetime:
     try:
         if re.fullmatch("[0-9]+[dhms]", text):
-            return datetime.now().astimezone() + _duration(text)
-        end = datetime.fromisoformat(text)
-        return end if end.tzinfo else end.astimezone()
+            return datetime.now().astimezone() + direction * _duration(text)
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.astimezone()
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither a duration such as 7d, 12h or 30m nor an ISO 8601 time such as 2030-12-31T18:00"
@@ -516,18 +701,20 @@ def _parser() -> argparse.ArgumentParser:
     listing = argparse.ArgumentParser(add_help=False)
     listing.add_argument("--json", action="store_true", help="print JSON")
     tenant = argparse.ArgumentParser(add_help=False, parents=[database, listing])
-    tenant.add_argument(
-        "--as",
-        dest="credential",
-        required=True,
-        metavar="CREDENTIAL",
-        help="isolation key: org:server:project:env:code",
-    )
-    tenant.add_argument(
-        "--trusted-login",
-        metavar="NAME",
-        help="serve tenants as this login though it is superuser, has BYPASSRLS or owns the schema",
-    )
+    any_tenant = argparse.ArgumentParser(add_help=False, parents=[database, listing])
+    for parser_, required in ((tenant, True), (any_tenant, False)):
+        parser_.add_argument(
+            "--as",
+            dest="credential",
+            required=required,
+            metavar="CREDENTIAL",
+            help="isolation key: org:server:project:env:code" + ("" if required else " (default: all tenants)"),
+        )
+        parser_.add_argument(
+            "--trusted-login",
+            metavar="NAME",
+            help="serve tenants as this login though it is superuser, has BYPASSRLS or owns the schema",
+        )
 
     target_help = (
         "five levels joined by colons, empty: the sharer's own, *: any, such as ':mcp-2:::'; "
@@ -612,6 +799,32 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LEVEL=CLAIM",
         help="the claim that holds a level: its name, or a path that begins with a dot, such as org=.realm.org; for "
         "each level that has no option",
+    )
+    added = command(
+        "seal", _seal, "seal what happened since the last time, so that no change of the log is unseen", database
+    )
+    added.add_argument(
+        "--every", type=_duration, metavar="TIME", help="go on, each so often, such as 1s; SIGTERM or SIGINT ends it"
+    )
+    added = command("checkpoint", _checkpoint, "seal, and chain one hash over all tenants' seals", database)
+    added.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="append it to this file as a line of JSON, once; keep the file where the database's operator cannot write",
+    )
+    command("verify", _verify, "recompute the log; exit 1 when it was changed", any_tenant)
+    added = command("audit", _audit, "show the tenant's log: who changed and used what", tenant)
+    past = "7d, 12h or 30m back from now, or an ISO 8601 time, local unless it has an offset"
+    added.add_argument("--since", type=_past, metavar="TIME", help=past)
+    added.add_argument("--until", type=_past, metavar="TIME", help=f"before: {past}")
+    added.add_argument("--action", help="only this one, such as 'save model'")
+    added.add_argument("--limit", type=int, metavar="N")
+    added.add_argument(
+        "--follow", action="store_true", help="go on with what happens, from --since or the last minute on, a line each"
+    )
+    added.add_argument(
+        "--bundle", type=Path, metavar="FILE", help="write the whole sealed log with its proofs, as JSON lines"
     )
     added = command("db", _db, "run the embedded PostgreSQL", listing)
     added.add_argument("action", choices=["start", "stop", "status", "url", "destroy"])

@@ -11,6 +11,7 @@ import psycopg
 
 __all__ = [
     "AnotherTenant",
+    "EventNotFound",
     "ExternalSharingForbidden",
     "IdempotencyConflict",
     "InvalidArgument",
@@ -127,6 +128,12 @@ class VersionNotFound(StorageError):
     """The model has no such version."""
 
     sqlstate = "TN304"
+
+
+class EventNotFound(StorageError):
+    """No such sealed event in the caller's own log."""
+
+    sqlstate = "TN401"
 
 
 _BY_SQLSTATE = {cls.sqlstate: cls for cls in StorageError.__subclasses__()}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, LiteralString
+from typing import Any, Literal, LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -25,6 +25,8 @@ from . import __version__, session
 from .calls import Authorization, authorize_login, list_authorizations
 
 __all__ = ["AppLogin", "FileStatus", "MigrationError", "Schema", "init", "migrate", "status"]
+
+T = TypeVar("T")
 
 OLDEST_SERVER = 150000
 
@@ -347,24 +349,34 @@ def status(dsn: str, *, schema: Schema | None = None) -> list[FileStatus]:
             return _compare(schema or Schema(), _applied(connection))
 
 
-def _create_roles(connection: psycopg.Connection[Any], schema: Schema) -> None:
-    for attempt in reversed(range(10)):
+def _in_turn(connection: psycopg.Connection[Any], work: Callable[[], T]) -> T:
+    """Do work on roles in a transaction, again when somebody else was at the same roles.
+
+    They belong to the server, so that may be the init of another database.
+    """
+    for _ in range(9):
         try:
             with connection.transaction():
-                connection.execute("set local client_min_messages = warning")
-                connection.execute(schema.read("deploy/roles.sql"))
-            return
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise MigrationError(
-                f"The login {connection.info.user} may not create the roles, or does not own them: "
-                f"{error.diag.message_primary}.",
-                "Use a superuser, or a login that has CREATEROLE, owns the database and first created the roles.",
-            ) from error
+                return work()
         except BUSY:
-            # Roles belong to the server, so another database's init may be at the same ones.
-            if attempt == 0:
-                raise
             time.sleep(0.1)
+    with connection.transaction():
+        return work()
+
+
+def _create_roles(connection: psycopg.Connection[Any], schema: Schema) -> None:
+    def work() -> None:
+        connection.execute("set local client_min_messages = warning")
+        connection.execute(schema.read("deploy/roles.sql"))
+
+    try:
+        _in_turn(connection, work)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f"The login {connection.info.user} may not create the roles, or does not own them: "
+            f"{error.diag.message_primary}.",
+            "Use a superuser, or a login that has CREATEROLE, owns the database and first created the roles.",
+        ) from error
 
 
 def _create_login(connection: psycopg.Connection[Any], name: str, password: str | None) -> bool:
@@ -424,8 +436,12 @@ def init(
     migrate(dsn, schema=schema, wait=wait)
     if app_login is None:
         return None
-    with connect(dsn) as connection, connection.transaction():
-        created = _create_login(connection, app_login, app_password)
-        kept = _authorize(connection, app_login, pattern, token_only)
-        rows = session.run(connection, list_authorizations())
-    return AppLogin(created, kept, [row for row in rows if row.login_name == app_login])
+    with connect(dsn) as connection:
+
+        def work() -> AppLogin:
+            created = _create_login(connection, app_login, app_password)
+            kept = _authorize(connection, app_login, pattern, token_only)
+            rows = session.run(connection, list_authorizations())
+            return AppLogin(created, kept, [row for row in rows if row.login_name == app_login])
+
+        return _in_turn(connection, work)

@@ -158,6 +158,10 @@ class TenantAwareStorage:
     list_shares = _method(calls.list_shares)
     list_received_shares = _method(calls.list_received_shares)
     has_permission = _method(calls.has_permission)
+    audit_trail = _method(calls.audit_trail)
+    verify_audit = _method(calls.verify_audit)
+    audit_proof = _method(calls.audit_proof)
+    export_audit = _method(calls.export_audit)
 
     def close(self) -> None:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""
@@ -234,6 +238,10 @@ class AsyncTenantAwareStorage:
     list_shares = _async_method(calls.list_shares)
     list_received_shares = _async_method(calls.list_received_shares)
     has_permission = _async_method(calls.has_permission)
+    audit_trail = _async_method(calls.audit_trail)
+    verify_audit = _async_method(calls.verify_audit)
+    audit_proof = _async_method(calls.audit_proof)
+    export_audit = _async_method(calls.export_audit)
 
     async def close(self) -> None:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""

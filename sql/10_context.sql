@@ -190,6 +190,7 @@ begin
     truncate ai_storage_private.context_secret;
     insert into ai_storage_private.context_secret (inner_key, outer_key)
     values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
+    perform ai_storage_private.record_event(0, 'renew context secret');
 end;
 $fn$;
 comment on function ai_storage.renew_context_secret() is
@@ -338,10 +339,26 @@ comment on function ai_storage_private.lent_model_ids() is
 
 -- Credentials -------------------------------------------------------------------------------------
 
+create or replace function ai_storage_private.count_refusal()
+returns bigint
+language plpgsql
+volatile
+as $fn$
+begin
+    -- A sequence keeps its count when the refusal rolls everything else back. A standby has none.
+    if current_setting('transaction_read_only') = 'off' then
+        return nextval('ai_storage_private.refused_credential');
+    end if;
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.count_refusal() is
+    'Counts a refused credential; seal_audit() puts the count into the log.';
+
 create or replace function ai_storage_private.check_credential(p_credential text)
 returns ai_storage_private.acting_tenant
 language plpgsql
-stable
+volatile
 as $fn$
 declare
     -- A key has colons, a token has none.
@@ -383,6 +400,7 @@ begin
     if v_tenant.tenant_id is null then
         -- A key in the registry is well formed, so the hot path is spared the regular expression.
         if ai_storage.is_isolation_key(v_tenant.isolation_key) is not true then
+            perform ai_storage_private.count_refusal();
             raise exception using
                 errcode = 'TN002',
                 message = 'malformed credential',
@@ -392,6 +410,7 @@ begin
         v_tenant.tenant_id := 0;
     end if;
     if not v_authorized then
+        perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN003',
             message = 'this login is not authorised for the tenant',
@@ -470,6 +489,10 @@ begin
     end if;
 
     if v_tenant.tenant_id = 0 then
+        if p_register and v_bound is null then
+            -- So that the event of the registration names the credential.
+            v_set := ai_storage_private.set_context(p_scope, v_tenant);
+        end if;
         v_tenant.tenant_id := ai_storage_private.find_tenant(v_tenant.levels, p_register);
     end if;
     v_scope := case when v_field[1] = 'transaction' then 'transaction' else p_scope end;

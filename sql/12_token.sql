@@ -91,7 +91,7 @@ comment on function ai_storage_private.hmac_pad(bytea, integer) is
 create or replace function ai_storage_private.verify_token(p_token text)
 returns ai_storage_private.acting_tenant
 language plpgsql
-stable
+volatile
 as $fn$
 declare
     v_part      constant text[] := string_to_array(p_token, '.');
@@ -173,6 +173,7 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
     then
+        perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN002',
             message = 'malformed credential',
@@ -194,6 +195,7 @@ begin
             or (jsonb_typeof(v_claims -> 'aud') = 'array' and v_claims -> 'aud' ? v_audience)
         ) is not true
     then
+        perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN003',
             message = 'this token is not valid here',
@@ -204,6 +206,7 @@ begin
         or v_exp > v_now + 86400
         or (v_claims -> 'nbf')::numeric > v_now
     then
+        perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN005',
             message = 'this token is over, too early, or too long',

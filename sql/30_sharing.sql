@@ -911,6 +911,8 @@ declare
     v_owner      text collate "C" := p_after_owner;
     v_model_ids  uuid[];
     v_tenant_ids bigint[];
+    v_names      text[];
+    v_owners     text[];
     v_count      bigint;
 begin
     -- In pages, since a context names the models of one page, and naming all would cost the square.
@@ -920,10 +922,12 @@ begin
         select
             array_agg(page.tenant_id),
             array_agg(page.model_id),
+            array_agg(page.model_name),
+            array_agg(page.owner_key),
             count(*),
             (array_agg(page.model_name order by page.model_name desc, page.owner_key desc))[1],
             (array_agg(page.owner_key order by page.model_name desc, page.owner_key desc))[1]
-        into v_tenant_ids, v_model_ids, v_count, v_name, v_owner
+        into v_tenant_ids, v_model_ids, v_names, v_owners, v_count, v_name, v_owner
         from (
             select distinct on (f.model_name, f.owner_key)
                 f.model_name, f.owner_key, f.tenant_id, f.model_id
@@ -996,6 +1000,9 @@ begin
         order by p.model_name, g.owner_key;
         get diagnostics v_rows = row_count;
         perform set_config('app.tenant_context', v_context, true);
+        perform ai_storage_private.record_use(
+            'read model', p_tenant, v_tenant_ids, v_owners, v_model_ids, null, v_names
+        );
 
         v_left := v_left - v_rows;
         exit when v_left = 0 or v_count < v_page;
@@ -1055,6 +1062,10 @@ begin
     order by v.version desc
     limit p_limit;
     perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.record_use(
+        'read history', p_tenant, array[v_share.tenant_id], array[p_owner],
+        array[v_share.model_id], array[v_share.pinned_version], array[p_model_name]
+    );
 end;
 $fn$;
 comment on function ai_storage_private.load_shared_history(
@@ -1094,6 +1105,10 @@ begin
         p_expected_version, p_tenant.isolation_key, v_share.model_id
     ) as w;
     perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.record_use(
+        'write model', p_tenant, array[v_share.tenant_id], array[p_owner],
+        array[v_share.model_id], array[version], array[p_model_name]
+    );
 
     -- We may have waited for the model longer than the grant lasted.
     if not ai_storage_private.has_grant(p_tenant, p_owner, p_model_name, 'write') then

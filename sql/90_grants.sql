@@ -72,6 +72,12 @@ grant select, insert, truncate on ai_storage_private.context_secret to ai_storag
 grant select, insert, update on ai_storage_private.signing_key to ai_storage_operator;
 grant select, insert, delete on ai_storage_private.external_sharing_permit to ai_storage_operator;
 grant select, update, delete on ai_storage_private.model_share to ai_storage_operator;
+grant select, insert, delete on ai_storage_private.audit_pending to ai_storage_operator;
+grant select, insert on ai_storage_private.audit_event to ai_storage_operator;
+grant select, insert on ai_storage_private.audit_seal to ai_storage_operator;
+grant select, insert on ai_storage_private.audit_checkpoint to ai_storage_operator;
+grant select, update on ai_storage_private.refusal_report to ai_storage_operator;
+grant usage, select on sequence ai_storage_private.refused_credential to ai_storage_operator;
 grant execute on function
     ai_storage.is_isolation_key(text),
     ai_storage.isolation_key(text, text, text, text, text),
@@ -131,6 +137,30 @@ to ai_storage_owner;
 grant execute on function ai_storage_private.may_share_outside(text)
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
+    ai_storage_private.record_event(bigint, text, uuid, bigint, text, jsonb)
+to ai_storage_owner, ai_storage_sharing;
+grant execute on function
+    ai_storage_private.record_use(
+        text, ai_storage_private.acting_tenant, bigint[], text[], uuid[], bigint[], text[]
+    )
+to ai_storage_sharing;
+grant execute on function
+    ai_storage_private.model_content(double precision, bigint, jsonb, jsonb)
+to ai_storage_owner, ai_storage_sharing;
+grant execute on function
+    ai_storage_private.micros(timestamptz),
+    ai_storage_private.leaf_hash(
+        bigint, uuid, bigint, integer, timestamptz, text, uuid, bigint, text, bytea, bytea, text
+    ),
+    ai_storage_private.seal_hash(ai_storage_private.audit_seal),
+    ai_storage_private.merkle_root(bytea[]),
+    ai_storage_private.merkle_path(bytea[], integer),
+    ai_storage_private.check_log(bigint),
+    ai_storage_private.render_event(ai_storage_private.audit_event),
+    ai_storage_private.render_seal(bigint, bigint),
+    ai_storage_private.list_checkpoints()
+to ai_storage_owner;
+grant execute on function
     ai_storage_private.lend(bigint[], uuid[]),
     ai_storage_private.lent_tenant_ids(),
     ai_storage_private.lent_model_ids()
@@ -156,7 +186,11 @@ grant execute on function
     ai_storage.delete_progress(text, bigint, text),
     ai_storage.promote_progress(text, text, text),
     ai_storage.share_model(text, jsonb, text[], timestamptz, bigint, text, text),
-    ai_storage.has_permission(text, text, text, text)
+    ai_storage.has_permission(text, text, text, text),
+    ai_storage.verify_audit(text),
+    ai_storage.audit_trail(timestamptz, timestamptz, text, text, integer, text),
+    ai_storage.audit_proof(uuid, text),
+    ai_storage.export_audit(text)
 to ai_storage_app;
 
 set local role ai_storage_sharing;
@@ -193,5 +227,8 @@ grant execute on function
     ai_storage.list_signing_keys(),
     ai_storage.allow_external_sharing(text),
     ai_storage.forbid_external_sharing(text),
-    ai_storage.list_external_sharing()
+    ai_storage.list_external_sharing(),
+    ai_storage.seal_audit(),
+    ai_storage.create_checkpoint()
 to ai_storage_admin;
+grant execute on function ai_storage.verify_all_audit() to ai_storage_admin, ai_storage_auditor;

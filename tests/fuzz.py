@@ -171,6 +171,9 @@ LAWFUL = {
     "ai_progress_tenant": "case when t.model_id = %(written)s "
     "then (t.tenant_id, t.model_id, t.model_name, t.created_at)::text else t.xmin || t::text end",
     "progress_version": "case when t.model_id <> %(written)s or t.version = 1 then t.xmin || t::text end",
+    # The use of a victim's model stands in the victim's log.
+    "audit_pending": "case when t.action not in ('read model', 'read history', 'write model') "
+    "and not (t.action = 'save model' and t.model_id = %(written)s) then t.xmin || t::text end",
 }
 
 # Text of each catalog row that no attacker may change. Temporary objects are a session's own.
@@ -420,12 +423,15 @@ class World:
         for tenant_id in tenants.values():
             if tenant_id not in (*self.own, tenants[BETA]):
                 self.canaries.add_id(tenant_id, "id of a tenant")
+        reaching = {row.share_id for row in call(self._victim, "list_received_shares", as_=HOME)}
+        # HOME's log names the models of others that HOME used.
         for (model_id,) in self.admin.execute(
-            "select model_id from ai_storage_private.ai_progress_tenant where tenant_id <> all (%s)", (self.own,)
+            "select model_id from ai_storage_private.ai_progress_tenant where tenant_id <> all (%s) except "
+            "select model_id from ai_storage_private.model_share where share_id = any (%s)",
+            (self.own, list(reaching)),
         ).fetchall():
             if model_id != model:
                 self.canaries.add_id(model_id, "id of a model")
-        reaching = {row.share_id for row in call(self._victim, "list_received_shares", as_=HOME)}
         for (share_id,) in self.admin.execute("select share_id from ai_storage_private.model_share").fetchall():
             if share_id not in reaching and str(share_id) != self.known["guessed share"]:
                 self.canaries.add_id(share_id, "id of a grant")

@@ -52,8 +52,8 @@ def test_a_second_migration_does_nothing(database: Database) -> None:
 def test_an_older_database_upgrades_to_the_same_schema(
     empty_database: Database, database: Database, source: Path
 ) -> None:
-    # The state before 0003: no sharing, and nobody was given any right.
-    for path in ("migrations/0003_sharing.sql", "sql/30_sharing.sql"):
+    # Without sharing and audit, and nobody was given any right.
+    for path in ("migrations/0003_sharing.sql", "migrations/0005_audit.sql", "sql/30_sharing.sql", "sql/40_audit.sql"):
         (source / path).unlink()
     (source / "sql" / "90_grants.sql").write_text("-- No rights yet.\n\nset local role ai_storage_owner;\n")
     migrate.init(empty_database.dsn(), schema=migrate.Schema(source))

@@ -257,8 +257,8 @@ def test_a_target_that_does_not_exist_yet_works_when_it_appears(database: Databa
     app = database.connect("app")
     save(app, "m", 0.25, as_=OWNER)
     share(app, "m", READER, as_=OWNER)
-    with unchanged(database):
-        # reading registers nothing
+    with unchanged(database, "audit_pending"):
+        # reading registers nothing, and is logged for the owner
         assert received(app, READER) == [("m", OWNER, ["read"], 1)]
         assert versions(app, "m", owner=OWNER, as_=READER) == [1]
         assert held(app, READER) == ["read"]
@@ -983,7 +983,7 @@ def test_there_is_no_telling_a_hidden_model_from_none(database: Database) -> Non
         ("hidden", key(code="nobody")), ("own of the third", THIRD), ("hidden", "junk"), ("hidden", ""),
     ]  # fmt: skip
     said: dict[str, set[str]] = {}
-    with unchanged(database):
+    with unchanged(database, "audit_pending"):
         for name, owner in asked:
             attempts: list[tuple[str, dict[str, Any]]] = [
                 ("load_history", {}),

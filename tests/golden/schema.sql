@@ -108,6 +108,111 @@ ALTER FUNCTION ai_storage.allow_external_sharing(p_org_id text) OWNER TO ai_stor
 COMMENT ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) IS 'Lets the tenants of an organisation share models with other organisations. Raises 22023.';
 
 --
+-- Name: audit_proof(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.audit_proof(p_event_id uuid, p_as text DEFAULT NULL::text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_event  ai_storage_private.audit_event;
+    v_leaves bytea[];
+begin
+    select e.* into v_event
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = v_tenant.tenant_id
+      and e.event_id = p_event_id;
+    if not found then
+        raise exception using
+            errcode = 'TN401',
+            message = 'no such sealed event',
+            hint = 'Take the event_id of a sealed event from audit_trail().';
+    end if;
+    v_leaves := array(
+        select e.leaf_hash
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = v_tenant.tenant_id
+          and e.seal_number = v_event.seal_number
+        order by e.leaf_index
+    );
+    return ai_storage_private.render_event(v_event)
+        || jsonb_build_object(
+            'path', ai_storage_private.merkle_path(v_leaves, v_event.leaf_index),
+            'seal', ai_storage_private.render_seal(v_tenant.tenant_id, v_event.seal_number)
+        );
+end;
+$$;
+
+ALTER FUNCTION ai_storage.audit_proof(p_event_id uuid, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION audit_proof(p_event_id uuid, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.audit_proof(p_event_id uuid, p_as text) IS 'Proves one sealed event of the caller: the event, its path to the root of its seal, the seal, and the seal''s path to its checkpoint. Verified offline by pydb/verifier.py. Raises TN001 to TN005, TN401.';
+
+--
+-- Name: audit_trail(timestamp with time zone, timestamp with time zone, text, text, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.audit_trail(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_action text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(event_id uuid, recorded_at timestamp with time zone, action text, model_id uuid, version bigint, login text, credential text, detail jsonb, sealed boolean, cursor text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $_$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_after  uuid;
+begin
+    if p_limit < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is the largest number of rows to return, or null for no limit.';
+    end if;
+    if p_after !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid cursor',
+            hint = 'p_after takes the cursor of the last row you have, unchanged.';
+    end if;
+    v_after := coalesce(p_after, '00000000-0000-0000-0000-000000000000')::uuid;
+
+    return query
+    select
+        e.event_id,
+        e.recorded_at,
+        e.action,
+        e.model_id,
+        e.version,
+        e.login,
+        e.credential,
+        e.detail::jsonb,
+        e.seal_number is not null,
+        e.event_id::text
+    from ai_storage_private.audit_log as e
+    where e.tenant_id = v_tenant.tenant_id
+      and e.event_id > v_after
+      and e.recorded_at >= coalesce(p_since, '-infinity')
+      and e.recorded_at < coalesce(p_until, 'infinity')
+      and e.action = coalesce(p_action collate "C", e.action)
+    order by e.event_id
+    limit p_limit;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) IS 'Returns the events of the caller''s own log in the order of their time. p_since, p_until: from and before. p_action: such as save model. p_after: the cursor of the last row you have. detail: names, null after an erasure. sealed: whether a seal covers it. A transaction that commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
+
+--
 -- Name: authorize_login(text, text, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -211,6 +316,63 @@ ALTER FUNCTION ai_storage.clear_tenant() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage.clear_tenant() IS 'Ends what set_tenant began: until the next credential, this transaction acts for nobody.';
+
+--
+-- Name: create_checkpoint(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.create_checkpoint() RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_last  ai_storage_private.audit_checkpoint;
+    v_next  ai_storage_private.audit_checkpoint;
+    v_seals bytea[];
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = '25000',
+            message = 'events are sealed under read committed only',
+            hint = 'Begin the transaction with isolation level read committed.';
+    end if;
+    lock table ai_storage_private.audit_pending in share update exclusive mode;
+
+    select c.* into v_last
+    from ai_storage_private.audit_checkpoint as c
+    order by c.checkpoint_number desc
+    limit 1;
+    v_next.checkpoint_number := coalesce(v_last.checkpoint_number, 0) + 1;
+    v_seals := array(
+        select s.seal_hash
+        from ai_storage_private.audit_seal as s
+        where s.checkpoint_number = v_next.checkpoint_number
+        order by s.tenant_id, s.seal_number
+    );
+    if cardinality(v_seals) > 0 then
+        v_next.created_at := clock_timestamp();
+        v_next.seal_count := cardinality(v_seals);
+        v_next.root := ai_storage_private.merkle_root(v_seals);
+        v_next.previous_hash := coalesce(v_last.checkpoint_hash, decode(repeat('00', 32), 'hex'));
+        v_next.checkpoint_hash := ai_storage_private.checkpoint_hash(v_next);
+        insert into ai_storage_private.audit_checkpoint
+        values (v_next.*);
+        v_last := v_next;
+    end if;
+    return case when v_last.checkpoint_number > 0
+        then ai_storage_private.render_checkpoint(v_last)
+    end;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.create_checkpoint() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION create_checkpoint(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.create_checkpoint() IS 'Chains one root over all seals since the last checkpoint and returns the checkpoint: number, time, root, previous hash, hash. Without new seals it returns the last one, or null. Keep the hash outside the database. Raises 25000.';
 
 --
 -- Name: create_signing_key(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -385,6 +547,47 @@ ALTER FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version 
 --
 
 COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102.';
+
+--
+-- Name: export_audit(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.export_audit(p_as text DEFAULT NULL::text) RETURNS SETOF jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    -- One query: two would see what was sealed between them only in part.
+    return query
+    select b.line
+    from (
+        select
+            1 as part, e.seal_number as place, e.leaf_index, ai_storage_private.render_event(e)
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            2, s.seal_number, 0, ai_storage_private.render_seal(s.tenant_id, s.seal_number)
+        from ai_storage_private.audit_seal as s
+        where s.tenant_id = v_tenant.tenant_id
+        union all
+        select 3, c.place, 0, c.line
+        from ai_storage_private.list_checkpoints() with ordinality as c (line, place)
+    ) as b (part, place, leaf_index, line)
+    order by b.part, b.place, b.leaf_index;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.export_audit(p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION export_audit(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.export_audit(p_as text) IS 'The bundle of the caller''s sealed log: its events, its seals with their paths, and all checkpoints, an object each. Verified offline by pydb/verifier.py. Raises TN001 to TN005.';
 
 --
 -- Name: forbid_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -949,6 +1152,7 @@ begin
     truncate ai_storage_private.context_secret;
     insert into ai_storage_private.context_secret (inner_key, outer_key)
     values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
+    perform ai_storage_private.record_event(0, 'renew context secret');
 end;
 $$;
 
@@ -1119,6 +1323,137 @@ ALTER FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) OWNER TO
 COMMENT ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) IS 'Saves many model states, all or none, in the order given. p_items: an array of objects with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key, owner, each as in save_progress. Raises 22023, TN001 to TN005, TN101, TN102, TN103.';
 
 --
+-- Name: seal_audit(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.seal_audit() RETURNS TABLE(events bigint, seals bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_now        constant timestamptz := clock_timestamp();
+    v_refused    bigint;
+    v_checkpoint bigint;
+    v_tenant_ids bigint[];
+    v_numbers    bigint[];
+    v_previous   bytea[];
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = '25000',
+            message = 'events are sealed under read committed only',
+            hint = 'Begin the transaction with isolation level read committed.';
+    end if;
+    -- One sealer at a time; writers do not wait for this lock.
+    lock table ai_storage_private.audit_pending in share update exclusive mode;
+
+    select s.last_value into v_refused
+    from ai_storage_private.refused_credential as s
+    where s.is_called;
+    update ai_storage_private.refusal_report as r set
+        reported = v_refused
+    where r.reported < v_refused;
+    if found then
+        perform ai_storage_private.record_event(
+            0, 'refuse credentials', p_detail => jsonb_build_object('in_all', v_refused)
+        );
+    end if;
+
+    select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
+    from ai_storage_private.audit_checkpoint as c;
+    select
+        array_agg(p.tenant_id),
+        array_agg(coalesce(s.seal_number, 0) + 1),
+        array_agg(coalesce(s.seal_hash, decode(repeat('00', 32), 'hex')))
+    into v_tenant_ids, v_numbers, v_previous
+    from (select distinct d.tenant_id from ai_storage_private.audit_pending as d) as p
+    left join lateral (
+        select a.seal_number, a.seal_hash
+        from ai_storage_private.audit_seal as a
+        where a.tenant_id = p.tenant_id
+        order by a.seal_number desc
+        limit 1
+    ) as s on true;
+
+    with moved as (
+        insert into ai_storage_private.audit_event (
+            tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
+            action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
+        )
+        select
+            p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
+            p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
+            ai_storage_private.leaf_hash(
+                p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
+                p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
+            ),
+            p.salt, p.detail
+        from (
+            select
+                d.*,
+                b.seal_number,
+                (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
+                    as leaf_index
+            from ai_storage_private.audit_pending as d
+            join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
+                on b.tenant_id = d.tenant_id
+            where d.tenant_id = any (v_tenant_ids)
+        ) as p
+        returning 1
+    )
+    select count(*) into events
+    from moved;
+
+    delete from ai_storage_private.audit_pending as p
+    using ai_storage_private.audit_event as e
+    where e.tenant_id = p.tenant_id
+      and e.event_id = p.event_id;
+
+    with made as (
+        insert into ai_storage_private.audit_seal (
+            tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
+            root, previous_hash, seal_hash
+        )
+        select
+            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
+            ai_storage_private.seal_hash((
+                n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
+                n.root, n.previous_hash, null
+            )::ai_storage_private.audit_seal)
+        from (
+            select
+                e.tenant_id,
+                e.seal_number,
+                count(*)::integer as event_count,
+                ai_storage_private.merkle_root(
+                    array_agg(e.leaf_hash order by e.leaf_index)
+                ) as root,
+                b.previous_hash
+            from unnest(v_tenant_ids, v_numbers, v_previous)
+                as b (tenant_id, seal_number, previous_hash)
+            join ai_storage_private.audit_event as e
+                on e.tenant_id = b.tenant_id
+                and e.seal_number = b.seal_number
+            group by e.tenant_id, e.seal_number, b.previous_hash
+        ) as n
+        returning 1
+    )
+    select count(*) into seals
+    from made;
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.seal_audit() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION seal_audit(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals the events that are committed and not sealed yet: one seal per tenant that has any. Returns how many events and seals. Several sealers take turns. Raises 25000.';
+
+--
 -- Name: set_tenant(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -1272,6 +1607,191 @@ ALTER FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb, p_ow
 --
 
 COMMENT ON FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text) IS 'Ends what the caller gave on one model: to the targets named as in share_model, or to all, with all that derives from it. p_owner: the owner of a model that was passed on. Returns how many grants ended. Raises TN001 to TN005, TN301.';
+
+--
+-- Name: verify_all_audit(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.verify_all_audit() RETURNS TABLE(verified boolean, events bigint, seals bigint, checkpoints bigint, isolation_key text, event_id uuid, problem text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_log   record;
+    v_chain record;
+begin
+    select l.* into v_log
+    from ai_storage_private.check_log(null) as l;
+
+    -- The last seals may be under no checkpoint yet; every checkpoint has all of its own.
+    select
+        count(*) as checkpoints,
+        min(c.checkpoint_number) filter (where not c.is_good) as bad_number
+    into v_chain
+    from (
+        select
+            c.checkpoint_number,
+            c.checkpoint_number = 1 + coalesce(lag(c.checkpoint_number) over chain, 0)
+                and c.previous_hash = coalesce(
+                    lag(c.checkpoint_hash) over chain, decode(repeat('00', 32), 'hex')
+                )
+                and c.checkpoint_hash = ai_storage_private.checkpoint_hash(c)
+                and c.root is not distinct from s.root
+                and c.seal_count = s.seal_count
+                as is_good
+        from ai_storage_private.audit_checkpoint as c
+        left join (
+            select
+                a.checkpoint_number,
+                count(*) as seal_count,
+                ai_storage_private.merkle_root(
+                    array_agg(a.seal_hash order by a.tenant_id, a.seal_number)
+                ) as root
+            from ai_storage_private.audit_seal as a
+            group by a.checkpoint_number
+        ) as s on s.checkpoint_number = c.checkpoint_number
+        window chain as (order by c.checkpoint_number)
+    ) as c;
+
+    events := coalesce(v_log.events, 0);
+    seals := v_log.seals;
+    checkpoints := v_chain.checkpoints;
+    if v_log.problem is not null then
+        problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
+        select t.isolation_key into isolation_key
+        from ai_storage_private.tenant as t
+        where t.tenant_id = v_log.tenant_id;
+        select e.event_id into event_id
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = v_log.tenant_id
+          and e.seal_number = v_log.seal_number
+          and e.leaf_index = v_log.leaf_index;
+    elsif v_chain.bad_number is not null then
+        problem := format('checkpoint %s: changed, or its seals were', v_chain.bad_number);
+    elsif exists (
+        select from ai_storage_private.audit_seal as s
+        where s.checkpoint_number > v_chain.checkpoints + 1
+    ) then
+        problem := format('checkpoint %s: missing', v_chain.checkpoints + 1);
+    end if;
+    verified := problem is null;
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.verify_all_audit() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION verify_all_audit(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.verify_all_audit() IS 'Recomputes every leaf, seal and checkpoint of all tenants. verified false: problem says what is wrong first, event_id and isolation_key where, as far as they are known.';
+
+--
+-- Name: verify_audit(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.verify_audit(p_as text DEFAULT NULL::text) RETURNS TABLE(verified boolean, events bigint, seals bigint, pending bigint, event_id uuid, problem text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_log    record;
+    v_model  text;
+begin
+    select l.* into v_log
+    from ai_storage_private.check_log(v_tenant.tenant_id) as l;
+    events := coalesce(v_log.events, 0);
+    seals := v_log.seals;
+    select count(*) into pending
+    from ai_storage_private.audit_pending as p
+    where p.tenant_id = v_tenant.tenant_id;
+
+    if v_log.problem is not null then
+        problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
+        select e.event_id into event_id
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = v_tenant.tenant_id
+          and e.seal_number = v_log.seal_number
+          and e.leaf_index = v_log.leaf_index;
+    else
+        -- What the models and their versions are is what the log says they became: a change while
+        -- the triggers were off shows here.
+        select m.model_name into v_model
+        from (
+            select
+                coalesce(p.model_name, l.model_name) as model_name,
+                case
+                    when p.model_id is null then l.action = 'delete model'
+                    else l.action = 'save model'
+                        and l.version = p.version
+                        and coalesce(l.model_name, p.model_name) = p.model_name
+                        and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
+                            ai_storage_private.model_content(
+                                p.mse, p.training_samples, p.metrics, p.metadata
+                            ),
+                            'UTF8'
+                        ))
+                end as is_logged
+            from (
+                select a.*
+                from ai_storage_private.ai_progress_tenant as a
+                where a.tenant_id = v_tenant.tenant_id
+            ) as p
+            full join (
+                -- A clock may be set back, a version never goes back.
+                select distinct on (e.model_id)
+                    e.model_id, e.action, e.version, e.content_digest, e.salt,
+                    e.detail::jsonb ->> 'model_name' as model_name
+                from ai_storage_private.audit_log as e
+                where e.tenant_id = v_tenant.tenant_id
+                  and e.action in ('save model', 'delete model')
+                order by e.model_id, e.version desc, e.event_id desc
+            ) as l on l.model_id = p.model_id
+            union all
+            select
+                p.model_name,
+                bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+                    ai_storage_private.model_content(
+                        v.mse, v.training_samples, v.metrics, v.metadata
+                    ),
+                    'UTF8'
+                )))
+            from ai_storage_private.progress_version as v
+            left join ai_storage_private.ai_progress_tenant as p
+                on p.tenant_id = v.tenant_id
+                and p.model_id = v.model_id
+            left join ai_storage_private.audit_log as e
+                on e.tenant_id = v.tenant_id
+                and e.model_id = v.model_id
+                and e.version = v.version
+                and e.action = 'save model'
+            where v.tenant_id = v_tenant.tenant_id
+            group by v.model_id, v.version, p.model_name
+        ) as m
+        where m.is_logged is not true
+           or m.model_name is null
+        order by m.model_name
+        limit 1;
+        if found then
+            problem := format('model %s: not as it was saved', coalesce(quote_ident(v_model), '?'));
+        end if;
+    end if;
+    verified := problem is null;
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.verify_audit(p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION verify_audit(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.verify_audit(p_as text) IS 'Recomputes every leaf and seal of the caller''s own log and compares its models with what was logged. pending: events that no seal covers yet. verified false: problem says what is wrong first, event_id where, when it is known. Raises TN001 to TN005.';
 
 --
 -- Name: version(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1470,7 +1990,7 @@ COMMENT ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting
 --
 
 CREATE FUNCTION ai_storage_private.check_credential(p_credential text) RETURNS ai_storage_private.acting_tenant
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql
     AS $$
 declare
     -- A key has colons, a token has none.
@@ -1512,6 +2032,7 @@ begin
     if v_tenant.tenant_id is null then
         -- A key in the registry is well formed, so the hot path is spared the regular expression.
         if ai_storage.is_isolation_key(v_tenant.isolation_key) is not true then
+            perform ai_storage_private.count_refusal();
             raise exception using
                 errcode = 'TN002',
                 message = 'malformed credential',
@@ -1521,6 +2042,7 @@ begin
         v_tenant.tenant_id := 0;
     end if;
     if not v_authorized then
+        perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN003',
             message = 'this login is not authorised for the tenant',
@@ -1538,6 +2060,94 @@ ALTER FUNCTION ai_storage_private.check_credential(p_credential text) OWNER TO a
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_credential(p_credential text) IS 'Checks what a caller presents and returns the tenant it stands for. Raises TN002, TN003, TN005.';
+
+--
+-- Name: check_log(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_log(p_tenant_id bigint) RETURNS TABLE(events bigint, seals bigint, tenant_id bigint, seal_number bigint, leaf_index integer, problem text)
+    LANGUAGE sql STABLE
+    AS $$
+    with sealed as (
+        select
+            e.tenant_id,
+            e.seal_number,
+            count(*) as event_count,
+            ai_storage_private.merkle_root(
+                array_agg(e.leaf_hash order by e.leaf_index)
+            ) as root,
+            array_agg(e.leaf_index order by e.leaf_index) as indexes,
+            min(e.leaf_index) filter (
+                where e.leaf_hash <> ai_storage_private.leaf_hash(
+                        e.tenant_id, e.event_id, e.seal_number, e.leaf_index, e.recorded_at,
+                        e.action, e.model_id, e.version, e.credential, e.content_digest,
+                        e.detail_digest, e.login
+                    )
+                   or (e.detail is null) <> (e.salt is null)
+                   or e.detail_digest
+                       <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
+            ) as changed_index
+        from ai_storage_private.audit_event as e
+        where p_tenant_id is null or e.tenant_id = p_tenant_id
+        group by e.tenant_id, e.seal_number
+    ),
+    seal as (
+        select
+            s.tenant_id,
+            s.seal_number,
+            s.event_count,
+            s.root,
+            s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
+                and s.previous_hash
+                    = coalesce(lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex'))
+                as is_next,
+            s.seal_hash = ai_storage_private.seal_hash(s) as is_whole
+        from ai_storage_private.audit_seal as s
+        where p_tenant_id is null or s.tenant_id = p_tenant_id
+        window chain as (partition by s.tenant_id order by s.seal_number)
+    ),
+    checked as (
+        select
+            coalesce(s.tenant_id, e.tenant_id) as tenant_id,
+            coalesce(s.seal_number, e.seal_number) as seal_number,
+            coalesce(s.event_count, 0) as event_count,
+            case
+                when s.tenant_id is null then 'events without their seal'
+                when not s.is_next then 'a seal that does not follow the one before'
+                when not s.is_whole then 'a changed seal'
+                when e.changed_index is not null then 'a changed event'
+                when e.event_count is distinct from s.event_count
+                    or e.indexes[s.event_count] <> s.event_count - 1
+                then 'a missing event, or one too many'
+                when e.root <> s.root then 'a changed event'
+            end as problem,
+            coalesce(e.changed_index, (
+                select min(i.place) - 1
+                from unnest(e.indexes) with ordinality as i (leaf_index, place)
+                where i.leaf_index <> i.place - 1
+            ), e.event_count) as leaf_index
+        from sealed as e
+        full join seal as s on s.tenant_id = e.tenant_id and s.seal_number = e.seal_number
+    )
+    select
+        t.events, t.seals, p.tenant_id, p.seal_number, p.leaf_index::integer, p.problem
+    from (select sum(c.event_count)::bigint, count(*) from checked as c) as t (events, seals)
+    left join lateral (
+        select c.*
+        from checked as c
+        where c.problem is not null
+        order by c.tenant_id, c.seal_number
+        limit 1
+    ) as p on true;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_log(p_tenant_id bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_log(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) IS 'Recomputes the leaves and seals of one tenant''s log, or with null of all, and tells what is wrong first. Under row level security it sees what its caller''s policies show.';
 
 --
 -- Name: check_permission(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -1694,6 +2304,90 @@ ALTER FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_model_id u
 COMMENT ON FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) IS 'Refuses a version that the model does not have; null is fine. Raises TN304.';
 
 --
+-- Name: audit_checkpoint; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.audit_checkpoint (
+    checkpoint_number bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    seal_count integer NOT NULL,
+    root bytea NOT NULL,
+    previous_hash bytea NOT NULL,
+    checkpoint_hash bytea NOT NULL,
+    CONSTRAINT audit_checkpoint_created_at_finite CHECK (isfinite(created_at))
+);
+
+ALTER TABLE ONLY ai_storage_private.audit_checkpoint FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.audit_checkpoint OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE audit_checkpoint; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.audit_checkpoint IS 'One chain of checkpoints over the seals of all tenants.';
+
+--
+-- Name: COLUMN audit_checkpoint.checkpoint_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_checkpoint.checkpoint_number IS 'Its number, from 1.';
+
+--
+-- Name: COLUMN audit_checkpoint.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_checkpoint.created_at IS 'When it was made.';
+
+--
+-- Name: COLUMN audit_checkpoint.seal_count; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_checkpoint.seal_count IS 'How many seals it covers.';
+
+--
+-- Name: COLUMN audit_checkpoint.root; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_checkpoint.root IS 'Root of the Merkle tree of their hashes.';
+
+--
+-- Name: COLUMN audit_checkpoint.previous_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_checkpoint.previous_hash IS 'checkpoint_hash of the one before it; zeros for the first.';
+
+--
+-- Name: COLUMN audit_checkpoint.checkpoint_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_checkpoint.checkpoint_hash IS 'Hash of number, time, root and previous hash.';
+
+--
+-- Name: checkpoint_hash(ai_storage_private.audit_checkpoint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    select sha256(convert_to(
+        'checkpoint|' || p_checkpoint.checkpoint_number
+            || '|' || ai_storage_private.micros(p_checkpoint.created_at)
+            || '|' || encode(p_checkpoint.root, 'hex')
+            || '|' || encode(p_checkpoint.previous_hash, 'hex'),
+        'UTF8'
+    ));
+$$;
+
+ALTER FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) IS 'The hash of a checkpoint: kept outside, it pins everything before it.';
+
+--
 -- Name: context_mac(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -1727,6 +2421,30 @@ ALTER FUNCTION ai_storage_private.context_mac(p_payload text) OWNER TO ai_storag
 --
 
 COMMENT ON FUNCTION ai_storage_private.context_mac(p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC. Raises 55000.';
+
+--
+-- Name: count_refusal(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.count_refusal() RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- A sequence keeps its count when the refusal rolls everything else back. A standby has none.
+    if current_setting('transaction_read_only') = 'off' then
+        return nextval('ai_storage_private.refused_credential');
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_refusal() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION count_refusal(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_refusal() IS 'Counts a refused credential; seal_audit() puts the count into the log.';
 
 --
 -- Name: current_tenant_id(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -1889,6 +2607,10 @@ begin
     end if;
 
     if v_tenant.tenant_id = 0 then
+        if p_register and v_bound is null then
+            -- So that the event of the registration names the credential.
+            v_set := ai_storage_private.set_context(p_scope, v_tenant);
+        end if;
         v_tenant.tenant_id := ai_storage_private.find_tenant(v_tenant.levels, p_register);
     end if;
     v_scope := case when v_field[1] = 'transaction' then 'transaction' else p_scope end;
@@ -2388,6 +3110,36 @@ ALTER FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) OWNER TO ai_
 COMMENT ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) IS 'True for five levels joined by colons in which any level may be *; false or null for anything else.';
 
 --
+-- Name: leaf_hash(bigint, uuid, bigint, integer, timestamp with time zone, text, uuid, bigint, text, bytea, bytea, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    -- The only text in which a '|' may stand comes last.
+    select sha256(decode('00', 'hex') || convert_to(
+        p_tenant_id || '|' || p_event_id || '|' || p_seal_number || '|' || p_leaf_index
+            || '|' || ai_storage_private.micros(p_recorded_at)
+            || '|' || p_action
+            || '|' || coalesce(p_model_id::text, '')
+            || '|' || coalesce(p_version::text, '')
+            || '|' || p_credential
+            || '|' || coalesce(encode(p_content_digest, 'hex'), '')
+            || '|' || encode(p_detail_digest, 'hex')
+            || '|' || p_login,
+        'UTF8'
+    ));
+$$;
+
+ALTER FUNCTION ai_storage_private.leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text) IS 'The leaf of an event in the tree of its seal: a hash of all that is never erased.';
+
+--
 -- Name: lend(bigint[], uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -2464,6 +3216,31 @@ ALTER FUNCTION ai_storage_private.lent_tenant_ids() OWNER TO ai_storage_operator
 COMMENT ON FUNCTION ai_storage_private.lent_tenant_ids() IS 'The owners of the models that are lent to this transaction, or null.';
 
 --
+-- Name: list_checkpoints(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.list_checkpoints() RETURNS SETOF jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select ai_storage_private.render_checkpoint(c)
+    from ai_storage_private.audit_checkpoint as c
+    order by c.checkpoint_number;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_checkpoints() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_checkpoints(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_checkpoints() IS 'All checkpoints, as lines of a bundle. They tell nothing of a tenant.';
+
+--
 -- Name: load_shared(ai_storage_private.acting_tenant, text, text, text, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -2482,6 +3259,8 @@ declare
     v_owner      text collate "C" := p_after_owner;
     v_model_ids  uuid[];
     v_tenant_ids bigint[];
+    v_names      text[];
+    v_owners     text[];
     v_count      bigint;
 begin
     -- In pages, since a context names the models of one page, and naming all would cost the square.
@@ -2491,10 +3270,12 @@ begin
         select
             array_agg(page.tenant_id),
             array_agg(page.model_id),
+            array_agg(page.model_name),
+            array_agg(page.owner_key),
             count(*),
             (array_agg(page.model_name order by page.model_name desc, page.owner_key desc))[1],
             (array_agg(page.owner_key order by page.model_name desc, page.owner_key desc))[1]
-        into v_tenant_ids, v_model_ids, v_count, v_name, v_owner
+        into v_tenant_ids, v_model_ids, v_names, v_owners, v_count, v_name, v_owner
         from (
             select distinct on (f.model_name, f.owner_key)
                 f.model_name, f.owner_key, f.tenant_id, f.model_id
@@ -2567,6 +3348,9 @@ begin
         order by p.model_name, g.owner_key;
         get diagnostics v_rows = row_count;
         perform set_config('app.tenant_context', v_context, true);
+        perform ai_storage_private.record_use(
+            'read model', p_tenant, v_tenant_ids, v_owners, v_model_ids, null, v_names
+        );
 
         v_left := v_left - v_rows;
         exit when v_left = 0 or v_count < v_page;
@@ -2616,6 +3400,10 @@ begin
     order by v.version desc
     limit p_limit;
     perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.record_use(
+        'read history', p_tenant, array[v_share.tenant_id], array[p_owner],
+        array[v_share.model_id], array[v_share.pinned_version], array[p_model_name]
+    );
 end;
 $$;
 
@@ -2680,6 +3468,520 @@ ALTER FUNCTION ai_storage_private.may_share_outside(p_org_id text) OWNER TO ai_s
 --
 
 COMMENT ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) IS 'Whether an organisation may share with others.';
+
+--
+-- Name: merkle_path(bytea[], integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+declare
+    v_first integer;
+    v_width integer := 1; -- leaves under a node of the level
+    v_path  jsonb := '[]'::jsonb;
+begin
+    while v_width < cardinality(p_leaf) loop
+        -- The sibling of the node over the leaf; the last node of an odd level has none.
+        v_first := ((p_index / v_width) # 1) * v_width;
+        if v_first < cardinality(p_leaf) then
+            v_path := v_path || to_jsonb(
+                case when (p_index / v_width) % 2 = 0 then 'right ' else 'left ' end || encode(
+                    ai_storage_private.merkle_root(p_leaf[v_first + 1 : v_first + v_width]), 'hex'
+                )
+            );
+        end if;
+        v_width := v_width * 2;
+    end loop;
+    return v_path;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION merkle_path(p_leaf bytea[], p_index integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) IS 'The audit path of a leaf (RFC 6962, section 2.1.1), from the bottom: the side of each sibling and its hash, in hexadecimal. p_index counts from 0.';
+
+--
+-- Name: merkle_root(bytea[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.merkle_root(p_leaf bytea[]) RETURNS bytea
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+declare
+    v_one   constant bytea := decode('01', 'hex');
+    v_level bytea[] := p_leaf; -- each level replaces the one below, in place
+    v_count integer := cardinality(p_leaf);
+begin
+    while v_count > 1 loop
+        for i in 1 .. v_count / 2 loop
+            v_level[i] := sha256(v_one || v_level[2 * i - 1] || v_level[2 * i]);
+        end loop;
+        -- A hash without a partner goes up as it is.
+        if v_count % 2 = 1 then
+            v_level[v_count / 2 + 1] := v_level[v_count];
+        end if;
+        v_count := (v_count + 1) / 2;
+    end loop;
+    return v_level[1];
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.merkle_root(p_leaf bytea[]) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION merkle_root(p_leaf bytea[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.merkle_root(p_leaf bytea[]) IS 'The root of a Merkle tree (RFC 6962, section 2.1) over leaves that are hashed already.';
+
+--
+-- Name: micros(timestamp with time zone); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.micros(p_time timestamp with time zone) RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    select (extract(epoch from p_time) * 1000000)::bigint;
+$$;
+
+ALTER FUNCTION ai_storage_private.micros(p_time timestamp with time zone) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION micros(p_time timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.micros(p_time timestamp with time zone) IS 'A time as microseconds since 1970, the form in which it is hashed.';
+
+--
+-- Name: model_content(double precision, bigint, jsonb, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    select coalesce(encode(float8send(p_mse), 'hex'), '')
+        || '|' || coalesce(p_training_samples::text, '')
+        || '|' || p_metrics || '|' || p_metadata;
+$$;
+
+ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
+
+--
+-- Name: record_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.record_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_row      jsonb;
+    v_detail   jsonb;
+begin
+    v_row := case tg_op
+        when 'TRUNCATE' then '{}'::jsonb
+        when 'DELETE' then to_jsonb(old)
+        else to_jsonb(new)
+    end;
+    -- The trigger names what its event is about and the columns that may be told.
+    v_detail := (
+        select coalesce(jsonb_object_agg(c.name, v_row -> c.name), '{}')
+        from unnest(string_to_array(tg_argv[1], ',')) as c (name)
+        where v_row ? c.name
+    );
+    perform ai_storage_private.record_event(
+        coalesce((v_row ->> 'tenant_id')::bigint, 0), lower(tg_op) || ' ' || tg_argv[0],
+        (v_row ->> 'model_id')::uuid, (v_row ->> 'version')::bigint, p_detail => v_detail
+    );
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.record_change() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION record_change(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.record_change() IS 'Trigger: one event per changed row, or per TRUNCATE. Its arguments: what the row is, and the columns that go into the event. A row without tenant_id goes to the operator''s log.';
+
+--
+-- Name: record_event(bigint, text, uuid, bigint, text, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid DEFAULT NULL::uuid, p_version bigint DEFAULT NULL::bigint, p_content text DEFAULT NULL::text, p_detail jsonb DEFAULT '{}'::jsonb) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_now      constant timestamptz := clock_timestamp();
+    v_salt     constant uuid := gen_random_uuid();
+    -- Microseconds, then chance: ids are in the order of their time.
+    v_event_id constant uuid := encode(
+        int8send((extract(epoch from v_now) * 1000000)::bigint)
+            || substr(uuid_send(gen_random_uuid()), 9),
+        'hex'
+    )::uuid;
+    v_detail   constant text := jsonb_strip_nulls(
+        p_detail
+            || jsonb_build_object('application', nullif(current_setting('application_name'), ''))
+    )::text;
+begin
+    insert into ai_storage_private.audit_pending (
+        tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
+        content_digest, detail_digest, salt, detail
+    )
+    values (
+        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
+        -- Whoever may write a tenant's row has a verified context; without one it was by hand.
+        coalesce(
+            nullif(split_part(current_setting('app.tenant_context', true), '|', 6), ''), 'none'
+        ),
+        sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
+        sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
+        v_salt, v_detail
+    );
+    return v_event_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) IS 'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which an erasure takes.';
+
+--
+-- Name: record_model_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.record_model_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_event_id uuid;
+begin
+    if tg_op = 'DELETE' then
+        v_event_id := ai_storage_private.record_event(
+            old.tenant_id, 'delete model', old.model_id, old.version,
+            p_detail => jsonb_build_object('model_name', old.model_name)
+        );
+    else
+        v_event_id := ai_storage_private.record_event(
+            new.tenant_id, 'save model', new.model_id, new.version,
+            ai_storage_private.model_content(
+                new.mse, new.training_samples, new.metrics, new.metadata
+            ),
+            jsonb_build_object('model_name', new.model_name)
+        );
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.record_model_change() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION record_model_change(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.record_model_change() IS 'Trigger: one event per change of a model, whoever made it.';
+
+--
+-- Name: record_use(text, ai_storage_private.acting_tenant, bigint[], text[], uuid[], bigint[], text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if current_setting('transaction_read_only') = 'on' then
+        raise exception using
+            errcode = '25006',
+            message = 'the use of a shared model is logged, and this transaction is read-only',
+            hint = 'Use a read-write transaction, or p_scope => ''own'' for your own models.';
+    end if;
+    -- Both sides are told: the owner who used it, the user whose it was. A user that never wrote
+    -- has no log.
+    return (
+        select count(ai_storage_private.record_event(
+            side.tenant_id, p_action, used.model_id, used.version,
+            p_detail => jsonb_build_object('model_name', used.model_name, side.role, side.other_key)
+        ))
+        from unnest(p_owner_ids, p_owner_keys, p_model_ids, p_versions, p_names)
+            as used (owner_id, owner_key, model_id, version, model_name)
+        cross join lateral (
+            values
+                (used.owner_id, 'user', p_tenant.isolation_key),
+                (p_tenant.tenant_id, 'owner', used.owner_key)
+        ) as side (tenant_id, role, other_key)
+        where side.tenant_id > 0
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) IS 'Writes the events of using shared models, one for each side, and returns how many. Raises 25006.';
+
+--
+-- Name: render_checkpoint(ai_storage_private.audit_checkpoint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select jsonb_build_object(
+        'kind', 'checkpoint',
+        'checkpoint_number', p_checkpoint.checkpoint_number,
+        'created_at', ai_storage_private.micros(p_checkpoint.created_at),
+        'root', encode(p_checkpoint.root, 'hex'),
+        'previous_hash', encode(p_checkpoint.previous_hash, 'hex'),
+        'checkpoint_hash', encode(p_checkpoint.checkpoint_hash, 'hex')
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint) IS 'A checkpoint as a line of a bundle. It tells nothing of a tenant.';
+
+--
+-- Name: audit_event; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.audit_event (
+    tenant_id bigint NOT NULL,
+    event_id uuid NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    version bigint,
+    seal_number bigint NOT NULL,
+    leaf_index integer NOT NULL,
+    model_id uuid,
+    action text NOT NULL COLLATE pg_catalog."C",
+    login text NOT NULL COLLATE pg_catalog."C",
+    credential text NOT NULL COLLATE pg_catalog."C",
+    content_digest bytea,
+    detail_digest bytea NOT NULL,
+    leaf_hash bytea NOT NULL,
+    salt uuid,
+    detail text COLLATE pg_catalog."C",
+    CONSTRAINT audit_event_recorded_at_finite CHECK (isfinite(recorded_at))
+);
+
+ALTER TABLE ONLY ai_storage_private.audit_event FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.audit_event OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE audit_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.audit_event IS 'Events under a seal. A row changes no more but for an erasure.';
+
+--
+-- Name: COLUMN audit_event.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.tenant_id IS 'Whose log it is in; 0: the operator''s.';
+
+--
+-- Name: COLUMN audit_event.event_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.event_id IS 'Id of the event; ids are in the order of time.';
+
+--
+-- Name: COLUMN audit_event.recorded_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.recorded_at IS 'When it happened, by the clock and not by the transaction.';
+
+--
+-- Name: COLUMN audit_event.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.version IS 'The model''s version, or null.';
+
+--
+-- Name: COLUMN audit_event.seal_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.seal_number IS 'The seal that covers it.';
+
+--
+-- Name: COLUMN audit_event.leaf_index; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.leaf_index IS 'Its place under the seal, from 0.';
+
+--
+-- Name: COLUMN audit_event.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.model_id IS 'The model, or null.';
+
+--
+-- Name: COLUMN audit_event.action; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.action IS 'What happened, such as save model.';
+
+--
+-- Name: COLUMN audit_event.login; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.login IS 'The login that did it.';
+
+--
+-- Name: COLUMN audit_event.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.credential IS 'key, token and its kid, or none for a change by hand.';
+
+--
+-- Name: COLUMN audit_event.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.content_digest IS 'sha256 of salt and content, or null.';
+
+--
+-- Name: COLUMN audit_event.detail_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.detail_digest IS 'sha256 of salt and detail.';
+
+--
+-- Name: COLUMN audit_event.leaf_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.leaf_hash IS 'Its leaf in the tree of the seal.';
+
+--
+-- Name: COLUMN audit_event.salt; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.salt IS 'What keeps the digests from being guessed; null after an erasure.';
+
+--
+-- Name: COLUMN audit_event.detail; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_event.detail IS 'Names, as JSON; null after an erasure.';
+
+--
+-- Name: render_event(ai_storage_private.audit_event); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_event) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select jsonb_build_object(
+        'kind', 'event',
+        'tenant_id', p_event.tenant_id,
+        'seal_number', p_event.seal_number,
+        'leaf_index', p_event.leaf_index,
+        'event_id', p_event.event_id,
+        'recorded_at', ai_storage_private.micros(p_event.recorded_at),
+        'action', p_event.action,
+        'model_id', p_event.model_id,
+        'version', p_event.version,
+        'login', p_event.login,
+        'credential', p_event.credential,
+        'content_digest', encode(p_event.content_digest, 'hex'),
+        'detail_digest', encode(p_event.detail_digest, 'hex'),
+        'leaf_hash', encode(p_event.leaf_hash, 'hex'),
+        'salt', replace(p_event.salt::text, '-', ''),
+        'detail', p_event.detail
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_event) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION render_event(p_event ai_storage_private.audit_event); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_event) IS 'An event as a line of a bundle; times in microseconds since 1970, digests in hexadecimal.';
+
+--
+-- Name: render_seal(bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_seal   ai_storage_private.audit_seal;
+    v_hashes bytea[];
+    v_place  bigint;
+begin
+    select s.* into v_seal
+    from ai_storage_private.audit_seal as s
+    where s.tenant_id = p_tenant_id
+      and s.seal_number = p_seal_number;
+    -- Of other tenants' seals the path tells hashes, and about how many there are.
+    if exists (
+        select from ai_storage_private.audit_checkpoint as c
+        where c.checkpoint_number = v_seal.checkpoint_number
+    ) then
+        select
+            array_agg(s.seal_hash order by s.tenant_id, s.seal_number),
+            count(*) filter (where (s.tenant_id, s.seal_number) < (p_tenant_id, p_seal_number))
+        into v_hashes, v_place
+        from ai_storage_private.audit_seal as s
+        where s.checkpoint_number = v_seal.checkpoint_number;
+    end if;
+    return jsonb_build_object(
+        'kind', 'seal',
+        'tenant_id', v_seal.tenant_id,
+        'seal_number', v_seal.seal_number,
+        'checkpoint_number', v_seal.checkpoint_number,
+        'sealed_at', ai_storage_private.micros(v_seal.sealed_at),
+        'event_count', v_seal.event_count,
+        'root', encode(v_seal.root, 'hex'),
+        'previous_hash', encode(v_seal.previous_hash, 'hex'),
+        'seal_hash', encode(v_seal.seal_hash, 'hex'),
+        'path', case when v_hashes is not null then
+            ai_storage_private.merkle_path(v_hashes, v_place::integer)
+        end
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION render_seal(p_tenant_id bigint, p_seal_number bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) IS 'A seal as a line of a bundle, with its path to its checkpoint''s root; path is null while there is no checkpoint over it.';
 
 --
 -- Name: render_target(jsonb, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -2879,6 +4181,105 @@ ALTER FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.actin
 COMMENT ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'One save, of an own model or of a shared one, with an idempotency key or without: a repeated request returns the first answer and writes nothing. Raises 22023, TN101, TN102, TN103.';
 
 --
+-- Name: audit_seal; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.audit_seal (
+    tenant_id bigint NOT NULL,
+    seal_number bigint NOT NULL,
+    checkpoint_number bigint NOT NULL,
+    sealed_at timestamp with time zone NOT NULL,
+    event_count integer NOT NULL,
+    root bytea NOT NULL,
+    previous_hash bytea NOT NULL,
+    seal_hash bytea NOT NULL,
+    CONSTRAINT audit_seal_sealed_at_finite CHECK (isfinite(sealed_at))
+);
+
+ALTER TABLE ONLY ai_storage_private.audit_seal FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.audit_seal OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE audit_seal; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.audit_seal IS 'Per tenant a chain of seals over its events.';
+
+--
+-- Name: COLUMN audit_seal.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.tenant_id IS 'Whose log it seals; 0: the operator''s.';
+
+--
+-- Name: COLUMN audit_seal.seal_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.seal_number IS 'Its number in the tenant''s chain, from 1.';
+
+--
+-- Name: COLUMN audit_seal.checkpoint_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.checkpoint_number IS 'The checkpoint that covers it, or will.';
+
+--
+-- Name: COLUMN audit_seal.sealed_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.sealed_at IS 'When it was made.';
+
+--
+-- Name: COLUMN audit_seal.event_count; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.event_count IS 'How many events it covers.';
+
+--
+-- Name: COLUMN audit_seal.root; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.root IS 'Root of the Merkle tree of its events'' leaves.';
+
+--
+-- Name: COLUMN audit_seal.previous_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.previous_hash IS 'seal_hash of the seal before it; zeros for the first.';
+
+--
+-- Name: COLUMN audit_seal.seal_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.seal_hash IS 'Hash of all the other columns.';
+
+--
+-- Name: seal_hash(ai_storage_private.audit_seal); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    select sha256(convert_to(
+        'seal|' || p_seal.tenant_id || '|' || p_seal.seal_number
+            || '|' || p_seal.checkpoint_number
+            || '|' || ai_storage_private.micros(p_seal.sealed_at)
+            || '|' || p_seal.event_count
+            || '|' || encode(p_seal.root, 'hex') || '|' || encode(p_seal.previous_hash, 'hex'),
+        'UTF8'
+    ));
+$$;
+
+ALTER FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION seal_hash(p_seal ai_storage_private.audit_seal); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal) IS 'The hash of a seal, which the next seal of the tenant and a checkpoint carry on.';
+
+--
 -- Name: set_context(text, ai_storage_private.acting_tenant, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -2978,7 +4379,7 @@ COMMENT ON FUNCTION ai_storage_private.verified_context() IS 'The fields of this
 --
 
 CREATE FUNCTION ai_storage_private.verify_token(p_token text) RETURNS ai_storage_private.acting_tenant
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql
     AS $$
 declare
     v_part      constant text[] := string_to_array(p_token, '.');
@@ -3060,6 +4461,7 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
     then
+        perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN002',
             message = 'malformed credential',
@@ -3081,6 +4483,7 @@ begin
             or (jsonb_typeof(v_claims -> 'aud') = 'array' and v_claims -> 'aud' ? v_audience)
         ) is not true
     then
+        perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN003',
             message = 'this token is not valid here',
@@ -3091,6 +4494,7 @@ begin
         or v_exp > v_now + 86400
         or (v_claims -> 'nbf')::numeric > v_now
     then
+        perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN005',
             message = 'this token is over, too early, or too long',
@@ -3402,6 +4806,10 @@ begin
         p_expected_version, p_tenant.isolation_key, v_share.model_id
     ) as w;
     perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.record_use(
+        'write model', p_tenant, array[v_share.tenant_id], array[p_owner],
+        array[v_share.model_id], array[version], array[p_model_name]
+    );
 
     -- We may have waited for the model longer than the grant lasted.
     if not ai_storage_private.has_grant(p_tenant, p_owner, p_model_name, 'write') then
@@ -3645,6 +5053,220 @@ COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metrics IS 'Further meas
 --
 
 COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metadata IS 'Anything else, an object of at most 1 MiB.';
+
+--
+-- Name: audit_pending; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.audit_pending (
+    tenant_id bigint NOT NULL,
+    event_id uuid NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    version bigint,
+    model_id uuid,
+    action text NOT NULL COLLATE pg_catalog."C",
+    login text NOT NULL COLLATE pg_catalog."C",
+    credential text NOT NULL COLLATE pg_catalog."C",
+    content_digest bytea,
+    detail_digest bytea NOT NULL,
+    salt uuid,
+    detail text COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.audit_pending FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.audit_pending OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE audit_pending; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.audit_pending IS 'Events that no seal covers yet.';
+
+--
+-- Name: COLUMN audit_pending.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.tenant_id IS 'Whose log it is in; 0: the operator''s.';
+
+--
+-- Name: COLUMN audit_pending.event_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.event_id IS 'Id of the event; ids are in the order of time.';
+
+--
+-- Name: COLUMN audit_pending.recorded_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.recorded_at IS 'When it happened, by the clock and not by the transaction.';
+
+--
+-- Name: COLUMN audit_pending.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.version IS 'The model''s version, or null.';
+
+--
+-- Name: COLUMN audit_pending.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.model_id IS 'The model, or null.';
+
+--
+-- Name: COLUMN audit_pending.action; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.action IS 'What happened, such as save model.';
+
+--
+-- Name: COLUMN audit_pending.login; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.login IS 'The login that did it.';
+
+--
+-- Name: COLUMN audit_pending.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.credential IS 'key, token and its kid, or none for a change by hand.';
+
+--
+-- Name: COLUMN audit_pending.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.content_digest IS 'sha256 of salt and content, or null.';
+
+--
+-- Name: COLUMN audit_pending.detail_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.detail_digest IS 'sha256 of salt and detail.';
+
+--
+-- Name: COLUMN audit_pending.salt; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.salt IS 'What keeps the digests from being guessed; null after an erasure.';
+
+--
+-- Name: COLUMN audit_pending.detail; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_pending.detail IS 'Names, as JSON; null after an erasure.';
+
+--
+-- Name: audit_log; Type: VIEW; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE VIEW ai_storage_private.audit_log WITH (security_barrier='true') AS
+ SELECT e.tenant_id,
+    e.event_id,
+    e.recorded_at,
+    e.version,
+    e.seal_number,
+    e.model_id,
+    e.action,
+    e.login,
+    e.credential,
+    e.content_digest,
+    e.salt,
+    e.detail
+   FROM ai_storage_private.audit_event e
+UNION ALL
+ SELECT p.tenant_id,
+    p.event_id,
+    p.recorded_at,
+    p.version,
+    NULL::bigint AS seal_number,
+    p.model_id,
+    p.action,
+    p.login,
+    p.credential,
+    p.content_digest,
+    p.salt,
+    p.detail
+   FROM ai_storage_private.audit_pending p;
+
+ALTER VIEW ai_storage_private.audit_log OWNER TO ai_storage_owner;
+
+--
+-- Name: VIEW audit_log; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON VIEW ai_storage_private.audit_log IS 'All events, sealed or not.';
+
+--
+-- Name: COLUMN audit_log.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.tenant_id IS 'Whose log it is in; 0: the operator''s.';
+
+--
+-- Name: COLUMN audit_log.event_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.event_id IS 'Id of the event; ids are in the order of time.';
+
+--
+-- Name: COLUMN audit_log.recorded_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.recorded_at IS 'When it happened, by the clock and not by the transaction.';
+
+--
+-- Name: COLUMN audit_log.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.version IS 'The model''s version, or null.';
+
+--
+-- Name: COLUMN audit_log.seal_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.seal_number IS 'The seal that covers it, or null.';
+
+--
+-- Name: COLUMN audit_log.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.model_id IS 'The model, or null.';
+
+--
+-- Name: COLUMN audit_log.action; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.action IS 'What happened, such as save model.';
+
+--
+-- Name: COLUMN audit_log.login; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.login IS 'The login that did it.';
+
+--
+-- Name: COLUMN audit_log.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.credential IS 'key, token and its kid, or none for a change by hand.';
+
+--
+-- Name: COLUMN audit_log.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.content_digest IS 'sha256 of salt and content, or null.';
+
+--
+-- Name: COLUMN audit_log.salt; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.salt IS 'What keeps the digests from being guessed; null after an erasure.';
+
+--
+-- Name: COLUMN audit_log.detail; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_log.detail IS 'Names, as JSON; null after an erasure.';
 
 --
 -- Name: context_secret; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -3988,6 +5610,43 @@ COMMENT ON COLUMN ai_storage_private.progress_version.metrics IS 'Further measur
 COMMENT ON COLUMN ai_storage_private.progress_version.metadata IS 'Metadata of this version.';
 
 --
+-- Name: refusal_report; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.refusal_report (
+    reported bigint NOT NULL
+);
+
+ALTER TABLE ONLY ai_storage_private.refusal_report FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.refusal_report OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE refusal_report; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.refusal_report IS 'How many refused credentials the log has told of so far.';
+
+--
+-- Name: COLUMN refusal_report.reported; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.refusal_report.reported IS 'The count that the last event told.';
+
+--
+-- Name: refused_credential; Type: SEQUENCE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE SEQUENCE ai_storage_private.refused_credential
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE ai_storage_private.refused_credential OWNER TO ai_storage_owner;
+
+--
 -- Name: signing_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4172,6 +5831,41 @@ ALTER TABLE ONLY ai_storage_private.ai_progress_tenant
     ADD CONSTRAINT ai_progress_tenant_pk PRIMARY KEY (tenant_id, model_id);
 
 --
+-- Name: audit_checkpoint audit_checkpoint_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.audit_checkpoint
+    ADD CONSTRAINT audit_checkpoint_pk PRIMARY KEY (checkpoint_number);
+
+--
+-- Name: audit_event audit_event_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.audit_event
+    ADD CONSTRAINT audit_event_pk PRIMARY KEY (tenant_id, event_id);
+
+--
+-- Name: audit_event audit_event_place_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.audit_event
+    ADD CONSTRAINT audit_event_place_unique UNIQUE (tenant_id, seal_number, leaf_index);
+
+--
+-- Name: audit_pending audit_pending_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.audit_pending
+    ADD CONSTRAINT audit_pending_pk PRIMARY KEY (tenant_id, event_id);
+
+--
+-- Name: audit_seal audit_seal_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.audit_seal
+    ADD CONSTRAINT audit_seal_pk PRIMARY KEY (tenant_id, seal_number);
+
+--
 -- Name: deleted_model deleted_model_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4242,6 +5936,12 @@ ALTER TABLE ONLY ai_storage_private.tenant
     ADD CONSTRAINT tenant_pk PRIMARY KEY (tenant_id);
 
 --
+-- Name: audit_seal_checkpoint; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX audit_seal_checkpoint ON ai_storage_private.audit_seal USING btree (checkpoint_number, tenant_id, seal_number);
+
+--
 -- Name: context_secret_single; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4260,6 +5960,12 @@ CREATE INDEX model_share_received ON ai_storage_private.model_share USING btree 
 CREATE INDEX model_share_sharers ON ai_storage_private.model_share USING gin (sharer_ids);
 
 --
+-- Name: refusal_report_single; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE UNIQUE INDEX refusal_report_single ON ai_storage_private.refusal_report USING btree ((true));
+
+--
 -- Name: ai_progress_tenant forget_model; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4272,10 +5978,328 @@ CREATE TRIGGER forget_model AFTER DELETE ON ai_storage_private.ai_progress_tenan
 COMMENT ON TRIGGER forget_model ON ai_storage_private.ai_progress_tenant IS 'Clears what belongs to a deleted model and remembers its last version.';
 
 --
+-- Name: deleted_model record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT ON ai_storage_private.deleted_model FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('deleted model', 'model_name');
+
+ALTER TABLE ai_storage_private.deleted_model ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON deleted_model; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.deleted_model IS 'One event per change by hand.';
+
+--
+-- Name: external_sharing_permit record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.external_sharing_permit FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('external sharing permit', 'org_id');
+
+ALTER TABLE ai_storage_private.external_sharing_permit ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON external_sharing_permit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.external_sharing_permit IS 'One event per change.';
+
+--
+-- Name: idempotency_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', 'model_name');
+
+ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.idempotency_key IS 'One event per change by hand.';
+
+--
+-- Name: login_authorization record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.login_authorization FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('authorization', 'login_name,org_id,server_id,project_id,environment,code_hash,token_only');
+
+ALTER TABLE ai_storage_private.login_authorization ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON login_authorization; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.login_authorization IS 'One event per change.';
+
+--
+-- Name: model_share record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.model_share FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('share', 'share_id,model_name,sharer_key,target,permissions,pinned_version,expires_at');
+
+ALTER TABLE ai_storage_private.model_share ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.model_share IS 'One event per change.';
+
+--
+-- Name: progress_version record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT ON ai_storage_private.progress_version FOR EACH ROW WHEN ((CURRENT_USER <> ALL (ARRAY['ai_storage_owner'::name, 'ai_storage_sharing'::name]))) EXECUTE FUNCTION ai_storage_private.record_change('version', '');
+
+ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.progress_version IS 'One event per change by hand.';
+
+--
+-- Name: signing_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.signing_key FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('signing key', 'kid,audience,retired_at');
+
+ALTER TABLE ai_storage_private.signing_key ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON signing_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.signing_key IS 'One event per change.';
+
+--
+-- Name: tenant record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.tenant FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('tenant', '');
+
+ALTER TABLE ai_storage_private.tenant ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.tenant IS 'One event per change.';
+
+--
+-- Name: ai_progress_tenant record_model_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_model_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.ai_progress_tenant FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_model_change();
+
+ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER record_model_change;
+
+--
+-- Name: TRIGGER record_model_change ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_model_change ON ai_storage_private.ai_progress_tenant IS 'One event per change of a model.';
+
+--
+-- Name: deleted_model record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_rewrite AFTER DELETE OR UPDATE ON ai_storage_private.deleted_model FOR EACH ROW WHEN (((pg_trigger_depth() = 0) OR (CURRENT_USER <> 'ai_storage_owner'::name))) EXECUTE FUNCTION ai_storage_private.record_change('deleted model', 'model_name');
+
+ALTER TABLE ai_storage_private.deleted_model ENABLE ALWAYS TRIGGER record_rewrite;
+
+--
+-- Name: TRIGGER record_rewrite ON deleted_model; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_rewrite ON ai_storage_private.deleted_model IS 'One event per change by hand.';
+
+--
+-- Name: idempotency_key record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_rewrite AFTER UPDATE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN (((old.version IS NOT NULL) OR (CURRENT_USER <> 'ai_storage_owner'::name))) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', 'model_name');
+
+ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_rewrite;
+
+--
+-- Name: TRIGGER record_rewrite ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_rewrite ON ai_storage_private.idempotency_key IS 'One event per change by hand.';
+
+--
+-- Name: progress_version record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_rewrite AFTER DELETE OR UPDATE ON ai_storage_private.progress_version FOR EACH ROW WHEN (((pg_trigger_depth() = 0) OR (CURRENT_USER <> ALL (ARRAY['ai_storage_owner'::name, 'ai_storage_sharing'::name])))) EXECUTE FUNCTION ai_storage_private.record_change('version', '');
+
+ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_rewrite;
+
+--
+-- Name: TRIGGER record_rewrite ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_rewrite ON ai_storage_private.progress_version IS 'One event per change by hand.';
+
+--
+-- Name: ai_progress_tenant record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.ai_progress_tenant FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('ai_progress_tenant', '');
+
+ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.ai_progress_tenant IS 'One event per TRUNCATE.';
+
+--
+-- Name: deleted_model record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.deleted_model FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('deleted_model', '');
+
+ALTER TABLE ai_storage_private.deleted_model ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON deleted_model; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.deleted_model IS 'One event per TRUNCATE.';
+
+--
+-- Name: external_sharing_permit record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.external_sharing_permit FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('external_sharing_permit', '');
+
+ALTER TABLE ai_storage_private.external_sharing_permit ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON external_sharing_permit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.external_sharing_permit IS 'One event per TRUNCATE.';
+
+--
+-- Name: idempotency_key record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.idempotency_key FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('idempotency_key', '');
+
+ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.idempotency_key IS 'One event per TRUNCATE.';
+
+--
+-- Name: login_authorization record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.login_authorization FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('login_authorization', '');
+
+ALTER TABLE ai_storage_private.login_authorization ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON login_authorization; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.login_authorization IS 'One event per TRUNCATE.';
+
+--
+-- Name: model_share record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.model_share FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('model_share', '');
+
+ALTER TABLE ai_storage_private.model_share ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.model_share IS 'One event per TRUNCATE.';
+
+--
+-- Name: progress_version record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.progress_version FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('progress_version', '');
+
+ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.progress_version IS 'One event per TRUNCATE.';
+
+--
+-- Name: signing_key record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.signing_key FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('signing_key', '');
+
+ALTER TABLE ai_storage_private.signing_key ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON signing_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.signing_key IS 'One event per TRUNCATE.';
+
+--
+-- Name: tenant record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.tenant FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('tenant', '');
+
+ALTER TABLE ai_storage_private.tenant ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.tenant IS 'One event per TRUNCATE.';
+
+--
 -- Name: ai_progress_tenant; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: audit_checkpoint; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.audit_checkpoint ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: audit_event; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.audit_event ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: audit_pending; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.audit_pending ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: audit_seal; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.audit_seal ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: context_secret; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -4338,6 +6362,30 @@ CREATE POLICY operator_keeps_authorizations ON ai_storage_private.login_authoriz
 COMMENT ON POLICY operator_keeps_authorizations ON ai_storage_private.login_authorization IS 'Authorisations are checked by enter() and changed by authorize_login() and deauthorize_login() only.';
 
 --
+-- Name: audit_checkpoint operator_keeps_checkpoints; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_checkpoints ON audit_checkpoint; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint IS 'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+--
+-- Name: audit_seal operator_keeps_seals; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_seals ON ai_storage_private.audit_seal TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_seals ON audit_seal; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_seals ON ai_storage_private.audit_seal IS 'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+--
 -- Name: signing_key operator_keeps_signing_keys; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4362,6 +6410,18 @@ CREATE POLICY operator_permits_sharing ON ai_storage_private.external_sharing_pe
 COMMENT ON POLICY operator_permits_sharing ON ai_storage_private.external_sharing_permit IS 'Permits are given and taken back by administrators only.';
 
 --
+-- Name: audit_pending operator_records_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_records_events ON ai_storage_private.audit_pending TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_records_events ON audit_pending; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_records_events ON ai_storage_private.audit_pending IS 'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+--
 -- Name: tenant operator_registers_tenants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4372,6 +6432,30 @@ CREATE POLICY operator_registers_tenants ON ai_storage_private.tenant TO ai_stor
 --
 
 COMMENT ON POLICY operator_registers_tenants ON ai_storage_private.tenant IS 'enter() finds or registers a tenant before there is a context to compare with.';
+
+--
+-- Name: refusal_report operator_reports_refusals; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_reports_refusals ON ai_storage_private.refusal_report TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_reports_refusals ON refusal_report; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_reports_refusals ON ai_storage_private.refusal_report IS 'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+--
+-- Name: audit_event operator_seals_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_seals_events ON ai_storage_private.audit_event TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_seals_events ON audit_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_seals_events ON ai_storage_private.audit_event IS 'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
 
 --
 -- Name: context_secret operator_signs_contexts; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -4390,6 +6474,12 @@ COMMENT ON POLICY operator_signs_contexts ON ai_storage_private.context_secret I
 --
 
 ALTER TABLE ai_storage_private.progress_version ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: refusal_report; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.refusal_report ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: model_share sharing_matches_grants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -4500,6 +6590,42 @@ CREATE POLICY tenant_rules_its_shares ON ai_storage_private.model_share TO ai_st
 COMMENT ON POLICY tenant_rules_its_shares ON ai_storage_private.model_share IS 'A tenant sees and ends the grants on its own models.';
 
 --
+-- Name: audit_event tenant_sees_its_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_sees_its_events ON ai_storage_private.audit_event FOR SELECT TO ai_storage_owner USING (((tenant_id = ai_storage_private.current_tenant_id()) AND (tenant_id > 0)));
+
+--
+-- Name: POLICY tenant_sees_its_events ON audit_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_sees_its_events ON ai_storage_private.audit_event IS 'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of the operator''s log, and see none.';
+
+--
+-- Name: audit_pending tenant_sees_its_pending_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_sees_its_pending_events ON ai_storage_private.audit_pending FOR SELECT TO ai_storage_owner USING (((tenant_id = ai_storage_private.current_tenant_id()) AND (tenant_id > 0)));
+
+--
+-- Name: POLICY tenant_sees_its_pending_events ON audit_pending; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_sees_its_pending_events ON ai_storage_private.audit_pending IS 'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of the operator''s log, and see none.';
+
+--
+-- Name: audit_seal tenant_sees_its_seals; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_sees_its_seals ON ai_storage_private.audit_seal FOR SELECT TO ai_storage_owner USING (((tenant_id = ai_storage_private.current_tenant_id()) AND (tenant_id > 0)));
+
+--
+-- Name: POLICY tenant_sees_its_seals ON audit_seal; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_sees_its_seals ON ai_storage_private.audit_seal IS 'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of the operator''s log, and see none.';
+
+--
 -- Name: tenant tenant_sees_itself; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4537,6 +6663,20 @@ REVOKE ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) FROM PUB
 GRANT ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) TO ai_storage_admin;
 
 --
+-- Name: FUNCTION audit_proof(p_event_id uuid, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.audit_proof(p_event_id uuid, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.audit_proof(p_event_id uuid, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) TO ai_storage_app;
+
+--
 -- Name: FUNCTION authorize_login(p_login text, p_pattern text, p_token_only boolean); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -4550,6 +6690,13 @@ GRANT ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p
 REVOKE ALL ON FUNCTION ai_storage.clear_tenant() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.clear_tenant() TO ai_storage_app;
 GRANT ALL ON FUNCTION ai_storage.clear_tenant() TO ai_storage_sql;
+
+--
+-- Name: FUNCTION create_checkpoint(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.create_checkpoint() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.create_checkpoint() TO ai_storage_admin;
 
 --
 -- Name: FUNCTION create_signing_key(p_kid text, p_audience text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -4580,6 +6727,13 @@ GRANT ALL ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text)
 
 REVOKE ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION export_audit(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.export_audit(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.export_audit(p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION forbid_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -4710,6 +6864,13 @@ REVOKE ALL ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) 
 GRANT ALL ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION seal_audit(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.seal_audit() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.seal_audit() TO ai_storage_admin;
+
+--
 -- Name: FUNCTION set_tenant(p_credential text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -4730,6 +6891,21 @@ GRANT ALL ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb,
 
 REVOKE ALL ON FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION verify_all_audit(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.verify_all_audit() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.verify_all_audit() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.verify_all_audit() TO ai_storage_auditor;
+
+--
+-- Name: FUNCTION verify_audit(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.verify_audit(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.verify_audit(p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION version(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -4761,6 +6937,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.act
 REVOKE ALL ON FUNCTION ai_storage_private.check_credential(p_credential text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION check_log(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION check_permission(p_permission text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4788,10 +6971,28 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_mo
 GRANT ALL ON FUNCTION ai_storage_private.check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) TO ai_storage_sharing;
 
 --
+-- Name: TABLE audit_checkpoint; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_checkpoint TO ai_storage_operator;
+
+--
+-- Name: FUNCTION checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) FROM PUBLIC;
+
+--
 -- Name: FUNCTION context_mac(p_payload text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_payload text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION count_refusal(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_refusal() FROM PUBLIC;
 
 --
 -- Name: FUNCTION current_tenant_id(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4913,6 +7114,13 @@ GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai
 GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION lend(p_tenant_ids bigint[], p_model_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -4932,6 +7140,13 @@ GRANT ALL ON FUNCTION ai_storage_private.lent_model_ids() TO ai_storage_sharing;
 
 REVOKE ALL ON FUNCTION ai_storage_private.lent_tenant_ids() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.lent_tenant_ids() TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION list_checkpoints(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_checkpoints() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_checkpoints() TO ai_storage_owner;
 
 --
 -- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -4963,6 +7178,88 @@ GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_
 GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION merkle_path(p_leaf bytea[], p_index integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION merkle_root(p_leaf bytea[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.merkle_root(p_leaf bytea[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.merkle_root(p_leaf bytea[]) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION micros(p_time timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.micros(p_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.micros(p_time timestamp with time zone) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION record_change(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.record_change() FROM PUBLIC;
+
+--
+-- Name: FUNCTION record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION record_model_change(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.record_model_change() FROM PUBLIC;
+
+--
+-- Name: FUNCTION record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint) FROM PUBLIC;
+
+--
+-- Name: TABLE audit_event; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_event TO ai_storage_operator;
+
+--
+-- Name: FUNCTION render_event(p_event ai_storage_private.audit_event); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_event) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_event) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION render_seal(p_tenant_id bigint, p_seal_number bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION render_target(p_target jsonb, p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4981,6 +7278,19 @@ GRANT ALL ON FUNCTION ai_storage_private.report_models() TO ai_storage_sql;
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
+
+--
+-- Name: TABLE audit_seal; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_seal TO ai_storage_operator;
+
+--
+-- Name: FUNCTION seal_hash(p_seal ai_storage_private.audit_seal); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5047,6 +7357,12 @@ GRANT SELECT ON TABLE ai_storage.ai_progress_tenant TO ai_storage_sql;
 GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage_sharing;
 
 --
+-- Name: TABLE audit_pending; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.audit_pending TO ai_storage_operator;
+
+--
 -- Name: TABLE context_secret; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5069,6 +7385,18 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.login_authorizatio
 --
 
 GRANT SELECT,INSERT ON TABLE ai_storage_private.progress_version TO ai_storage_sharing;
+
+--
+-- Name: TABLE refusal_report; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,UPDATE ON TABLE ai_storage_private.refusal_report TO ai_storage_operator;
+
+--
+-- Name: SEQUENCE refused_credential; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,USAGE ON SEQUENCE ai_storage_private.refused_credential TO ai_storage_operator;
 
 --
 -- Name: TABLE signing_key; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner

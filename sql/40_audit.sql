@@ -1,0 +1,1410 @@
+-- The audit trail: what happened, sealed so that nobody changes it unseen, not even its operator.
+--
+-- A trigger writes one event per change, in the same transaction, into audit_pending. seal_audit()
+-- moves committed events to audit_event, a batch per tenant: the leaves of a Merkle tree (RFC 6962)
+-- with its root in the next seal of the tenant's chain. create_checkpoint() chains one root over
+-- all seals since the last; its hash, kept outside, pins everything before it. Writers never wait
+-- for each other, a late commit waits for the next seal; nothing depends on transaction ids.
+--
+-- An event holds digests under a salt of its own, never content. An erasure takes salt and detail
+-- (names); the leaf is made of the digests, so the log still verifies. tenant_id 0 is the operator.
+-- Tables: audit_pending, audit_event, audit_seal, audit_checkpoint, refusal_report (0005_audit).
+-- Errors: 22023, 25000, 25006, TN401.
+
+set local role ai_storage_owner;
+
+comment on table ai_storage_private.audit_pending is 'Events that no seal covers yet.';
+comment on column ai_storage_private.audit_pending.tenant_id is
+    'Whose log it is in; 0: the operator''s.';
+comment on column ai_storage_private.audit_pending.event_id is
+    'Id of the event; ids are in the order of time.';
+comment on column ai_storage_private.audit_pending.recorded_at is
+    'When it happened, by the clock and not by the transaction.';
+comment on column ai_storage_private.audit_pending.version is 'The model''s version, or null.';
+comment on column ai_storage_private.audit_pending.model_id is 'The model, or null.';
+comment on column ai_storage_private.audit_pending.action is 'What happened, such as save model.';
+comment on column ai_storage_private.audit_pending.login is 'The login that did it.';
+comment on column ai_storage_private.audit_pending.credential is
+    'key, token and its kid, or none for a change by hand.';
+comment on column ai_storage_private.audit_pending.content_digest is
+    'sha256 of salt and content, or null.';
+comment on column ai_storage_private.audit_pending.detail_digest is 'sha256 of salt and detail.';
+comment on column ai_storage_private.audit_pending.salt is
+    'What keeps the digests from being guessed; null after an erasure.';
+comment on column ai_storage_private.audit_pending.detail is
+    'Names, as JSON; null after an erasure.';
+
+comment on table ai_storage_private.audit_event is
+    'Events under a seal. A row changes no more but for an erasure.';
+comment on column ai_storage_private.audit_event.tenant_id is
+    'Whose log it is in; 0: the operator''s.';
+comment on column ai_storage_private.audit_event.event_id is
+    'Id of the event; ids are in the order of time.';
+comment on column ai_storage_private.audit_event.recorded_at is
+    'When it happened, by the clock and not by the transaction.';
+comment on column ai_storage_private.audit_event.version is 'The model''s version, or null.';
+comment on column ai_storage_private.audit_event.seal_number is 'The seal that covers it.';
+comment on column ai_storage_private.audit_event.leaf_index is 'Its place under the seal, from 0.';
+comment on column ai_storage_private.audit_event.leaf_hash is 'Its leaf in the tree of the seal.';
+comment on column ai_storage_private.audit_event.model_id is 'The model, or null.';
+comment on column ai_storage_private.audit_event.action is 'What happened, such as save model.';
+comment on column ai_storage_private.audit_event.login is 'The login that did it.';
+comment on column ai_storage_private.audit_event.credential is
+    'key, token and its kid, or none for a change by hand.';
+comment on column ai_storage_private.audit_event.content_digest is
+    'sha256 of salt and content, or null.';
+comment on column ai_storage_private.audit_event.detail_digest is 'sha256 of salt and detail.';
+comment on column ai_storage_private.audit_event.salt is
+    'What keeps the digests from being guessed; null after an erasure.';
+comment on column ai_storage_private.audit_event.detail is
+    'Names, as JSON; null after an erasure.';
+
+comment on table ai_storage_private.audit_seal is 'Per tenant a chain of seals over its events.';
+comment on column ai_storage_private.audit_seal.tenant_id is
+    'Whose log it seals; 0: the operator''s.';
+comment on column ai_storage_private.audit_seal.seal_number is
+    'Its number in the tenant''s chain, from 1.';
+comment on column ai_storage_private.audit_seal.checkpoint_number is
+    'The checkpoint that covers it, or will.';
+comment on column ai_storage_private.audit_seal.sealed_at is 'When it was made.';
+comment on column ai_storage_private.audit_seal.event_count is 'How many events it covers.';
+comment on column ai_storage_private.audit_seal.root is
+    'Root of the Merkle tree of its events'' leaves.';
+comment on column ai_storage_private.audit_seal.previous_hash is
+    'seal_hash of the seal before it; zeros for the first.';
+comment on column ai_storage_private.audit_seal.seal_hash is 'Hash of all the other columns.';
+
+comment on table ai_storage_private.audit_checkpoint is
+    'One chain of checkpoints over the seals of all tenants.';
+comment on column ai_storage_private.audit_checkpoint.checkpoint_number is 'Its number, from 1.';
+comment on column ai_storage_private.audit_checkpoint.created_at is 'When it was made.';
+comment on column ai_storage_private.audit_checkpoint.seal_count is 'How many seals it covers.';
+comment on column ai_storage_private.audit_checkpoint.root is
+    'Root of the Merkle tree of their hashes.';
+comment on column ai_storage_private.audit_checkpoint.previous_hash is
+    'checkpoint_hash of the one before it; zeros for the first.';
+comment on column ai_storage_private.audit_checkpoint.checkpoint_hash is
+    'Hash of number, time, root and previous hash.';
+
+comment on table ai_storage_private.refusal_report is
+    'How many refused credentials the log has told of so far.';
+comment on column ai_storage_private.refusal_report.reported is
+    'The count that the last event told.';
+
+set local role ai_storage_operator;
+
+-- Writing -----------------------------------------------------------------------------------------
+
+create or replace function ai_storage_private.record_event(
+    p_tenant_id bigint,
+    p_action    text,
+    p_model_id  uuid   default null,
+    p_version   bigint default null,
+    p_content   text   default null,
+    p_detail    jsonb  default '{}'
+)
+returns uuid
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_now      constant timestamptz := clock_timestamp();
+    v_salt     constant uuid := gen_random_uuid();
+    -- Microseconds, then chance: ids are in the order of their time.
+    v_event_id constant uuid := encode(
+        int8send((extract(epoch from v_now) * 1000000)::bigint)
+            || substr(uuid_send(gen_random_uuid()), 9),
+        'hex'
+    )::uuid;
+    v_detail   constant text := jsonb_strip_nulls(
+        p_detail
+            || jsonb_build_object('application', nullif(current_setting('application_name'), ''))
+    )::text;
+begin
+    insert into ai_storage_private.audit_pending (
+        tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
+        content_digest, detail_digest, salt, detail
+    )
+    values (
+        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
+        -- Whoever may write a tenant's row has a verified context; without one it was by hand.
+        coalesce(
+            nullif(split_part(current_setting('app.tenant_context', true), '|', 6), ''), 'none'
+        ),
+        sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
+        sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
+        v_salt, v_detail
+    );
+    return v_event_id;
+end;
+$fn$;
+comment on function ai_storage_private.record_event(bigint, text, uuid, bigint, text, jsonb) is
+    'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which '
+    'an erasure takes.';
+
+create or replace function ai_storage_private.model_content(
+    p_mse              double precision,
+    p_training_samples bigint,
+    p_metrics          jsonb,
+    p_metadata         jsonb
+)
+returns text
+language sql
+stable
+parallel safe
+as $fn$
+    select coalesce(encode(float8send(p_mse), 'hex'), '')
+        || '|' || coalesce(p_training_samples::text, '')
+        || '|' || p_metrics || '|' || p_metadata;
+$fn$;
+comment on function ai_storage_private.model_content(double precision, bigint, jsonb, jsonb) is
+    'What the digest of a model''s state is made of.';
+
+create or replace function ai_storage_private.record_use(
+    p_action     text,
+    p_tenant     ai_storage_private.acting_tenant,
+    p_owner_ids  bigint[],
+    p_owner_keys text[],
+    p_model_ids  uuid[],
+    p_versions   bigint[],
+    p_names      text[]
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    if current_setting('transaction_read_only') = 'on' then
+        raise exception using
+            errcode = '25006',
+            message = 'the use of a shared model is logged, and this transaction is read-only',
+            hint = 'Use a read-write transaction, or p_scope => ''own'' for your own models.';
+    end if;
+    -- Both sides are told: the owner who used it, the user whose it was. A user that never wrote
+    -- has no log.
+    return (
+        select count(ai_storage_private.record_event(
+            side.tenant_id, p_action, used.model_id, used.version,
+            p_detail => jsonb_build_object('model_name', used.model_name, side.role, side.other_key)
+        ))
+        from unnest(p_owner_ids, p_owner_keys, p_model_ids, p_versions, p_names)
+            as used (owner_id, owner_key, model_id, version, model_name)
+        cross join lateral (
+            values
+                (used.owner_id, 'user', p_tenant.isolation_key),
+                (p_tenant.tenant_id, 'owner', used.owner_key)
+        ) as side (tenant_id, role, other_key)
+        where side.tenant_id > 0
+    );
+end;
+$fn$;
+comment on function ai_storage_private.record_use(
+    text, ai_storage_private.acting_tenant, bigint[], text[], uuid[], bigint[], text[]
+) is
+    'Writes the events of using shared models, one for each side, and returns how many. Raises '
+    '25006.';
+
+-- Sealing -----------------------------------------------------------------------------------------
+
+create or replace function ai_storage_private.micros(p_time timestamptz)
+returns bigint
+language sql
+stable
+parallel safe
+as $fn$
+    select (extract(epoch from p_time) * 1000000)::bigint;
+$fn$;
+comment on function ai_storage_private.micros(timestamptz) is
+    'A time as microseconds since 1970, the form in which it is hashed.';
+
+create or replace function ai_storage_private.leaf_hash(
+    p_tenant_id      bigint,
+    p_event_id       uuid,
+    p_seal_number    bigint,
+    p_leaf_index     integer,
+    p_recorded_at    timestamptz,
+    p_action         text,
+    p_model_id       uuid,
+    p_version        bigint,
+    p_credential     text,
+    p_content_digest bytea,
+    p_detail_digest  bytea,
+    p_login          text
+)
+returns bytea
+language sql
+stable
+parallel safe
+as $fn$
+    -- The only text in which a '|' may stand comes last.
+    select sha256(decode('00', 'hex') || convert_to(
+        p_tenant_id || '|' || p_event_id || '|' || p_seal_number || '|' || p_leaf_index
+            || '|' || ai_storage_private.micros(p_recorded_at)
+            || '|' || p_action
+            || '|' || coalesce(p_model_id::text, '')
+            || '|' || coalesce(p_version::text, '')
+            || '|' || p_credential
+            || '|' || coalesce(encode(p_content_digest, 'hex'), '')
+            || '|' || encode(p_detail_digest, 'hex')
+            || '|' || p_login,
+        'UTF8'
+    ));
+$fn$;
+comment on function ai_storage_private.leaf_hash(
+    bigint, uuid, bigint, integer, timestamptz, text, uuid, bigint, text, bytea, bytea, text
+) is
+    'The leaf of an event in the tree of its seal: a hash of all that is never erased.';
+
+create or replace function ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal)
+returns bytea
+language sql
+stable
+parallel safe
+as $fn$
+    select sha256(convert_to(
+        'seal|' || p_seal.tenant_id || '|' || p_seal.seal_number
+            || '|' || p_seal.checkpoint_number
+            || '|' || ai_storage_private.micros(p_seal.sealed_at)
+            || '|' || p_seal.event_count
+            || '|' || encode(p_seal.root, 'hex') || '|' || encode(p_seal.previous_hash, 'hex'),
+        'UTF8'
+    ));
+$fn$;
+comment on function ai_storage_private.seal_hash(ai_storage_private.audit_seal) is
+    'The hash of a seal, which the next seal of the tenant and a checkpoint carry on.';
+
+create or replace function ai_storage_private.checkpoint_hash(
+    p_checkpoint ai_storage_private.audit_checkpoint
+)
+returns bytea
+language sql
+stable
+parallel safe
+as $fn$
+    select sha256(convert_to(
+        'checkpoint|' || p_checkpoint.checkpoint_number
+            || '|' || ai_storage_private.micros(p_checkpoint.created_at)
+            || '|' || encode(p_checkpoint.root, 'hex')
+            || '|' || encode(p_checkpoint.previous_hash, 'hex'),
+        'UTF8'
+    ));
+$fn$;
+comment on function ai_storage_private.checkpoint_hash(ai_storage_private.audit_checkpoint) is
+    'The hash of a checkpoint: kept outside, it pins everything before it.';
+
+create or replace function ai_storage_private.merkle_root(p_leaf bytea[])
+returns bytea
+language plpgsql
+immutable
+parallel safe
+as $fn$
+declare
+    v_one   constant bytea := decode('01', 'hex');
+    v_level bytea[] := p_leaf; -- each level replaces the one below, in place
+    v_count integer := cardinality(p_leaf);
+begin
+    while v_count > 1 loop
+        for i in 1 .. v_count / 2 loop
+            v_level[i] := sha256(v_one || v_level[2 * i - 1] || v_level[2 * i]);
+        end loop;
+        -- A hash without a partner goes up as it is.
+        if v_count % 2 = 1 then
+            v_level[v_count / 2 + 1] := v_level[v_count];
+        end if;
+        v_count := (v_count + 1) / 2;
+    end loop;
+    return v_level[1];
+end;
+$fn$;
+comment on function ai_storage_private.merkle_root(bytea[]) is
+    'The root of a Merkle tree (RFC 6962, section 2.1) over leaves that are hashed already.';
+
+create or replace function ai_storage_private.merkle_path(p_leaf bytea[], p_index integer)
+returns jsonb
+language plpgsql
+immutable
+parallel safe
+as $fn$
+declare
+    v_first integer;
+    v_width integer := 1; -- leaves under a node of the level
+    v_path  jsonb := '[]'::jsonb;
+begin
+    while v_width < cardinality(p_leaf) loop
+        -- The sibling of the node over the leaf; the last node of an odd level has none.
+        v_first := ((p_index / v_width) # 1) * v_width;
+        if v_first < cardinality(p_leaf) then
+            v_path := v_path || to_jsonb(
+                case when (p_index / v_width) % 2 = 0 then 'right ' else 'left ' end || encode(
+                    ai_storage_private.merkle_root(p_leaf[v_first + 1 : v_first + v_width]), 'hex'
+                )
+            );
+        end if;
+        v_width := v_width * 2;
+    end loop;
+    return v_path;
+end;
+$fn$;
+comment on function ai_storage_private.merkle_path(bytea[], integer) is
+    'The audit path of a leaf (RFC 6962, section 2.1.1), from the bottom: the side of each sibling '
+    'and its hash, in hexadecimal. p_index counts from 0.';
+
+create or replace function ai_storage.seal_audit()
+returns table (events bigint, seals bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_now        constant timestamptz := clock_timestamp();
+    v_refused    bigint;
+    v_checkpoint bigint;
+    v_tenant_ids bigint[];
+    v_numbers    bigint[];
+    v_previous   bytea[];
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = '25000',
+            message = 'events are sealed under read committed only',
+            hint = 'Begin the transaction with isolation level read committed.';
+    end if;
+    -- One sealer at a time; writers do not wait for this lock.
+    lock table ai_storage_private.audit_pending in share update exclusive mode;
+
+    select s.last_value into v_refused
+    from ai_storage_private.refused_credential as s
+    where s.is_called;
+    update ai_storage_private.refusal_report as r set
+        reported = v_refused
+    where r.reported < v_refused;
+    if found then
+        perform ai_storage_private.record_event(
+            0, 'refuse credentials', p_detail => jsonb_build_object('in_all', v_refused)
+        );
+    end if;
+
+    select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
+    from ai_storage_private.audit_checkpoint as c;
+    select
+        array_agg(p.tenant_id),
+        array_agg(coalesce(s.seal_number, 0) + 1),
+        array_agg(coalesce(s.seal_hash, decode(repeat('00', 32), 'hex')))
+    into v_tenant_ids, v_numbers, v_previous
+    from (select distinct d.tenant_id from ai_storage_private.audit_pending as d) as p
+    left join lateral (
+        select a.seal_number, a.seal_hash
+        from ai_storage_private.audit_seal as a
+        where a.tenant_id = p.tenant_id
+        order by a.seal_number desc
+        limit 1
+    ) as s on true;
+
+    with moved as (
+        insert into ai_storage_private.audit_event (
+            tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
+            action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
+        )
+        select
+            p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
+            p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
+            ai_storage_private.leaf_hash(
+                p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
+                p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
+            ),
+            p.salt, p.detail
+        from (
+            select
+                d.*,
+                b.seal_number,
+                (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
+                    as leaf_index
+            from ai_storage_private.audit_pending as d
+            join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
+                on b.tenant_id = d.tenant_id
+            where d.tenant_id = any (v_tenant_ids)
+        ) as p
+        returning 1
+    )
+    select count(*) into events
+    from moved;
+
+    delete from ai_storage_private.audit_pending as p
+    using ai_storage_private.audit_event as e
+    where e.tenant_id = p.tenant_id
+      and e.event_id = p.event_id;
+
+    with made as (
+        insert into ai_storage_private.audit_seal (
+            tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
+            root, previous_hash, seal_hash
+        )
+        select
+            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
+            ai_storage_private.seal_hash((
+                n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
+                n.root, n.previous_hash, null
+            )::ai_storage_private.audit_seal)
+        from (
+            select
+                e.tenant_id,
+                e.seal_number,
+                count(*)::integer as event_count,
+                ai_storage_private.merkle_root(
+                    array_agg(e.leaf_hash order by e.leaf_index)
+                ) as root,
+                b.previous_hash
+            from unnest(v_tenant_ids, v_numbers, v_previous)
+                as b (tenant_id, seal_number, previous_hash)
+            join ai_storage_private.audit_event as e
+                on e.tenant_id = b.tenant_id
+                and e.seal_number = b.seal_number
+            group by e.tenant_id, e.seal_number, b.previous_hash
+        ) as n
+        returning 1
+    )
+    select count(*) into seals
+    from made;
+    return next;
+end;
+$fn$;
+comment on function ai_storage.seal_audit() is
+    'Seals the events that are committed and not sealed yet: one seal per tenant that has any. '
+    'Returns how many events and seals. Several sealers take turns. Raises 25000.';
+
+create or replace function ai_storage.create_checkpoint()
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_last  ai_storage_private.audit_checkpoint;
+    v_next  ai_storage_private.audit_checkpoint;
+    v_seals bytea[];
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = '25000',
+            message = 'events are sealed under read committed only',
+            hint = 'Begin the transaction with isolation level read committed.';
+    end if;
+    lock table ai_storage_private.audit_pending in share update exclusive mode;
+
+    select c.* into v_last
+    from ai_storage_private.audit_checkpoint as c
+    order by c.checkpoint_number desc
+    limit 1;
+    v_next.checkpoint_number := coalesce(v_last.checkpoint_number, 0) + 1;
+    v_seals := array(
+        select s.seal_hash
+        from ai_storage_private.audit_seal as s
+        where s.checkpoint_number = v_next.checkpoint_number
+        order by s.tenant_id, s.seal_number
+    );
+    if cardinality(v_seals) > 0 then
+        v_next.created_at := clock_timestamp();
+        v_next.seal_count := cardinality(v_seals);
+        v_next.root := ai_storage_private.merkle_root(v_seals);
+        v_next.previous_hash := coalesce(v_last.checkpoint_hash, decode(repeat('00', 32), 'hex'));
+        v_next.checkpoint_hash := ai_storage_private.checkpoint_hash(v_next);
+        insert into ai_storage_private.audit_checkpoint
+        values (v_next.*);
+        v_last := v_next;
+    end if;
+    return case when v_last.checkpoint_number > 0
+        then ai_storage_private.render_checkpoint(v_last)
+    end;
+end;
+$fn$;
+comment on function ai_storage.create_checkpoint() is
+    'Chains one root over all seals since the last checkpoint and returns the checkpoint: number, '
+    'time, root, previous hash, hash. Without new seals it returns the last one, or null. '
+    'Keep the hash outside the database. Raises 25000.';
+
+create or replace function ai_storage_private.render_event(p_event ai_storage_private.audit_event)
+returns jsonb
+language sql
+immutable
+as $fn$
+    select jsonb_build_object(
+        'kind', 'event',
+        'tenant_id', p_event.tenant_id,
+        'seal_number', p_event.seal_number,
+        'leaf_index', p_event.leaf_index,
+        'event_id', p_event.event_id,
+        'recorded_at', ai_storage_private.micros(p_event.recorded_at),
+        'action', p_event.action,
+        'model_id', p_event.model_id,
+        'version', p_event.version,
+        'login', p_event.login,
+        'credential', p_event.credential,
+        'content_digest', encode(p_event.content_digest, 'hex'),
+        'detail_digest', encode(p_event.detail_digest, 'hex'),
+        'leaf_hash', encode(p_event.leaf_hash, 'hex'),
+        'salt', replace(p_event.salt::text, '-', ''),
+        'detail', p_event.detail
+    );
+$fn$;
+comment on function ai_storage_private.render_event(ai_storage_private.audit_event) is
+    'An event as a line of a bundle; times in microseconds since 1970, digests in hexadecimal.';
+
+create or replace function ai_storage_private.render_checkpoint(
+    p_checkpoint ai_storage_private.audit_checkpoint
+)
+returns jsonb
+language sql
+immutable
+as $fn$
+    select jsonb_build_object(
+        'kind', 'checkpoint',
+        'checkpoint_number', p_checkpoint.checkpoint_number,
+        'created_at', ai_storage_private.micros(p_checkpoint.created_at),
+        'root', encode(p_checkpoint.root, 'hex'),
+        'previous_hash', encode(p_checkpoint.previous_hash, 'hex'),
+        'checkpoint_hash', encode(p_checkpoint.checkpoint_hash, 'hex')
+    );
+$fn$;
+comment on function ai_storage_private.render_checkpoint(ai_storage_private.audit_checkpoint) is
+    'A checkpoint as a line of a bundle. It tells nothing of a tenant.';
+
+create or replace function ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_seal   ai_storage_private.audit_seal;
+    v_hashes bytea[];
+    v_place  bigint;
+begin
+    select s.* into v_seal
+    from ai_storage_private.audit_seal as s
+    where s.tenant_id = p_tenant_id
+      and s.seal_number = p_seal_number;
+    -- Of other tenants' seals the path tells hashes, and about how many there are.
+    if exists (
+        select from ai_storage_private.audit_checkpoint as c
+        where c.checkpoint_number = v_seal.checkpoint_number
+    ) then
+        select
+            array_agg(s.seal_hash order by s.tenant_id, s.seal_number),
+            count(*) filter (where (s.tenant_id, s.seal_number) < (p_tenant_id, p_seal_number))
+        into v_hashes, v_place
+        from ai_storage_private.audit_seal as s
+        where s.checkpoint_number = v_seal.checkpoint_number;
+    end if;
+    return jsonb_build_object(
+        'kind', 'seal',
+        'tenant_id', v_seal.tenant_id,
+        'seal_number', v_seal.seal_number,
+        'checkpoint_number', v_seal.checkpoint_number,
+        'sealed_at', ai_storage_private.micros(v_seal.sealed_at),
+        'event_count', v_seal.event_count,
+        'root', encode(v_seal.root, 'hex'),
+        'previous_hash', encode(v_seal.previous_hash, 'hex'),
+        'seal_hash', encode(v_seal.seal_hash, 'hex'),
+        'path', case when v_hashes is not null then
+            ai_storage_private.merkle_path(v_hashes, v_place::integer)
+        end
+    );
+end;
+$fn$;
+comment on function ai_storage_private.render_seal(bigint, bigint) is
+    'A seal as a line of a bundle, with its path to its checkpoint''s root; path is null while '
+    'there is no checkpoint over it.';
+
+create or replace function ai_storage_private.list_checkpoints()
+returns setof jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select ai_storage_private.render_checkpoint(c)
+    from ai_storage_private.audit_checkpoint as c
+    order by c.checkpoint_number;
+end;
+$fn$;
+comment on function ai_storage_private.list_checkpoints() is
+    'All checkpoints, as lines of a bundle. They tell nothing of a tenant.';
+
+-- Verifying ---------------------------------------------------------------------------------------
+
+create or replace function ai_storage_private.check_log(p_tenant_id bigint)
+returns table (
+    events      bigint,
+    seals       bigint,
+    tenant_id   bigint,
+    seal_number bigint,
+    leaf_index  integer,
+    problem     text
+)
+language sql
+stable
+as $fn$
+    with sealed as (
+        select
+            e.tenant_id,
+            e.seal_number,
+            count(*) as event_count,
+            ai_storage_private.merkle_root(
+                array_agg(e.leaf_hash order by e.leaf_index)
+            ) as root,
+            array_agg(e.leaf_index order by e.leaf_index) as indexes,
+            min(e.leaf_index) filter (
+                where e.leaf_hash <> ai_storage_private.leaf_hash(
+                        e.tenant_id, e.event_id, e.seal_number, e.leaf_index, e.recorded_at,
+                        e.action, e.model_id, e.version, e.credential, e.content_digest,
+                        e.detail_digest, e.login
+                    )
+                   or (e.detail is null) <> (e.salt is null)
+                   or e.detail_digest
+                       <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
+            ) as changed_index
+        from ai_storage_private.audit_event as e
+        where p_tenant_id is null or e.tenant_id = p_tenant_id
+        group by e.tenant_id, e.seal_number
+    ),
+    seal as (
+        select
+            s.tenant_id,
+            s.seal_number,
+            s.event_count,
+            s.root,
+            s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
+                and s.previous_hash
+                    = coalesce(lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex'))
+                as is_next,
+            s.seal_hash = ai_storage_private.seal_hash(s) as is_whole
+        from ai_storage_private.audit_seal as s
+        where p_tenant_id is null or s.tenant_id = p_tenant_id
+        window chain as (partition by s.tenant_id order by s.seal_number)
+    ),
+    checked as (
+        select
+            coalesce(s.tenant_id, e.tenant_id) as tenant_id,
+            coalesce(s.seal_number, e.seal_number) as seal_number,
+            coalesce(s.event_count, 0) as event_count,
+            case
+                when s.tenant_id is null then 'events without their seal'
+                when not s.is_next then 'a seal that does not follow the one before'
+                when not s.is_whole then 'a changed seal'
+                when e.changed_index is not null then 'a changed event'
+                when e.event_count is distinct from s.event_count
+                    or e.indexes[s.event_count] <> s.event_count - 1
+                then 'a missing event, or one too many'
+                when e.root <> s.root then 'a changed event'
+            end as problem,
+            coalesce(e.changed_index, (
+                select min(i.place) - 1
+                from unnest(e.indexes) with ordinality as i (leaf_index, place)
+                where i.leaf_index <> i.place - 1
+            ), e.event_count) as leaf_index
+        from sealed as e
+        full join seal as s on s.tenant_id = e.tenant_id and s.seal_number = e.seal_number
+    )
+    select
+        t.events, t.seals, p.tenant_id, p.seal_number, p.leaf_index::integer, p.problem
+    from (select sum(c.event_count)::bigint, count(*) from checked as c) as t (events, seals)
+    left join lateral (
+        select c.*
+        from checked as c
+        where c.problem is not null
+        order by c.tenant_id, c.seal_number
+        limit 1
+    ) as p on true;
+$fn$;
+comment on function ai_storage_private.check_log(bigint) is
+    'Recomputes the leaves and seals of one tenant''s log, or with null of all, and tells what is '
+    'wrong first. Under row level security it sees what its caller''s policies show.';
+
+create or replace function ai_storage.verify_all_audit()
+returns table (
+    verified      boolean,
+    events        bigint,
+    seals         bigint,
+    checkpoints   bigint,
+    isolation_key text,
+    event_id      uuid,
+    problem       text
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_log   record;
+    v_chain record;
+begin
+    select l.* into v_log
+    from ai_storage_private.check_log(null) as l;
+
+    -- The last seals may be under no checkpoint yet; every checkpoint has all of its own.
+    select
+        count(*) as checkpoints,
+        min(c.checkpoint_number) filter (where not c.is_good) as bad_number
+    into v_chain
+    from (
+        select
+            c.checkpoint_number,
+            c.checkpoint_number = 1 + coalesce(lag(c.checkpoint_number) over chain, 0)
+                and c.previous_hash = coalesce(
+                    lag(c.checkpoint_hash) over chain, decode(repeat('00', 32), 'hex')
+                )
+                and c.checkpoint_hash = ai_storage_private.checkpoint_hash(c)
+                and c.root is not distinct from s.root
+                and c.seal_count = s.seal_count
+                as is_good
+        from ai_storage_private.audit_checkpoint as c
+        left join (
+            select
+                a.checkpoint_number,
+                count(*) as seal_count,
+                ai_storage_private.merkle_root(
+                    array_agg(a.seal_hash order by a.tenant_id, a.seal_number)
+                ) as root
+            from ai_storage_private.audit_seal as a
+            group by a.checkpoint_number
+        ) as s on s.checkpoint_number = c.checkpoint_number
+        window chain as (order by c.checkpoint_number)
+    ) as c;
+
+    events := coalesce(v_log.events, 0);
+    seals := v_log.seals;
+    checkpoints := v_chain.checkpoints;
+    if v_log.problem is not null then
+        problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
+        select t.isolation_key into isolation_key
+        from ai_storage_private.tenant as t
+        where t.tenant_id = v_log.tenant_id;
+        select e.event_id into event_id
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = v_log.tenant_id
+          and e.seal_number = v_log.seal_number
+          and e.leaf_index = v_log.leaf_index;
+    elsif v_chain.bad_number is not null then
+        problem := format('checkpoint %s: changed, or its seals were', v_chain.bad_number);
+    elsif exists (
+        select from ai_storage_private.audit_seal as s
+        where s.checkpoint_number > v_chain.checkpoints + 1
+    ) then
+        problem := format('checkpoint %s: missing', v_chain.checkpoints + 1);
+    end if;
+    verified := problem is null;
+    return next;
+end;
+$fn$;
+comment on function ai_storage.verify_all_audit() is
+    'Recomputes every leaf, seal and checkpoint of all tenants. verified false: problem says what '
+    'is wrong first, event_id and isolation_key where, as far as they are known.';
+
+set local role ai_storage_owner;
+
+create or replace view ai_storage_private.audit_log
+with (security_barrier = true)
+as
+select
+    e.tenant_id, e.event_id, e.recorded_at, e.version, e.seal_number, e.model_id, e.action, e.login,
+    e.credential, e.content_digest, e.salt, e.detail
+from ai_storage_private.audit_event as e
+union all
+select
+    p.tenant_id, p.event_id, p.recorded_at, p.version, null, p.model_id, p.action, p.login,
+    p.credential, p.content_digest, p.salt, p.detail
+from ai_storage_private.audit_pending as p;
+comment on view ai_storage_private.audit_log is 'All events, sealed or not.';
+comment on column ai_storage_private.audit_log.tenant_id is
+    'Whose log it is in; 0: the operator''s.';
+comment on column ai_storage_private.audit_log.event_id is
+    'Id of the event; ids are in the order of time.';
+comment on column ai_storage_private.audit_log.recorded_at is
+    'When it happened, by the clock and not by the transaction.';
+comment on column ai_storage_private.audit_log.version is 'The model''s version, or null.';
+comment on column ai_storage_private.audit_log.seal_number is 'The seal that covers it, or null.';
+comment on column ai_storage_private.audit_log.model_id is 'The model, or null.';
+comment on column ai_storage_private.audit_log.action is 'What happened, such as save model.';
+comment on column ai_storage_private.audit_log.login is 'The login that did it.';
+comment on column ai_storage_private.audit_log.credential is
+    'key, token and its kid, or none for a change by hand.';
+comment on column ai_storage_private.audit_log.content_digest is
+    'sha256 of salt and content, or null.';
+comment on column ai_storage_private.audit_log.salt is
+    'What keeps the digests from being guessed; null after an erasure.';
+comment on column ai_storage_private.audit_log.detail is 'Names, as JSON; null after an erasure.';
+
+create or replace function ai_storage_private.record_model_change()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $fn$
+declare
+    v_event_id uuid;
+begin
+    if tg_op = 'DELETE' then
+        v_event_id := ai_storage_private.record_event(
+            old.tenant_id, 'delete model', old.model_id, old.version,
+            p_detail => jsonb_build_object('model_name', old.model_name)
+        );
+    else
+        v_event_id := ai_storage_private.record_event(
+            new.tenant_id, 'save model', new.model_id, new.version,
+            ai_storage_private.model_content(
+                new.mse, new.training_samples, new.metrics, new.metadata
+            ),
+            jsonb_build_object('model_name', new.model_name)
+        );
+    end if;
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.record_model_change() is
+    'Trigger: one event per change of a model, whoever made it.';
+
+create or replace function ai_storage_private.record_change()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $fn$
+declare
+    v_row      jsonb;
+    v_detail   jsonb;
+begin
+    v_row := case tg_op
+        when 'TRUNCATE' then '{}'::jsonb
+        when 'DELETE' then to_jsonb(old)
+        else to_jsonb(new)
+    end;
+    -- The trigger names what its event is about and the columns that may be told.
+    v_detail := (
+        select coalesce(jsonb_object_agg(c.name, v_row -> c.name), '{}')
+        from unnest(string_to_array(tg_argv[1], ',')) as c (name)
+        where v_row ? c.name
+    );
+    perform ai_storage_private.record_event(
+        coalesce((v_row ->> 'tenant_id')::bigint, 0), lower(tg_op) || ' ' || tg_argv[0],
+        (v_row ->> 'model_id')::uuid, (v_row ->> 'version')::bigint, p_detail => v_detail
+    );
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.record_change() is
+    'Trigger: one event per changed row, or per TRUNCATE. Its arguments: what the row is, and the '
+    'columns that go into the event. A row without tenant_id goes to the operator''s log.';
+
+create or replace function ai_storage.verify_audit(p_as text default null)
+returns table (
+    verified boolean,
+    events   bigint,
+    seals    bigint,
+    pending  bigint,
+    event_id uuid,
+    problem  text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_log    record;
+    v_model  text;
+begin
+    select l.* into v_log
+    from ai_storage_private.check_log(v_tenant.tenant_id) as l;
+    events := coalesce(v_log.events, 0);
+    seals := v_log.seals;
+    select count(*) into pending
+    from ai_storage_private.audit_pending as p
+    where p.tenant_id = v_tenant.tenant_id;
+
+    if v_log.problem is not null then
+        problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
+        select e.event_id into event_id
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = v_tenant.tenant_id
+          and e.seal_number = v_log.seal_number
+          and e.leaf_index = v_log.leaf_index;
+    else
+        -- What the models and their versions are is what the log says they became: a change while
+        -- the triggers were off shows here.
+        select m.model_name into v_model
+        from (
+            select
+                coalesce(p.model_name, l.model_name) as model_name,
+                case
+                    when p.model_id is null then l.action = 'delete model'
+                    else l.action = 'save model'
+                        and l.version = p.version
+                        and coalesce(l.model_name, p.model_name) = p.model_name
+                        and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
+                            ai_storage_private.model_content(
+                                p.mse, p.training_samples, p.metrics, p.metadata
+                            ),
+                            'UTF8'
+                        ))
+                end as is_logged
+            from (
+                select a.*
+                from ai_storage_private.ai_progress_tenant as a
+                where a.tenant_id = v_tenant.tenant_id
+            ) as p
+            full join (
+                -- A clock may be set back, a version never goes back.
+                select distinct on (e.model_id)
+                    e.model_id, e.action, e.version, e.content_digest, e.salt,
+                    e.detail::jsonb ->> 'model_name' as model_name
+                from ai_storage_private.audit_log as e
+                where e.tenant_id = v_tenant.tenant_id
+                  and e.action in ('save model', 'delete model')
+                order by e.model_id, e.version desc, e.event_id desc
+            ) as l on l.model_id = p.model_id
+            union all
+            select
+                p.model_name,
+                bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+                    ai_storage_private.model_content(
+                        v.mse, v.training_samples, v.metrics, v.metadata
+                    ),
+                    'UTF8'
+                )))
+            from ai_storage_private.progress_version as v
+            left join ai_storage_private.ai_progress_tenant as p
+                on p.tenant_id = v.tenant_id
+                and p.model_id = v.model_id
+            left join ai_storage_private.audit_log as e
+                on e.tenant_id = v.tenant_id
+                and e.model_id = v.model_id
+                and e.version = v.version
+                and e.action = 'save model'
+            where v.tenant_id = v_tenant.tenant_id
+            group by v.model_id, v.version, p.model_name
+        ) as m
+        where m.is_logged is not true
+           or m.model_name is null
+        order by m.model_name
+        limit 1;
+        if found then
+            problem := format('model %s: not as it was saved', coalesce(quote_ident(v_model), '?'));
+        end if;
+    end if;
+    verified := problem is null;
+    return next;
+end;
+$fn$;
+comment on function ai_storage.verify_audit(text) is
+    'Recomputes every leaf and seal of the caller''s own log and compares its models with what was '
+    'logged. pending: events that no seal covers yet. verified false: problem says what is wrong '
+    'first, event_id where, when it is known. Raises TN001 to TN005.';
+
+create or replace function ai_storage.audit_trail(
+    p_since  timestamptz default null,
+    p_until  timestamptz default null,
+    p_action text        default null,
+    p_after  text        default null,
+    p_limit  integer     default 1000,
+    p_as     text        default null
+)
+returns table (
+    event_id    uuid,
+    recorded_at timestamptz,
+    action      text,
+    model_id    uuid,
+    version     bigint,
+    login       text,
+    credential  text,
+    detail      jsonb,
+    sealed      boolean,
+    cursor      text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_after  uuid;
+begin
+    if p_limit < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is the largest number of rows to return, or null for no limit.';
+    end if;
+    if p_after !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid cursor',
+            hint = 'p_after takes the cursor of the last row you have, unchanged.';
+    end if;
+    v_after := coalesce(p_after, '00000000-0000-0000-0000-000000000000')::uuid;
+
+    return query
+    select
+        e.event_id,
+        e.recorded_at,
+        e.action,
+        e.model_id,
+        e.version,
+        e.login,
+        e.credential,
+        e.detail::jsonb,
+        e.seal_number is not null,
+        e.event_id::text
+    from ai_storage_private.audit_log as e
+    where e.tenant_id = v_tenant.tenant_id
+      and e.event_id > v_after
+      and e.recorded_at >= coalesce(p_since, '-infinity')
+      and e.recorded_at < coalesce(p_until, 'infinity')
+      and e.action = coalesce(p_action collate "C", e.action)
+    order by e.event_id
+    limit p_limit;
+end;
+$fn$;
+comment on function ai_storage.audit_trail(
+    timestamptz, timestamptz, text, text, integer, text
+) is
+    'Returns the events of the caller''s own log in the order of their time. p_since, p_until: '
+    'from and before. p_action: such as save model. p_after: the cursor of the last row you have. '
+    'detail: names, null after an erasure. sealed: whether a seal covers it. A transaction that '
+    'commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
+
+create or replace function ai_storage.audit_proof(p_event_id uuid, p_as text default null)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_event  ai_storage_private.audit_event;
+    v_leaves bytea[];
+begin
+    select e.* into v_event
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = v_tenant.tenant_id
+      and e.event_id = p_event_id;
+    if not found then
+        raise exception using
+            errcode = 'TN401',
+            message = 'no such sealed event',
+            hint = 'Take the event_id of a sealed event from audit_trail().';
+    end if;
+    v_leaves := array(
+        select e.leaf_hash
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = v_tenant.tenant_id
+          and e.seal_number = v_event.seal_number
+        order by e.leaf_index
+    );
+    return ai_storage_private.render_event(v_event)
+        || jsonb_build_object(
+            'path', ai_storage_private.merkle_path(v_leaves, v_event.leaf_index),
+            'seal', ai_storage_private.render_seal(v_tenant.tenant_id, v_event.seal_number)
+        );
+end;
+$fn$;
+comment on function ai_storage.audit_proof(uuid, text) is
+    'Proves one sealed event of the caller: the event, its path to the root of its seal, the seal, '
+    'and the seal''s path to its checkpoint. Verified offline by pydb/verifier.py. Raises TN001 to '
+    'TN005, TN401.';
+
+create or replace function ai_storage.export_audit(p_as text default null)
+returns setof jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    -- One query: two would see what was sealed between them only in part.
+    return query
+    select b.line
+    from (
+        select
+            1 as part, e.seal_number as place, e.leaf_index, ai_storage_private.render_event(e)
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            2, s.seal_number, 0, ai_storage_private.render_seal(s.tenant_id, s.seal_number)
+        from ai_storage_private.audit_seal as s
+        where s.tenant_id = v_tenant.tenant_id
+        union all
+        select 3, c.place, 0, c.line
+        from ai_storage_private.list_checkpoints() with ordinality as c (line, place)
+    ) as b (part, place, leaf_index, line)
+    order by b.part, b.place, b.leaf_index;
+end;
+$fn$;
+comment on function ai_storage.export_audit(text) is
+    'The bundle of the caller''s sealed log: its events, its seals with their paths, and all '
+    'checkpoints, an object each. Verified offline by pydb/verifier.py. Raises TN001 to TN005.';
+
+-- Triggers ----------------------------------------------------------------------------------------
+
+create or replace trigger record_model_change
+    after insert or update or delete on ai_storage_private.ai_progress_tenant
+    for each row
+    execute function ai_storage_private.record_model_change();
+comment on trigger record_model_change on ai_storage_private.ai_progress_tenant is
+    'One event per change of a model.';
+
+-- The functions' own writes to these three belong to a change of a model, which has its event: what
+-- is recorded here was done by hand, also by hand as the functions' owner. They rewrite nothing but
+-- what a deletion's trigger clears, and an idempotency key that has no answer yet.
+create or replace trigger record_change
+    after insert on ai_storage_private.progress_version
+    for each row
+    when (current_user not in ('ai_storage_owner', 'ai_storage_sharing'))
+    execute function ai_storage_private.record_change('version', '');
+comment on trigger record_change on ai_storage_private.progress_version is
+    'One event per change by hand.';
+create or replace trigger record_rewrite
+    after update or delete on ai_storage_private.progress_version
+    for each row
+    when (pg_trigger_depth() = 0 or current_user not in ('ai_storage_owner', 'ai_storage_sharing'))
+    execute function ai_storage_private.record_change('version', '');
+comment on trigger record_rewrite on ai_storage_private.progress_version is
+    'One event per change by hand.';
+create or replace trigger record_change
+    after insert on ai_storage_private.deleted_model
+    for each row
+    when (current_user <> 'ai_storage_owner')
+    execute function ai_storage_private.record_change('deleted model', 'model_name');
+comment on trigger record_change on ai_storage_private.deleted_model is
+    'One event per change by hand.';
+create or replace trigger record_rewrite
+    after update or delete on ai_storage_private.deleted_model
+    for each row
+    when (pg_trigger_depth() = 0 or current_user <> 'ai_storage_owner')
+    execute function ai_storage_private.record_change('deleted model', 'model_name');
+comment on trigger record_rewrite on ai_storage_private.deleted_model is
+    'One event per change by hand.';
+create or replace trigger record_change
+    after insert or delete on ai_storage_private.idempotency_key
+    for each row
+    when (current_user <> 'ai_storage_owner')
+    execute function ai_storage_private.record_change('idempotency key', 'model_name');
+comment on trigger record_change on ai_storage_private.idempotency_key is
+    'One event per change by hand.';
+create or replace trigger record_rewrite
+    after update on ai_storage_private.idempotency_key
+    for each row
+    when (old.version is not null or current_user <> 'ai_storage_owner')
+    execute function ai_storage_private.record_change('idempotency key', 'model_name');
+comment on trigger record_rewrite on ai_storage_private.idempotency_key is
+    'One event per change by hand.';
+
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.tenant
+    for each row
+    execute function ai_storage_private.record_change('tenant', '');
+comment on trigger record_change on ai_storage_private.tenant is
+    'One event per change.';
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.model_share
+    for each row
+    execute function ai_storage_private.record_change(
+        'share',
+        'share_id,model_name,sharer_key,target,permissions,pinned_version,expires_at'
+    );
+comment on trigger record_change on ai_storage_private.model_share is
+    'One event per change.';
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.external_sharing_permit
+    for each row
+    execute function ai_storage_private.record_change('external sharing permit', 'org_id');
+comment on trigger record_change on ai_storage_private.external_sharing_permit is
+    'One event per change.';
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.login_authorization
+    for each row
+    execute function ai_storage_private.record_change(
+        'authorization',
+        'login_name,org_id,server_id,project_id,environment,code_hash,token_only'
+    );
+comment on trigger record_change on ai_storage_private.login_authorization is
+    'One event per change.';
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.signing_key
+    for each row
+    execute function ai_storage_private.record_change('signing key', 'kid,audience,retired_at');
+comment on trigger record_change on ai_storage_private.signing_key is
+    'One event per change.';
+
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.ai_progress_tenant
+    execute function ai_storage_private.record_change('ai_progress_tenant', '');
+comment on trigger record_truncate on ai_storage_private.ai_progress_tenant is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.progress_version
+    execute function ai_storage_private.record_change('progress_version', '');
+comment on trigger record_truncate on ai_storage_private.progress_version is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.deleted_model
+    execute function ai_storage_private.record_change('deleted_model', '');
+comment on trigger record_truncate on ai_storage_private.deleted_model is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.idempotency_key
+    execute function ai_storage_private.record_change('idempotency_key', '');
+comment on trigger record_truncate on ai_storage_private.idempotency_key is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.tenant
+    execute function ai_storage_private.record_change('tenant', '');
+comment on trigger record_truncate on ai_storage_private.tenant is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.model_share
+    execute function ai_storage_private.record_change('model_share', '');
+comment on trigger record_truncate on ai_storage_private.model_share is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.external_sharing_permit
+    execute function ai_storage_private.record_change('external_sharing_permit', '');
+comment on trigger record_truncate on ai_storage_private.external_sharing_permit is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.login_authorization
+    execute function ai_storage_private.record_change('login_authorization', '');
+comment on trigger record_truncate on ai_storage_private.login_authorization is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.signing_key
+    execute function ai_storage_private.record_change('signing_key', '');
+comment on trigger record_truncate on ai_storage_private.signing_key is
+    'One event per TRUNCATE.';
+
+-- Always: also in a session that claims to replay the changes of another server.
+alter table ai_storage_private.ai_progress_tenant
+    enable always trigger record_model_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.progress_version
+    enable always trigger record_change,
+    enable always trigger record_rewrite,
+    enable always trigger record_truncate;
+alter table ai_storage_private.deleted_model
+    enable always trigger record_change,
+    enable always trigger record_rewrite,
+    enable always trigger record_truncate;
+alter table ai_storage_private.idempotency_key
+    enable always trigger record_change,
+    enable always trigger record_rewrite,
+    enable always trigger record_truncate;
+alter table ai_storage_private.tenant
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.model_share
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.external_sharing_permit
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.login_authorization
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.signing_key
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+
+-- Policies ----------------------------------------------------------------------------------------
+
+drop policy if exists tenant_sees_its_pending_events on ai_storage_private.audit_pending;
+create policy tenant_sees_its_pending_events on ai_storage_private.audit_pending
+    for select
+    to ai_storage_owner
+    using (tenant_id = ai_storage_private.current_tenant_id() and tenant_id > 0);
+comment on policy tenant_sees_its_pending_events on ai_storage_private.audit_pending is
+    'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of '
+    'the operator''s log, and see none.';
+
+drop policy if exists tenant_sees_its_events on ai_storage_private.audit_event;
+create policy tenant_sees_its_events on ai_storage_private.audit_event
+    for select
+    to ai_storage_owner
+    using (tenant_id = ai_storage_private.current_tenant_id() and tenant_id > 0);
+comment on policy tenant_sees_its_events on ai_storage_private.audit_event is
+    'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of '
+    'the operator''s log, and see none.';
+
+drop policy if exists tenant_sees_its_seals on ai_storage_private.audit_seal;
+create policy tenant_sees_its_seals on ai_storage_private.audit_seal
+    for select
+    to ai_storage_owner
+    using (tenant_id = ai_storage_private.current_tenant_id() and tenant_id > 0);
+comment on policy tenant_sees_its_seals on ai_storage_private.audit_seal is
+    'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of '
+    'the operator''s log, and see none.';
+
+drop policy if exists operator_records_events on ai_storage_private.audit_pending;
+create policy operator_records_events on ai_storage_private.audit_pending
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_records_events on ai_storage_private.audit_pending is
+    'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+drop policy if exists operator_seals_events on ai_storage_private.audit_event;
+create policy operator_seals_events on ai_storage_private.audit_event
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_seals_events on ai_storage_private.audit_event is
+    'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+drop policy if exists operator_keeps_seals on ai_storage_private.audit_seal;
+create policy operator_keeps_seals on ai_storage_private.audit_seal
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_keeps_seals on ai_storage_private.audit_seal is
+    'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+drop policy if exists operator_keeps_checkpoints on ai_storage_private.audit_checkpoint;
+create policy operator_keeps_checkpoints on ai_storage_private.audit_checkpoint
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_keeps_checkpoints on ai_storage_private.audit_checkpoint is
+    'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+drop policy if exists operator_reports_refusals on ai_storage_private.refusal_report;
+create policy operator_reports_refusals on ai_storage_private.refusal_report
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_reports_refusals on ai_storage_private.refusal_report is
+    'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';

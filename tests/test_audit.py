@@ -1,0 +1,1084 @@
+"""The audit trail: every change has its event, and no change of the log is unseen."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pydb.token import Tenant, mint
+from tests.conftest import Database, Server, install
+from tests.helpers import ACME, BETA, Connection, blocked, call, key, refused, save, until, value
+
+sql_test = pytest.mark.sql
+LEVELS = ("org_id", "server_id", "project_id", "environment", "code_hash")
+NEVER_WROTE = key(code="never-wrote")
+READER = key(code="reader")
+AUDIT_TABLES = ["audit_pending", "audit_event", "audit_seal", "audit_checkpoint", "refusal_report"]
+# Tables with a row trigger, and an UPDATE by hand that every row of them takes.
+TOUCH = {
+    "ai_progress_tenant": "mse = 99",
+    "progress_version": "mse = 99",
+    "deleted_model": "last_version = last_version + 1",
+    "idempotency_key": "saved_at = now()",
+    "tenant": "registered_at = now()",
+    "model_share": "expires_at = now() + interval '1 day'",
+    "external_sharing_permit": "permitted_at = now()",
+    "login_authorization": "authorized_at = now()",
+    "signing_key": "retired_at = now()",
+}
+
+
+def to(tenant: str) -> dict[str, str]:
+    return dict(zip(LEVELS, tenant.split(":"), strict=True))
+
+
+def share(connection: Connection, name: str, owner: str, tenant: str, permissions: str = "{read}", **more: Any) -> Any:
+    (row,) = call(
+        connection, "share_model", model_name=name, targets=[to(tenant)], permissions=permissions, as_=owner, **more
+    )
+    return row.share_id
+
+
+def trail(connection: Connection, tenant: str, **arguments: Any) -> list[Any]:
+    return call(connection, "audit_trail", as_=tenant, **arguments)
+
+
+def actions(connection: Connection, tenant: str, **arguments: Any) -> list[str]:
+    return [row.action for row in trail(connection, tenant, **arguments)]
+
+
+def operator_log(database: Database) -> list[tuple[str, str]]:
+    """Action and detail of the operator's events, in order."""
+    rows = database.connect().execute(
+        "select action, detail from (select event_id, tenant_id, action, detail from ai_storage_private.audit_event "
+        "union all select event_id, tenant_id, action, detail from ai_storage_private.audit_pending) as e "
+        "where tenant_id = 0 order by event_id"
+    )
+    return [(action, detail) for action, detail in rows]
+
+
+@contextmanager
+def logged(connection: Connection, tenant: str, *expected: str) -> Iterator[None]:
+    """The block leads to these events of the tenant, in this order, and no others."""
+    before = len(trail(connection, tenant, limit=None))
+    yield
+    assert actions(connection, tenant, limit=None)[before:] == list(expected)
+
+
+@contextmanager
+def operator_logged(database: Database, *expected: str) -> Iterator[None]:
+    before = len(operator_log(database))
+    yield
+    assert [action for action, _ in operator_log(database)][before:] == list(expected)
+
+
+def seal(connection: Connection) -> tuple[int, int]:
+    (row,) = call(connection, "seal_audit")
+    return row.events, row.seals
+
+
+def verified(connection: Connection, tenant: str = ACME) -> Any:
+    (row,) = call(connection, "verify_audit", as_=tenant)
+    return row
+
+
+def all_verified(connection: Connection) -> Any:
+    (row,) = call(connection, "verify_all_audit")
+    return row
+
+
+def count(connection: Connection, query: str) -> int:
+    ((found,),) = connection.execute(query).fetchall()  # type: ignore[arg-type]
+    return int(found)
+
+
+@pytest.fixture
+def app(database: Database) -> Connection:
+    return database.connect("app")
+
+
+@pytest.fixture
+def admin(database: Database) -> Connection:
+    return database.connect()
+
+
+# One event per change -------------------------------------------------------------------------------------------------
+
+
+@sql_test
+def test_each_change_of_a_tenant_has_one_event(database: Database, app: Connection) -> None:
+    with logged(app, NEVER_WROTE):
+        pass
+    save(app, "m", as_=ACME)
+    assert actions(app, ACME) == ["insert tenant", "save model"]
+    with logged(app, ACME, "save model"):
+        save(app, "m", as_=ACME)
+    with logged(app, ACME, "save model"):
+        save(app, "keyed", idempotency_key="k", as_=ACME)
+    with logged(app, ACME):
+        save(app, "keyed", idempotency_key="k", as_=ACME)
+    with logged(app, ACME, *["save model"] * 3):
+        items = [{"model_name": name, "mse": 1, "idempotency_key": f"of {name}"} for name in ("a", "b", "c")]
+        call(app, "save_progress_batch", items=items, as_=ACME)
+    with logged(app, ACME, "insert share"):
+        share_id = share(app, "m", ACME, READER)
+    with logged(app, ACME, "update share"):
+        share(app, "m", ACME, READER, "{write}")
+    with logged(app, ACME, "delete share"):
+        call(app, "revoke_share", share_id=share_id, as_=ACME)
+    share(app, "m", ACME, READER)
+    with logged(app, ACME, "delete share"):
+        call(app, "unshare_model", model_name="m", as_=ACME)
+    with logged(app, ACME):
+        call(app, "load_progress", as_=ACME)
+        call(app, "load_history", model_name="m", as_=ACME)
+        call(app, "list_shares", as_=ACME)
+        call(app, "delete_progress", model_name="not there", as_=ACME)
+    with logged(app, ACME, "delete model"):
+        call(app, "delete_progress", model_name="a", as_=ACME)
+    share(app, "b", ACME, READER)
+    with logged(app, ACME, "delete share", "delete model"):
+        call(app, "delete_progress", model_name="b", as_=ACME)
+    newer = key(code="newer")
+    call(app, "promote_progress", from_code_hash="c1", as_=newer)
+    assert actions(app, newer) == ["insert tenant", *["save model"] * 3]
+    assert verified(app).verified
+    assert verified(app, newer).verified
+
+
+@sql_test
+def test_each_act_of_an_administrator_has_one_event(database: Database, admin: Connection) -> None:
+    with operator_logged(database, "insert authorization"):
+        call(admin, "authorize_login", login="stranger", pattern="acme:*:*:*:*")
+    with operator_logged(database, "update authorization"):
+        call(admin, "authorize_login", login="stranger", pattern="acme:*:*:*:*", token_only=True)
+    with operator_logged(database, "delete authorization"):
+        call(admin, "deauthorize_login", login="stranger")
+    with operator_logged(database, "insert signing key"):
+        call(admin, "create_signing_key", kid="k1")
+    with operator_logged(database, "update signing key"):
+        call(admin, "retire_signing_key", kid="k1")
+    with operator_logged(database, "insert external sharing permit"):
+        call(admin, "allow_external_sharing", org_id="acme")
+    app = database.connect("app")
+    save(app, "m", as_=ACME)
+    share(app, "m", ACME, BETA)
+    with operator_logged(database, "delete external sharing permit"), logged(app, ACME, "delete share"):
+        call(admin, "forbid_external_sharing", org_id="acme")
+    details = [detail for action, detail in operator_log(database) if action == "insert signing key"]
+    assert [json.loads(detail)["kid"] for detail in details] == ["k1"]
+
+
+@sql_test
+def test_a_change_that_is_rolled_back_leaves_no_event(database: Database, app: Connection) -> None:
+    save(app, "m", as_=ACME)
+    with logged(app, ACME):
+        with suppress(ZeroDivisionError), app.transaction():
+            save(app, "m", as_=ACME)
+            raise ZeroDivisionError
+        with refused("TN102"):
+            save(app, "m", expected_version=7, as_=ACME)
+    with logged(app, ACME, "save model"), app.transaction():
+        save(app, "m", as_=ACME)
+        with suppress(ZeroDivisionError), app.transaction():
+            save(app, "m", as_=ACME)
+            raise ZeroDivisionError
+
+
+@sql_test
+def test_an_event_says_who_did_what_when_and_how(database: Database, admin: Connection) -> None:
+    ((kid, secret),) = call(admin, "create_signing_key", kid="k1", audience="here")
+    token = mint(Tenant(*ACME.split(":")), kid=kid, secret=secret, audience="here")
+    app = database.connect("acme_app", application_name="trainer 7")
+    save(app, "m", as_=ACME)
+    save(app, "m", as_=token)
+    (saved,) = call(app, "load_progress", as_=ACME)
+    first, second = trail(app, ACME, action="save model")
+    assert (first.version, first.login, first.credential) == (1, "acme_app", "key")
+    assert (second.version, second.login) == (2, "acme_app")
+    assert "k1" in second.credential
+    assert first.detail == {"model_name": "m", "application": "trainer 7"}
+    assert first.model_id == second.model_id
+    assert first.recorded_at < second.recorded_at
+    assert abs(second.recorded_at - saved.updated_at) < timedelta(seconds=5)
+    app.execute("set application_name = ''")
+    save(app, "m", as_=ACME)
+    assert trail(app, ACME)[-1].detail == {"model_name": "m"}
+
+
+@sql_test
+def test_the_digest_is_of_salt_and_content(database: Database, app: Connection, admin: Connection) -> None:
+    save(app, "m", 0.25, training_samples=7, metrics={"a": 0.5}, metadata={"b": [1, "ü"]}, as_=ACME)
+    save(app, "m", None, metrics={"a": 1}, as_=ACME)
+    events = admin.execute(
+        "select salt, content_digest, detail_digest, detail from ai_storage_private.audit_pending "
+        "where action = 'save model' order by version"
+    ).fetchall()
+    contents = ['3fd0000000000000|7|{"a": 0.5}|{"b": [1, "ü"]}', '||{"a": 1}|{}']
+    for (salt, content_digest, detail_digest, detail), content in zip(events, contents, strict=True):
+        assert content_digest == sha256(salt.bytes + content.encode()).digest()
+        assert detail_digest == sha256(salt.bytes + detail.encode()).digest()
+    assert events[0][0] != events[1][0]
+
+
+@sql_test
+def test_no_event_holds_content_or_a_secret(database: Database, app: Connection, admin: Connection) -> None:
+    ((kid, secret),) = call(admin, "create_signing_key", kid="k1", audience="here")
+    token = mint(Tenant(*ACME.split(":")), kid=kid, secret=secret, audience="here")
+    save(app, "m", 0.7391846251, training_samples=739184625, metrics={"canary_m": 7.5}, metadata={"x": "canary_x"},
+         idempotency_key="canary_key", as_=ACME)  # fmt: skip
+    save(app, "m", as_=token)
+    with refused("TN003"):
+        save(app, "m", as_=token[:-8] + "AAAAAAAA")
+    share(app, "m", ACME, READER)
+    call(app, "load_progress", as_=READER)
+    for table, change in TOUCH.items():
+        admin.execute(f"update ai_storage_private.{table} set {change}")  # type: ignore[arg-type]
+    pads = admin.execute("select inner_pad, outer_pad from ai_storage_private.signing_key").fetchone()
+    keys = admin.execute("select inner_key, outer_key from ai_storage_private.context_secret").fetchone()
+    seal(admin)
+    ((said,),) = admin.execute(
+        "select string_agg(e::text, '') from (select e::text from ai_storage_private.audit_event as e union all "
+        "select p::text from ai_storage_private.audit_pending as p union all "
+        "select ai_storage_private.render_event(e)::text from ai_storage_private.audit_event as e) as e"
+    ).fetchall()
+    assert '"model_name": "m"' in said or '""model_name"": ""m""' in said
+    signature = token.split(".")[2]
+    hidden = ["canary", "739184625", "0.739", secret, token, signature, token.split(".")[1]]
+    for secret_bytes in (*pads, *keys):
+        hidden += [secret_bytes.hex()[:32], base64.b64encode(secret_bytes).decode()[:32]]
+    assert [text for text in hidden if text in said] == []
+
+
+# By hand --------------------------------------------------------------------------------------------------------------
+
+
+def fill(database: Database, app: Connection, admin: Connection) -> None:
+    """At least one row in every table that is audited."""
+    save(app, "m", idempotency_key="k", as_=ACME)
+    save(app, "gone", as_=ACME)
+    call(app, "delete_progress", model_name="gone", as_=ACME)
+    share(app, "m", ACME, READER)
+    call(admin, "create_signing_key", kid="k1")
+    call(admin, "allow_external_sharing", org_id="acme")
+
+
+def all_events(admin: Connection) -> int:
+    return count(
+        admin,
+        "select (select count(*) from ai_storage_private.audit_pending) "
+        "+ (select count(*) from ai_storage_private.audit_event)",
+    )
+
+
+def noun(table: str) -> str:
+    return {
+        "ai_progress_tenant": "model", "progress_version": "version", "deleted_model": "deleted model",
+        "idempotency_key": "idempotency key", "model_share": "share", "login_authorization": "authorization",
+        "external_sharing_permit": "external sharing permit", "signing_key": "signing key",
+    }.get(table, table)  # fmt: skip
+
+
+@sql_test
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_a_superusers_change_by_hand_is_logged_in_every_table(
+    database: Database, app: Connection, admin: Connection, role: str
+) -> None:
+    fill(database, app, admin)
+    admin.execute(sql.SQL("set session_replication_role = {}").format(role))
+    for table, change in TOUCH.items():
+        rows = count(admin, f"select count(*) from ai_storage_private.{table}")
+        assert rows > 0
+        latest = (
+            "select action, login, credential, count(*) from ai_storage_private.audit_pending "
+            "where event_id > %s group by 1, 2, 3 order by 1"
+        )
+        (mark,) = admin.execute(
+            "select event_id from ai_storage_private.audit_pending order by event_id desc limit 1"
+        ).fetchone()
+        admin.execute(f"create temporary table kept as select * from ai_storage_private.{table}")
+        model = table == "ai_progress_tenant"
+        admin.execute(f"update ai_storage_private.{table} set {change}")
+        updated = ("save model" if model else f"update {noun(table)}", "postgres", "none", rows)
+        assert admin.execute(latest, (mark,)).fetchall() == [updated], table
+        with admin.transaction(force_rollback=True):
+            admin.execute(f"delete from ai_storage_private.{table}")
+            found = {row[0]: row[3] for row in admin.execute(latest, (mark,))}
+            assert found[f"delete {noun(table)}"] == rows, table
+            columns = ", ".join(
+                column
+                for (column,) in admin.execute(
+                    "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 "
+                    "and attgenerated = '' and not attisdropped",
+                    (f"ai_storage_private.{table}",),
+                )
+            )
+            (again,) = admin.execute(
+                "select event_id from ai_storage_private.audit_pending order by event_id desc limit 1"
+            ).fetchone()
+            admin.execute(f"delete from ai_storage_private.{table}")
+            admin.execute(f"insert into ai_storage_private.{table} ({columns}) select {columns} from kept")
+            found = {row[0]: row[3] for row in admin.execute(latest, (again,))}
+            assert found["save model" if model else f"insert {noun(table)}"] == rows, table
+        with admin.transaction(force_rollback=True):
+            admin.execute(f"truncate ai_storage_private.{table}")
+            assert f"truncate {table}" in [action for action, _ in _operators(admin)], table
+        admin.execute("drop table kept")
+
+
+def _operators(connection: Connection) -> list[tuple[str, str]]:
+    return connection.execute(
+        "select action, detail from ai_storage_private.audit_pending where tenant_id = 0"
+    ).fetchall()
+
+
+@sql_test
+def test_the_owners_change_by_hand_is_logged(database: Database, app: Connection, admin: Connection) -> None:
+    fill(database, app, admin)
+    admin.execute(
+        "insert into ai_storage_private.login_authorization values ('postgres', '*', '*', '*', '*', '*', false)"
+    )
+    tables = ("ai_progress_tenant", "progress_version", "deleted_model", "idempotency_key", "model_share")
+    changes = [(table, f"update {{}} set {TOUCH[table]}") for table in tables]
+    changes += [(table, "delete from {}") for table in ("progress_version", "deleted_model", "ai_progress_tenant")]
+    for table, change in changes:
+        before = len(trail(app, ACME))
+        with admin.transaction():
+            call(admin, "set_tenant", credential=ACME)
+            admin.execute("set local role ai_storage_owner")
+            changed = admin.execute(
+                sql.SQL(change).format(sql.Identifier("ai_storage_private", table))  # type: ignore[arg-type]
+            ).rowcount
+        new = trail(app, ACME)[before:]
+        verb = change.split()[0]
+        expected = "save model" if (table, verb) == ("ai_progress_tenant", "update") else f"{verb} {noun(table)}"
+        assert changed > 0, table
+        assert [event.action for event in new].count(expected) == changed, (table, change)
+        assert {event.login for event in new} == {"postgres"}
+
+
+@sql_test
+def test_what_the_triggers_missed_is_told_by_verify_audit(
+    database: Database, app: Connection, admin: Connection
+) -> None:
+    tampering = {
+        "the state": "update ai_storage_private.ai_progress_tenant set mse = 9",
+        "the metadata": "update ai_storage_private.ai_progress_tenant set metadata = '{\"a\": 1}'",
+        "the name": "update ai_storage_private.ai_progress_tenant set model_name = 'renamed'",
+        "an old state": "update ai_storage_private.ai_progress_tenant as p set version = 1, mse = v.mse "
+        "from ai_storage_private.progress_version as v where v.model_id = p.model_id and v.version = 1",
+        "a version": "update ai_storage_private.progress_version set mse = 9 where version = 1",
+        "a version more": "insert into ai_storage_private.progress_version "
+        "select tenant_id, model_id, 7, mse, training_samples, saved_at, saved_by, metrics, metadata "
+        "from ai_storage_private.progress_version where version = 1",
+        "a deletion": "delete from ai_storage_private.ai_progress_tenant",
+        "a model more": "insert into ai_storage_private.ai_progress_tenant "
+        "select tenant_id, gen_random_uuid(), version, mse, training_samples, created_at, updated_at, 'more', "
+        "metrics, metadata from ai_storage_private.ai_progress_tenant",
+    }
+    save(app, "m", 1.0, as_=ACME)
+    save(app, "m", 2.0, as_=ACME)
+    for sealed in (False, True):
+        if sealed:
+            seal(admin)
+        assert verified(app).verified
+        for what, change in tampering.items():
+            admin.execute("begin")
+            for table in ("ai_progress_tenant", "progress_version"):
+                admin.execute(f"alter table ai_storage_private.{table} disable trigger user")  # type: ignore[arg-type]
+            admin.execute(change)  # type: ignore[arg-type]
+            admin.execute(
+                "insert into ai_storage_private.login_authorization values ('postgres', '*', '*', '*', '*', '*', false)"
+            )
+            row = verified(admin)
+            admin.execute("rollback")
+            assert not row.verified, what
+            assert "not as it was saved" in row.problem, what
+
+
+# The use of a shared model --------------------------------------------------------------------------------------------
+
+
+@sql_test
+def test_the_use_of_a_shared_model_stands_in_both_logs_and_in_no_other(database: Database, app: Connection) -> None:
+    third = key(code="third")
+    for tenant in (ACME, READER, third):
+        save(app, "own", as_=tenant)
+    save(app, "m", as_=ACME)
+    share(app, "m", ACME, READER, "{read,write}")
+    share(app, "own", ACME, third)
+    with logged(app, third):
+        with logged(app, ACME, "read model"), logged(app, READER, "read model"):
+            call(app, "load_progress", model_name="m", as_=READER)
+        with logged(app, ACME, "read history"), logged(app, READER, "read history"):
+            call(app, "load_history", model_name="m", owner=ACME, as_=READER)
+        with logged(app, ACME, "save model", "write model"), logged(app, READER, "write model"):
+            save(app, "m", owner=ACME, as_=READER)
+        with logged(app, ACME), logged(app, READER):
+            call(app, "load_progress", scope="own", as_=READER)
+            call(app, "has_permission", owner=ACME, model_name="m", permission="read", as_=READER)
+            call(app, "list_received_shares", as_=READER)
+            with refused("TN101"):
+                call(app, "load_history", model_name="own", owner=ACME, as_=READER)
+    at_owner = trail(app, ACME, action="write model")[0]
+    at_user = trail(app, READER, action="write model")[0]
+    assert (at_owner.detail["model_name"], at_owner.detail["user"]) == ("m", READER)
+    assert (at_user.detail["model_name"], at_user.detail["owner"]) == ("m", ACME)
+    assert at_owner.version == at_user.version == 2
+    assert at_owner.model_id == at_user.model_id
+    assert not [event for event in trail(app, third) if event.detail.get("model_name") == "m"]
+
+
+@sql_test
+def test_the_use_by_a_tenant_that_never_wrote_stands_in_the_owners_log(
+    database: Database, app: Connection, admin: Connection
+) -> None:
+    save(app, "m", as_=ACME)
+    share(app, "m", ACME, NEVER_WROTE)
+    before = count(admin, "select count(*) from ai_storage_private.audit_pending where tenant_id = 0")
+    with logged(app, ACME, "read model"):
+        call(app, "load_progress", as_=NEVER_WROTE)
+    assert trail(app, ACME)[-1].detail["user"] == NEVER_WROTE
+    assert trail(app, NEVER_WROTE) == []
+    assert count(admin, "select count(*) from ai_storage_private.audit_pending where tenant_id = 0") == before
+
+
+@sql_test
+def test_a_read_only_transaction_uses_no_shared_model(database: Database, app: Connection) -> None:
+    save(app, "m", as_=ACME)
+    save(app, "own", as_=READER)
+    share(app, "m", ACME, READER)
+    app.execute("set default_transaction_read_only = on")
+    for function, arguments in (
+        ("load_progress", {}),
+        ("load_history", {"model_name": "m", "owner": ACME}),
+    ):
+        with refused("25006"):
+            call(app, function, **arguments, as_=READER)
+    assert [row.model_name for row in call(app, "load_progress", scope="own", as_=READER)] == ["own"]
+    assert [row.model_name for row in call(app, "load_progress", as_=ACME)] == ["m"]
+    assert actions(app, ACME)[-1] == "insert share"
+    assert verified(app).verified
+
+
+# Refused credentials --------------------------------------------------------------------------------------------------
+
+
+@sql_test
+def test_refused_credentials_are_counted_whatever_becomes_of_the_transaction(
+    database: Database, admin: Connection
+) -> None:
+    ((kid, secret),) = call(admin, "create_signing_key", kid="k1", audience="here")
+    tenant = Tenant(*ACME.split(":"))
+    over = mint(tenant, kid=kid, secret=secret, audience="here", ttl=timedelta(minutes=-5))
+    elsewhere = mint(tenant, kid=kid, secret=secret, audience="there")
+    app = database.connect("acme_app")
+    seal(admin)
+
+    def told() -> list[int]:
+        seal(admin)
+        return [
+            json.loads(detail)["in_all"] for action, detail in operator_log(database) if action.startswith("refuse")
+        ]
+
+    assert told() == []
+    bad = [("junk", "TN002"), ("a:b", "TN002"), ("a.b.c", "TN002"), (BETA, "TN003"), (elsewhere, "TN003"),
+           (over, "TN005")]  # fmt: skip
+    for credential, sqlstate in bad:
+        with refused(sqlstate):
+            call(app, "load_progress", as_=credential)
+    assert told() == [6]
+    assert told() == [6]
+    with suppress(ZeroDivisionError), app.transaction():
+        for _ in range(2):
+            with refused("TN003"), app.transaction():
+                call(app, "has_permission", owner=ACME, model_name="m", permission="read", as_=BETA)
+        raise ZeroDivisionError
+    with refused("TN003"):
+        call(app, "set_tenant", credential=BETA)
+    assert told() == [6, 9]
+    app.execute("set default_transaction_read_only = on")
+    for credential, sqlstate in bad:
+        with refused(sqlstate):
+            call(app, "load_progress", as_=credential)
+    assert told() == [6, 9]
+    # No tenant, or another tenant, is no refused credential.
+    app.execute("set default_transaction_read_only = off")
+    with refused("TN001"):
+        call(app, "load_progress")
+    assert told() == [6, 9]
+
+
+# Who reaches the log --------------------------------------------------------------------------------------------------
+
+
+@sql_test
+@pytest.mark.parametrize("role", ["ai_storage_app", "ai_storage_sql", "ai_storage_admin", "ai_storage_auditor", None])
+def test_nobody_reaches_the_tables_of_the_log(
+    database: Database, app: Connection, admin: Connection, role: str | None
+) -> None:
+    save(app, "m", as_=ACME)
+    seal(admin)
+    call(admin, "create_checkpoint")
+    session = database.connect("stranger" if role is None else "postgres")
+    if role is not None:
+        session.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+    for table in AUDIT_TABLES:
+        for statement in ("select * from {}", "delete from {}", "truncate {}", "insert into {} default values",
+                          "alter table {} disable trigger all"):  # fmt: skip
+            with refused("42501", hint=False):
+                session.execute(sql.SQL(statement).format(sql.Identifier("ai_storage_private", table)))
+        with refused("42501", hint=False):
+            session.execute(sql.SQL("update {} set ctid = ctid").format(sql.Identifier("ai_storage_private", table)))
+    for function in ("record_event(0, 'x')", "micros(now())", "check_log(null)", "list_checkpoints()"):
+        with refused("42501", hint=False):
+            session.execute(f"select ai_storage_private.{function}")  # type: ignore[arg-type]
+    with refused("42501", hint=False):
+        session.execute("select nextval('ai_storage_private.refused_credential')")
+    allowed = {
+        "seal_audit": role == "ai_storage_admin",
+        "create_checkpoint": role == "ai_storage_admin",
+        "verify_all_audit": role in ("ai_storage_admin", "ai_storage_auditor"),
+    }
+    for function, may in allowed.items():
+        if may:
+            call(session, function)
+        else:
+            with refused("42501", hint=False):
+                call(session, function)
+
+
+@sql_test
+def test_even_the_owner_changes_no_event(database: Database, app: Connection, admin: Connection) -> None:
+    save(app, "m", as_=ACME)
+    seal(admin)
+    save(app, "m", as_=ACME)
+    admin.execute(
+        "insert into ai_storage_private.login_authorization values ('postgres', '*', '*', '*', '*', '*', false)"
+    )
+    for role in ("ai_storage_owner", "ai_storage_sharing"):
+        with admin.transaction():
+            call(admin, "set_tenant", credential=ACME)
+            admin.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
+            for table in ("audit_pending", "audit_event", "audit_seal"):
+                table_ = sql.Identifier("ai_storage_private", table)
+                for statement in ("delete from {}", "update {} set tenant_id = 1",
+                                  "insert into {0} select * from {0} limit 1"):  # fmt: skip
+                    with suppress(psycopg.errors.InsufficientPrivilege), admin.transaction():
+                        assert admin.execute(sql.SQL(statement).format(table_)).rowcount == 0
+    assert len(trail(app, ACME)) == 3
+    assert verified(app).verified
+
+
+@sql_test
+def test_a_tenant_sees_its_own_log_and_not_the_operators(
+    database: Database, app: Connection, admin: Connection
+) -> None:
+    save(app, "m", as_=ACME)
+    save(app, "b", as_=BETA)
+    for sealed in (False, True):
+        if sealed:
+            seal(admin)
+            call(admin, "create_checkpoint")
+        assert {row.detail.get("model_name", "m") for row in trail(app, ACME)} == {"m"}
+        assert len(trail(app, ACME)) == len(trail(app, BETA)) == 2
+        # The operator's log has the tenant_id 0, as tenants have that never wrote.
+        assert trail(app, NEVER_WROTE) == []
+        bundle = [row for (row,) in call(app, "export_audit", as_=NEVER_WROTE)]
+        assert {line["kind"] for line in bundle} <= {"checkpoint"}
+        row = verified(app, NEVER_WROTE)
+        assert (row.verified, row.events, row.seals, row.pending) == (True, 0, 0, 0)
+    with app.transaction():
+        call(app, "set_tenant", credential=NEVER_WROTE)
+        assert call(app, "audit_trail") == []
+    (others,) = [row.event_id for row in trail(app, BETA, action="save model")]
+    ((operators,),) = admin.execute(
+        "select event_id from ai_storage_private.audit_event where tenant_id = 0 limit 1"
+    ).fetchall()
+    for event_id, tenant in ((others, ACME), (operators, ACME), (operators, NEVER_WROTE)):
+        with refused("TN401"):
+            call(app, "audit_proof", event_id=event_id, as_=tenant)
+    assert {line["tenant_id"] for (line,) in call(app, "export_audit", as_=ACME) if line["kind"] == "event"} == {
+        _tenant_id(admin, ACME)
+    }
+    with refused("TN003"):
+        call(database.connect("acme_app"), "audit_trail", as_=BETA)
+    with refused("TN001"):
+        call(app, "audit_trail")
+
+
+def _tenant_id(admin: Connection, tenant: str) -> int:
+    return count(admin, f"select tenant_id from ai_storage_private.tenant where isolation_key = '{tenant}'")
+
+
+@sql_test
+def test_the_trail_is_filtered_ordered_and_paged(database: Database, app: Connection, admin: Connection) -> None:
+    for number in range(12):
+        save(app, f"m{number}", as_=ACME)
+        if number == 6:
+            seal(admin)
+    call(app, "delete_progress", model_name="m3", as_=ACME)
+    everything = trail(app, ACME)
+    assert len(everything) == 14
+    assert all(a.event_id < b.event_id and a.recorded_at <= b.recorded_at for a, b in pairwise(everything))
+    assert [row.sealed for row in everything] == [True] * 8 + [False] * 6
+    assert [row.detail["model_name"] for row in trail(app, ACME, action="delete model")] == ["m3"]
+    assert trail(app, ACME, action="Save model") == []
+    middle = everything[5].recorded_at
+    assert trail(app, ACME, since=middle) == everything[5:]
+    assert trail(app, ACME, until=middle) == everything[:5]
+    assert trail(app, ACME, since=middle, until=middle) == []
+    assert trail(app, ACME, limit=3) == everything[:3]
+    assert trail(app, ACME, limit=0) == []
+    assert trail(app, ACME, limit=None) == everything
+    paged, after = [], None
+    while page := trail(app, ACME, limit=5, after=after):
+        paged += page
+        after = page[-1].cursor
+        if len(paged) == 5:
+            # what is sealed between two pages is neither left out nor shown twice
+            seal(admin)
+    assert [row.event_id for row in paged] == [row.event_id for row in everything]
+    for arguments in ({"limit": -1}, {"after": "junk"}, {"after": ""}, {"after": "0" * 36}):
+        with refused("22023"):
+            trail(app, ACME, **arguments)
+
+
+# Sealing --------------------------------------------------------------------------------------------------------------
+
+
+def assert_sealed_once(admin: Connection, tenants: int) -> None:
+    """Nothing is pending, seals and places have no gap, and every state that was saved has its one event."""
+    assert count(admin, "select count(*) from ai_storage_private.audit_pending") == 0
+    gaps = (
+        "select count(*) from (select s.event_count, (select array_agg(e.leaf_index order by e.leaf_index) "
+        "from ai_storage_private.audit_event as e where (e.tenant_id, e.seal_number) = (s.tenant_id, s.seal_number)) "
+        "as places from ai_storage_private.audit_seal as s) as s "
+        "where s.places is distinct from array(select generate_series(0, s.event_count - 1))"
+    )
+    assert count(admin, gaps) == 0
+    unmatched = (
+        "select count(*) from (select v.tenant_id, v.model_id, v.version, count(e.event_id) as events "
+        "from ai_storage_private.progress_version as v left join ai_storage_private.audit_event as e "
+        "on (e.tenant_id, e.model_id, e.version, e.action) = (v.tenant_id, v.model_id, v.version, 'save model') "
+        "group by 1, 2, 3) as v where v.events <> 1"
+    )
+    assert count(admin, unmatched) == 0
+    assert (
+        count(admin, "select count(distinct tenant_id) from ai_storage_private.audit_seal where tenant_id > 0")
+        == tenants
+    )
+    summary = all_verified(admin)
+    assert summary.verified, summary
+    assert summary.events == count(admin, "select count(*) from ai_storage_private.audit_event")
+
+
+@sql_test
+def test_every_event_is_sealed_once_under_writers_and_sealers(database: Database, admin: Connection) -> None:
+    tenants = [key(code=f"w{number}") for number in range(4)]
+    done = threading.Event()
+
+    def write(number: int) -> None:
+        app = database.connect("app")
+        for step in range(25):
+            tenant = tenants[(number + step) % len(tenants)]
+            with suppress(ZeroDivisionError), app.transaction():
+                save(app, f"m{number}", as_=tenant)
+                if step % 5 == 0:
+                    raise ZeroDivisionError
+
+    def seal_on() -> tuple[int, int]:
+        sealer = database.connect()
+        events = seals = 0
+        while not done.is_set():
+            more = seal(sealer)
+            events, seals = events + more[0], seals + more[1]
+            call(sealer, "create_checkpoint")
+        return events, seals
+
+    def export_on() -> int:
+        app, exports = database.connect("app"), 0
+        while not done.is_set():
+            bundle = [line for (line,) in call(app, "export_audit", as_=tenants[0])]
+            sealed = {line["seal_number"]: line["event_count"] for line in bundle if line["kind"] == "seal"}
+            events = [line["seal_number"] for line in bundle if line["kind"] == "event"]
+            assert {number: events.count(number) for number in set(events)} == sealed
+            exports += 1
+        return exports
+
+    with ThreadPoolExecutor(12) as pool:
+        sealers = [pool.submit(seal_on) for _ in range(3)]
+        exporter = pool.submit(export_on)
+        writers = [pool.submit(write, number) for number in range(8)]
+        try:
+            for writer in writers:
+                writer.result()
+        finally:
+            done.set()
+        totals = [sealer.result() for sealer in sealers]
+        assert exporter.result() > 0
+    last = seal(admin)
+    assert sum(events for events, _ in totals) + last[0] == all_verified(admin).events
+    assert sum(seals for _, seals in totals) + last[1] == all_verified(admin).seals
+    assert_sealed_once(admin, len(tenants))
+    assert seal(admin) == (0, 0)
+
+
+@sql_test
+def test_a_bundle_is_of_one_moment(database: Database, app: Connection, admin: Connection) -> None:
+    save(app, "m", as_=ACME)
+    seal(admin)
+    save(app, "m", as_=ACME)
+    admin.execute("begin; lock table ai_storage_private.audit_event in access exclusive mode")
+    seal(admin)
+    with blocked(database.connect(), app, lambda: call(app, "export_audit", as_=ACME)) as future:
+        admin.execute("commit")
+    kinds = [line["kind"] for (line,) in future.result()]
+    assert kinds in (["event", "event", "seal"], ["event", "event", "event", "seal", "seal"])
+
+
+@sql_test
+def test_what_commits_late_is_under_the_next_seal(database: Database, app: Connection, admin: Connection) -> None:
+    save(app, "first", as_=ACME)
+    late = database.connect("app")
+    late.execute("begin")
+    save(late, "late", as_=ACME)
+    save(app, "later", as_=ACME)
+    seal(admin)
+    assert [row.sealed for row in trail(app, ACME)] == [True] * 3
+    late.execute("commit")
+    events = {row.detail.get("model_name"): row for row in trail(app, ACME, action="save model")}
+    assert not events["late"].sealed
+    assert events["late"].recorded_at < events["later"].recorded_at
+    assert seal(admin) == (1, 1)
+    assert_sealed_once(admin, 1)
+    assert verified(app).verified
+
+
+@sql_test
+def test_sealers_take_turns_and_writers_do_not_wait(database: Database, app: Connection, admin: Connection) -> None:
+    save(app, "m", as_=ACME)
+    first, second = database.connect(), database.connect()
+    first.execute("begin")
+    sealed = seal(first)
+    assert sealed[0] > 0
+    app.execute("set lock_timeout = '2s'")
+    assert save(app, "m", as_=ACME).version == 2
+    assert len(trail(app, ACME)) == 3
+    with blocked(admin, second, lambda: seal(second)) as future:
+        first.execute("commit")
+    assert future.result() == (1, 1)
+    assert_sealed_once(admin, 1)
+
+
+@sql_test
+def test_a_sealing_that_is_rolled_back_leaves_everything_to_the_next(
+    database: Database, app: Connection, admin: Connection
+) -> None:
+    save(app, "m", as_=ACME)
+    admin.execute("begin")
+    sealed = seal(admin)
+    call(admin, "create_checkpoint")
+    admin.execute("rollback")
+    assert all_verified(admin).events == 0
+    assert seal(admin) == sealed
+    assert seal(admin) == (0, 0)
+    assert_sealed_once(admin, 1)
+
+
+@sql_test
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_sealing_takes_no_old_snapshot(database: Database, admin: Connection, level: str) -> None:
+    for function in ("seal_audit", "create_checkpoint"):
+        admin.execute(f"begin isolation level {level}")  # type: ignore[arg-type]
+        with refused("25000"):
+            call(admin, function)
+        admin.execute("rollback")
+
+
+@sql_test
+def test_checkpoints_are_a_chain_over_all_seals(database: Database, app: Connection, admin: Connection) -> None:
+    assert value(admin, "create_checkpoint") is None
+    made = []
+    for number in range(3):
+        save(app, "m", as_=ACME)
+        save(app, "m", as_=BETA)
+        seal(admin)
+        if number == 1:
+            save(app, "n", as_=ACME)
+            seal(admin)
+        made.append(value(admin, "create_checkpoint"))
+        assert value(admin, "create_checkpoint") == made[-1]
+    assert [checkpoint["checkpoint_number"] for checkpoint in made] == [1, 2, 3]
+    assert made[0]["previous_hash"] == "00" * 32
+    assert all(b["previous_hash"] == a["checkpoint_hash"] for a, b in pairwise(made))
+    for checkpoint in made:
+        text = "checkpoint|{checkpoint_number}|{created_at}|{root}|{previous_hash}".format(**checkpoint)
+        assert checkpoint["checkpoint_hash"] == sha256(text.encode()).hexdigest()
+    summary = all_verified(admin)
+    assert (summary.verified, summary.checkpoints) == (True, 3)
+    assert [line for (line,) in call(app, "export_audit", as_=ACME) if line["kind"] == "checkpoint"] == made
+
+
+def climb(leaf: bytes, path: list[str]) -> str:
+    """The root that an audit path leads to (RFC 6962, section 2.1.1)."""
+    for step in path:
+        side, _, sibling = step.partition(" ")
+        pair = (bytes.fromhex(sibling), leaf) if side == "left" else (leaf, bytes.fromhex(sibling))
+        leaf = sha256(b"\x01" + b"".join(pair)).digest()
+    return leaf.hex()
+
+
+def tree(leaves: list[bytes]) -> bytes:
+    """The Merkle tree hash of RFC 6962, by its own definition."""
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    return sha256(b"\x01" + tree(leaves[:split]) + tree(leaves[split:])).digest()
+
+
+@sql_test
+def test_a_proof_leads_from_the_event_to_the_checkpoint(database: Database, app: Connection, admin: Connection) -> None:
+    for number in range(6):
+        save(app, f"m{number}", as_=ACME)
+    save(app, "m", as_=BETA)
+    seal(admin)
+    checkpoint = value(admin, "create_checkpoint")
+    leaves = []
+    for event in trail(app, ACME):
+        proof = value(app, "audit_proof", event_id=event.event_id, as_=ACME)
+        text = "|".join(
+            str(proof[field] if proof[field] is not None else "")
+            for field in ("tenant_id", "event_id", "seal_number", "leaf_index", "recorded_at", "action", "model_id",
+                          "version", "credential", "content_digest", "detail_digest", "login")
+        )  # fmt: skip
+        leaves.append(sha256(b"\x00" + text.encode()).digest())
+        assert climb(leaves[-1], proof["path"]) == proof["seal"]["root"]
+        assert climb(bytes.fromhex(proof["seal"]["seal_hash"]), proof["seal"]["path"]) == checkpoint["root"]
+        assert len(proof["path"]) <= 3
+    assert tree(leaves).hex() == proof["seal"]["root"]
+    assert len(leaves) == 7
+    save(app, "m0", as_=ACME)
+    with refused("TN401"):
+        call(app, "audit_proof", event_id=trail(app, ACME)[-1].event_id, as_=ACME)
+
+
+# Changes of the log ---------------------------------------------------------------------------------------------------
+
+
+# Statements with {} for the log's tables; A_SEAL is one seal of the tenant, ONE its middle event.
+A_SEAL = "tenant_id = (select tenant_id from ai_storage_private.tenant) and seal_number = 2"
+ONE = f"{A_SEAL} and leaf_index = 1"
+LAST_SEAL = A_SEAL.replace("= 2", "= 3")
+COPY = (
+    "insert into {audit_event} select tenant_id, gen_random_uuid(), recorded_at, version, %s, model_id, action, login, "
+    f"credential, content_digest, detail_digest, leaf_hash, salt, detail from {{audit_event}} where {ONE}"
+)
+ONE_CHANGED = {
+    "action": "'x'",
+    "recorded_at": "now()",
+    "login": "'x'",
+    "credential": "'x'",
+    "version": "77",
+    "model_id": "null",
+    "content_digest": "''",
+    "detail": "'{{}}'",
+    "salt": "gen_random_uuid()",
+    "leaf_hash": "sha256('')",
+}
+# Found by the tenant's verify_audit and by verify_all_audit.
+TAMPERING = {
+    "an event's place": f"update {{audit_event}} set leaf_index = 9 where {ONE}",
+    "the order of two": f"update {{audit_event}} set leaf_index = leaf_index + 10 where {A_SEAL} and leaf_index <> 1; "
+    f"update {{audit_event}} set leaf_index = 12 - leaf_index where {A_SEAL} and leaf_index <> 1",
+    "an event deleted": f"delete from {{audit_event}} where {ONE}",
+    "the last event deleted": f"delete from {{audit_event}} where {A_SEAL} and leaf_index = 2",
+    "half an erasure": f"update {{audit_event}} set detail = null where {ONE}",
+    "all events deleted": f"delete from {{audit_event}} where {A_SEAL}",
+    "an event inserted": COPY % "seal_number, 3",
+    "an event under no seal": COPY % "77, 0",
+    "a seal's root": f"update {{audit_seal}} set root = sha256('') where {A_SEAL}",
+    "a seal's time": f"update {{audit_seal}} set sealed_at = now() where {A_SEAL}",
+    "a seal's count": f"update {{audit_seal}} set event_count = 1 where {A_SEAL}",
+    "a seal's checkpoint": f"update {{audit_seal}} set checkpoint_number = 7 where {A_SEAL}",
+    "a seal's hash": f"update {{audit_seal}} set seal_hash = sha256('') where {A_SEAL}",
+    "a seal deleted": f"delete from {{audit_seal}} where {A_SEAL}",
+    "a seal deleted with its events": f"delete from {{audit_seal}} where {A_SEAL}; "
+    f"delete from {{audit_event}} where {A_SEAL}",
+}
+# Found by verify_all_audit, which has the checkpoints. A log that lacks its end looks whole by itself.
+TAMPERING_AT_THE_END = {
+    "the last seal deleted with its events": f"delete from {{audit_seal}} where {LAST_SEAL}; "
+    f"delete from {{audit_event}} where {LAST_SEAL}",
+    "a tenant's log deleted": "delete from {audit_seal} where tenant_id > 0; "
+    "delete from {audit_event} where tenant_id > 0",
+    "the operator's log deleted": "delete from {audit_seal} where tenant_id = 0; "
+    "delete from {audit_event} where tenant_id = 0",
+    "a checkpoint's root": "update {audit_checkpoint} set root = sha256('') where checkpoint_number = 1",
+    "a checkpoint's time": "update {audit_checkpoint} set created_at = now() where checkpoint_number = 1",
+    "a checkpoint's count": "update {audit_checkpoint} set seal_count = 9 where checkpoint_number = 1",
+    "a checkpoint's hash": "update {audit_checkpoint} set checkpoint_hash = sha256('') where checkpoint_number = 3",
+    "the first checkpoint deleted": "delete from {audit_checkpoint} where checkpoint_number = 1",
+}
+
+
+@sql_test
+def test_a_changed_log_is_found(database: Database, app: Connection, admin: Connection) -> None:
+    for number in range(3):
+        for name in ("a", "b", "c"):
+            save(app, name, float(number), as_=ACME)
+        call(admin, "create_signing_key")
+        seal(admin)
+        call(admin, "create_checkpoint")
+    admin.execute(
+        "insert into ai_storage_private.login_authorization values ('postgres', '*', '*', '*', '*', '*', false)"
+    )
+    assert verified(admin).verified
+    assert all_verified(admin).verified
+    (second,) = [
+        row for row in trail(app, ACME, action="save model") if (row.version, row.detail["model_name"]) == (2, "b")
+    ]
+    one_changed = {
+        f"an event's {column}": f"update {{audit_event}} set {column} = {new} where {ONE}"
+        for column, new in ONE_CHANGED.items()
+    }
+    tables = {table: f"ai_storage_private.{table}" for table in AUDIT_TABLES}
+    missed = []
+    for what, change in (one_changed | TAMPERING | TAMPERING_AT_THE_END).items():
+        admin.execute("begin")
+        admin.execute(change.format(**tables))  # type: ignore[arg-type]
+        row = all_verified(admin)
+        if row.verified or not row.problem:
+            missed.append(f"{what}: verify_all_audit")
+        own = verified(admin)
+        if what not in TAMPERING_AT_THE_END and (own.verified or not own.problem):
+            missed.append(f"{what}: verify_audit")
+        if what in one_changed and {row.event_id, own.event_id} != {second.event_id}:
+            missed.append(f"{what}: which event")
+        if what in one_changed | TAMPERING and row.isolation_key != ACME:
+            missed.append(f"{what}: whose log")
+        admin.execute("rollback")
+    assert missed == []
+    assert all_verified(admin).verified
+
+
+# Crashes and dumps ----------------------------------------------------------------------------------------------------
+
+
+def kill_server(server: Server) -> None:
+    pid = server.cluster.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def new_database(server: Server, name: str) -> Iterator[Database]:
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    with ExitStack() as stack:
+        yield Database(server, name, stack)
+
+
+def until_killed(work: Any) -> None:
+    with suppress(psycopg.OperationalError):
+        while True:
+            work()
+
+
+def test_no_event_is_lost_or_sealed_twice_when_the_server_is_killed(own_server: Server) -> None:
+    tenants = [key(code=f"w{number}") for number in range(3)]
+    with new_database(own_server, "crash") as database:
+        install(database.dsn())
+        for _ in range(2):
+            acknowledged = threading.Semaphore(0)
+
+            def write(app: Connection, number: int, acknowledged: threading.Semaphore) -> None:
+                with app.transaction():
+                    save(app, f"m{number}", as_=tenants[number % 3])
+                    save(app, f"twin of m{number}", as_=tenants[number % 3])
+                acknowledged.release()
+
+            with ThreadPoolExecutor(8) as pool:
+                apps = [database.connect("app") for _ in range(5)]
+                sealers = [database.connect() for _ in range(2)]
+                futures = [
+                    pool.submit(until_killed, lambda a=app, n=number, k=acknowledged: write(a, n, k))
+                    for number, app in enumerate(apps)
+                ]
+                futures += [pool.submit(until_killed, lambda s=sealer: seal(s)) for sealer in sealers]
+                for _ in range(random.randint(60, 150)):
+                    assert acknowledged.acquire(timeout=60)
+                kill_server(own_server)
+                for future in futures:
+                    future.result()
+            own_server.cluster.start()
+            admin = database.connect()
+            assert all_verified(admin).verified
+            app = database.connect("app")
+            for tenant in tenants:
+                assert verified(app, tenant).verified
+            seal(admin)
+            assert_sealed_once(admin, len(tenants))
+        # killed while a sealing waits to commit
+        app, admin, watcher = database.connect("app"), database.connect(), database.connect()
+        save(app, "m0", as_=tenants[0])
+        admin.execute("begin")
+        assert seal(admin) == (1, 1)
+        watcher.execute("checkpoint")
+        kill_server(own_server)
+        admin.close()
+        own_server.cluster.start()
+        admin = database.connect()
+        assert seal(admin) == (1, 1)
+        assert_sealed_once(admin, len(tenants))
+
+
+def test_a_dump_is_sealed_and_verified_on_in_another_database(
+    database: Database, empty_database: Database, app: Connection, admin: Connection
+) -> None:
+    for number in range(3):
+        save(app, "m", float(number), metrics={"a": 0.1}, as_=ACME)
+        save(app, "n", float(number), as_=BETA)
+        seal(admin)
+        call(admin, "create_checkpoint")
+    save(app, "m", as_=ACME)
+    with refused("TN002"):
+        call(app, "load_progress", as_="junk")
+    before = {row.event_id: row.sealed for row in trail(app, ACME)}
+    assert not all(before.values())
+    bin_dir = database.server.cluster.bin_dir
+    dumped = subprocess.run([bin_dir / "pg_dump", "--dbname", database.dsn()], capture_output=True, check=True)
+    subprocess.run(
+        [bin_dir / "psql", "-qX", "-v", "ON_ERROR_STOP=1", "--dbname", empty_database.dsn()],
+        input=dumped.stdout, stdout=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    app, admin = empty_database.connect("app"), empty_database.connect()
+    # The restore itself is no change.
+    assert {row.event_id: row.sealed for row in trail(app, ACME)} == before
+    assert verified(app).verified
+    assert all_verified(admin).verified
+    save(app, "m", as_=ACME)
+    save(app, "new", as_=key(code="new"))
+    events, seals = seal(admin)
+    assert (events, seals) == (2 + 2 + 1, 3)
+    assert_sealed_once(admin, 3)
+    assert value(admin, "create_checkpoint")["checkpoint_number"] == 4
+    assert all_verified(admin).checkpoints == 4
+    assert verified(app).verified
+    until(lambda: seal(admin) == (0, 0), "nothing left to seal")
