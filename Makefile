@@ -8,7 +8,7 @@ SEED ?= 1
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo servers test lint golden golden-check doctor-page docs docs-check checksums checksums-check fuzz bench ci clean
+.PHONY: help install demo servers test lint golden golden-check docs docs-check checksums checksums-check fuzz bench ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -53,13 +53,12 @@ golden: $(VENV)/dev.stamp ## Write tests/golden/schema.sql, the dump of a fresh 
 golden-check: servers ## Compare a fresh database with the golden dump
 	$(BIN)/pytest -q tests/test_drift.py -k golden
 
-doctor-page: $(VENV)/dev.stamp ## Write docs/doctor.md, the list of what pydb doctor looks at
+docs: $(VENV)/dev.stamp ## Write docs/doctor.md, and the table of docs/security.md from the attack tests
 	$(BIN)/python -m pydb.doctor > docs/doctor.md
-
-docs: $(VENV)/dev.stamp ## Write the table of docs/security.md from the attack tests
 	$(BIN)/python -m tests.attacks
 
-docs-check: $(VENV)/dev.stamp ## Compare the table of docs/security.md with the attack tests
+docs-check: $(VENV)/dev.stamp ## Compare them with the checks and the attack tests
+	$(BIN)/python -m pydb.doctor | diff - docs/doctor.md
 	$(BIN)/python -m tests.attacks --check
 
 checksums: ## Write migrations/CHECKSUMS

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -717,6 +717,41 @@ def measure(major: int, seconds: float, sizes: bool) -> Report:
             cells,
             measure_sizes(*prepare(cluster, "bytes"), SIZED_TENANTS) if sizes else [],
         )
+
+
+def run_rounds(
+    prog: str,
+    description: str,
+    measure: Callable[[int, int], str],
+    rounds: int,
+    takes: str,
+    arguments: Sequence[str] | None,
+) -> int:
+    """The command of a benchmark that takes rounds on one server and prints what measure(major, rounds) returns.
+
+    takes: how long the default takes. Returns: the exit code.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"default: %(default)s, {takes}")
+    parser.add_argument(
+        "--pg",
+        type=int,
+        choices=(15, 16, 17, 18),
+        default=18,
+        help="major version of PostgreSQL (default: %(default)s)",
+    )
+    options = parser.parse_args(arguments)
+
+    # A polite kill has to remove the server too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        print(measure(options.pg, options.rounds))
+    except servers.NoServer as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,9 +6,7 @@ hits both alike. Each asks for another name every time, so that nothing is warm 
 
 from __future__ import annotations
 
-import argparse
 import random
-import signal
 import statistics
 import sys
 import time
@@ -21,9 +19,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
-from bench.core import LOGIN, describe, running_server, table
+from bench.core import LOGIN, describe, run_rounds, running_server, table
 from pydb import migrate
-from tests import servers
 
 ME = "acme:s1:p1:production:c1"
 OTHERS = 1000
@@ -142,31 +139,15 @@ def measure(major: int, rounds: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.oracle_timing",
-        description="Measure whether the time of an answer tells what other tenants have. A ratio of 1 tells nothing. "
+    return run_rounds(
+        "python -m bench.oracle_timing",
+        "Measure whether the time of an answer tells what other tenants have. A ratio of 1 tells nothing. "
         "Starts a PostgreSQL of its own and removes it in the end.",
+        measure,
+        DEFAULT_ROUNDS,
+        "about two minutes",
+        arguments,
     )
-    parser.add_argument("--rounds", type=int, default=DEFAULT_ROUNDS, help="default: %(default)s, about two minutes")
-    parser.add_argument(
-        "--pg",
-        type=int,
-        choices=(15, 16, 17, 18),
-        default=18,
-        help="major version of PostgreSQL (default: %(default)s)",
-    )
-    options = parser.parse_args(arguments)
-
-    # A polite kill has to remove the server too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        print(measure(options.pg, options.rounds))
-    except servers.NoServer as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,13 +6,11 @@ malformed is refused sooner, before any key is looked up; that tells nothing but
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import hmac
 import json
 import random
-import signal
 import statistics
 import sys
 import time
@@ -22,9 +20,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from bench.core import LOGIN, describe, running_server, table
+from bench.core import LOGIN, describe, run_rounds, running_server, table
 from pydb import migrate
-from tests import servers
 
 TENANT = {"org": "acme", "srv": "s1", "prj": "p1", "env": "production", "code": "c1"}
 VARIANTS = 50
@@ -135,31 +132,15 @@ def measure(major: int, rounds: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.token_timing",
-        description="Measure whether the time of a refusal tells how near a token came to a genuine one. "
+    return run_rounds(
+        "python -m bench.token_timing",
+        "Measure whether the time of a refusal tells how near a token came to a genuine one. "
         f"The ratio is to '{REFERENCE}'. Starts a PostgreSQL of its own and removes it in the end.",
+        measure,
+        DEFAULT_ROUNDS,
+        "about 20 seconds",
+        arguments,
     )
-    parser.add_argument("--rounds", type=int, default=DEFAULT_ROUNDS, help="default: %(default)s, about 20 seconds")
-    parser.add_argument(
-        "--pg",
-        type=int,
-        choices=(15, 16, 17, 18),
-        default=18,
-        help="major version of PostgreSQL (default: %(default)s)",
-    )
-    options = parser.parse_args(arguments)
-
-    # A polite kill has to remove the server too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        print(measure(options.pg, options.rounds))
-    except servers.NoServer as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -633,7 +633,7 @@ def test_no_secret_is_printed(patient: Connection) -> None:
 
 def test_the_page_is_the_checks() -> None:
     page = Path(__file__).parent.parent / "docs" / "doctor.md"
-    assert page.read_text("utf-8") == doctor.page(), "run make doctor-page, and look at the difference"
+    assert page.read_text("utf-8") == doctor.page(), "run make docs, and look at the difference"
 
 
 # Powerful application logins -----------------------------------------------------------------------------------------
