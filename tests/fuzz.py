@@ -171,9 +171,10 @@ LAWFUL = {
     "ai_progress_tenant": "case when t.model_id = %(written)s "
     "then (t.tenant_id, t.model_id, t.model_name, t.created_at)::text else t.xmin || t::text end",
     "progress_version": "case when t.model_id <> %(written)s or t.version = 1 then t.xmin || t::text end",
-    # The use of a victim's model stands in the victim's log.
+    # The use of a victim's model stands in the victim's log, and so do the version and the grants that come of it.
     "audit_pending": "case when t.action not in ('read model', 'read history', 'write model') "
-    "and not (t.action = 'save model' and t.model_id = %(written)s) then t.xmin || t::text end",
+    "and not (t.action in ('save model', 'insert share', 'update share', 'delete share') and t.model_id = %(written)s) "
+    "then t.xmin || t::text end",
 }
 
 # Text of each catalog row that no attacker may change. Temporary objects are a session's own.
