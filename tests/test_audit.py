@@ -104,7 +104,7 @@ def all_verified(connection: Connection) -> Any:
 
 
 def count(connection: Connection, query: str) -> int:
-    ((found,),) = connection.execute(query).fetchall()  # type: ignore[arg-type]
+    ((found,),) = connection.execute(query).fetchall()
     return int(found)
 
 
@@ -249,7 +249,7 @@ def test_no_event_holds_content_or_a_secret(database: Database, app: Connection,
     share(app, "m", ACME, READER)
     call(app, "load_progress", as_=READER)
     for table, change in TOUCH.items():
-        admin.execute(f"update ai_storage_private.{table} set {change}")  # type: ignore[arg-type]
+        admin.execute(f"update ai_storage_private.{table} set {change}")
     pads = admin.execute("select inner_pad, outer_pad from ai_storage_private.signing_key").fetchone()
     keys = admin.execute("select inner_key, outer_key from ai_storage_private.context_secret").fetchone()
     seal(admin)
@@ -362,9 +362,7 @@ def test_the_owners_change_by_hand_is_logged(database: Database, app: Connection
         with admin.transaction():
             call(admin, "set_tenant", credential=ACME)
             admin.execute("set local role ai_storage_owner")
-            changed = admin.execute(
-                sql.SQL(change).format(sql.Identifier("ai_storage_private", table))  # type: ignore[arg-type]
-            ).rowcount
+            changed = admin.execute(sql.SQL(change).format(sql.Identifier("ai_storage_private", table))).rowcount
         new = trail(app, ACME)[before:]
         verb = change.split()[0]
         expected = "save model" if (table, verb) == ("ai_progress_tenant", "update") else f"{verb} {noun(table)}"
@@ -401,8 +399,8 @@ def test_what_the_triggers_missed_is_told_by_verify_audit(
         for what, change in tampering.items():
             admin.execute("begin")
             for table in ("ai_progress_tenant", "progress_version"):
-                admin.execute(f"alter table ai_storage_private.{table} disable trigger user")  # type: ignore[arg-type]
-            admin.execute(change)  # type: ignore[arg-type]
+                admin.execute(f"alter table ai_storage_private.{table} disable trigger user")
+            admin.execute(change)
             admin.execute(
                 "insert into ai_storage_private.login_authorization values ('postgres', '*', '*', '*', '*', '*', false)"
             )
@@ -548,7 +546,7 @@ def test_nobody_reaches_the_tables_of_the_log(
             session.execute(sql.SQL("update {} set ctid = ctid").format(sql.Identifier("ai_storage_private", table)))
     for function in ("record_event(0, 'x')", "micros(now())", "check_log(null)", "list_checkpoints()"):
         with refused("42501", hint=False):
-            session.execute(f"select ai_storage_private.{function}")  # type: ignore[arg-type]
+            session.execute(f"select ai_storage_private.{function}")
     with refused("42501", hint=False):
         session.execute("select nextval('ai_storage_private.refused_credential')")
     allowed = {
@@ -806,7 +804,7 @@ def test_a_sealing_that_is_rolled_back_leaves_everything_to_the_next(
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 def test_sealing_takes_no_old_snapshot(database: Database, admin: Connection, level: str) -> None:
     for function in ("seal_audit", "create_checkpoint"):
-        admin.execute(f"begin isolation level {level}")  # type: ignore[arg-type]
+        admin.execute(f"begin isolation level {level}")
         with refused("25000"):
             call(admin, function)
         admin.execute("rollback")
@@ -962,7 +960,7 @@ def test_a_changed_log_is_found(database: Database, app: Connection, admin: Conn
     missed = []
     for what, change in (one_changed | TAMPERING | TAMPERING_AT_THE_END).items():
         admin.execute("begin")
-        admin.execute(change.format(**tables))  # type: ignore[arg-type]
+        admin.execute(change.format(**tables))
         row = all_verified(admin)
         if row.verified or not row.problem:
             missed.append(f"{what}: verify_all_audit")

@@ -170,7 +170,7 @@ def test_every_proof_verifies_with_the_checkpoints_and_none_with_a_change(
 def second(leaves: list[bytes]) -> pymerkle.InmemoryTree:
     """pymerkle's tree; it hashes what it is given, so it gets what is hashed already as it is."""
 
-    class Tree(pymerkle.InmemoryTree):  # type: ignore[misc]
+    class Tree(pymerkle.InmemoryTree):
         def hash_buff(self, data: bytes) -> bytes:
             return data
 

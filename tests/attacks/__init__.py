@@ -19,7 +19,7 @@ def attack(*numbers: int) -> Callable[[T], T]:
     """Say which attacks of the catalogue a test tries."""
 
     def mark(test: T) -> T:
-        test.attacks = numbers  # type: ignore[attr-defined]
+        test.attacks = numbers
         return test
 
     return mark

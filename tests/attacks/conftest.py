@@ -131,7 +131,7 @@ def mint(house: House) -> Mint:
         payload = {name: claim for name, claim in payload.items() if claim is not None}
         return jwt.encode(payload, secret, algorithm="HS256", headers={"kid": "k1", **(headers or {})})
 
-    new.secret = made.secret  # type: ignore[attr-defined]
+    new.secret = made.secret
     return new
 
 

@@ -391,7 +391,7 @@ def test_no_error_and_no_notice_ever_holds_anything_of_another_tenant(house: Hou
                 for argument, kind in zip(arguments, kinds, strict=True)
             )
             statement = sql.SQL("select * from ai_storage.{}({})").format(sql.Identifier(name), given)
-            answer = tried(attacker, statement, *values)  # type: ignore[arg-type]
+            answer = tried(attacker, statement, *values)
             if isinstance(answer, psycopg.Error):
                 codes[answer.sqlstate or ""] = codes.get(answer.sqlstate or "", 0) + 1
                 assert KNOWN.fullmatch(answer.sqlstate or ""), f"{name} {values}: {everything_said(answer)}"

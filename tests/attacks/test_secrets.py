@@ -104,7 +104,7 @@ def secrets_read(connection: Connection) -> list[object]:
 @attack(7, 54)
 @only("direct")
 def test_no_role_reads_a_secret_but_the_operators_functions(house: House, mint: Mint) -> None:
-    secrets = spellings(house.database, mint.secret)  # type: ignore[attr-defined]
+    secrets = spellings(house.database, mint.secret)
     admin = house.admin()
     admin.execute("analyze")
     for login in LOGINS:
@@ -133,7 +133,7 @@ def test_no_role_reads_a_secret_but_the_operators_functions(house: House, mint: 
 @attack(7, 54)
 @only("direct")
 def test_no_secret_stands_in_a_catalogue(house: House, mint: Mint) -> None:
-    secrets = spellings(house.database, mint.secret)  # type: ignore[attr-defined]
+    secrets = spellings(house.database, mint.secret)
     admin = house.admin()
     admin.execute("create extension pg_stat_statements")
     names(house.connect(), as_=mint())
@@ -224,7 +224,7 @@ def test_a_token_sent_as_a_parameter_is_in_no_log_that_keeps_no_parameters(house
     assert "the end of it" in kept
     assert ("42501" in kept or "TN003" in kept) is (work == "bad")
     pieces = {token, *(part for part in token.split("."))}
-    holds_none(kept, pieces | spellings(house.database, mint.secret))  # type: ignore[attr-defined]
+    holds_none(kept, pieces | spellings(house.database, mint.secret))
 
 
 @attack(7, 53)
@@ -328,7 +328,7 @@ def test_pg_stat_statements_keeps_no_literal_of_a_plain_statement(house: House, 
     assert "load_progress(p_as => $1)" in kept
     holds_none(kept, {token, *token.split(".")})
     # Of other commands it keeps the text as it came. Only its own login and the monitoring roles see that.
-    attacker.execute("do $$ begin perform ai_storage.load_progress(p_as => '%s'); end $$" % other)  # noqa: UP031
+    attacker.execute(f"do $$ begin perform ai_storage.load_progress(p_as => '{other}'); end $$")
     assert other in repr(admin.execute(query, here).fetchall())
     for login in ("beta_app", "reporter", "stranger"):
         holds_none(repr(house.connect(login).execute(query, here).fetchall()), {other})
@@ -380,7 +380,7 @@ def test_a_full_dump_holds_the_secrets_and_one_without_their_rows_does_not(house
     full = dumped(house.database)
     assert full.returncode == 0, full.stderr
     assert all(secret in full.stdout for secret in secrets)
-    assert mint.secret not in full.stdout  # type: ignore[attr-defined]
+    assert mint.secret not in full.stdout
     without = dumped(house.database, *(f"--exclude-table-data=ai_storage_private.{table}" for table in TABLES))
     assert without.returncode == 0, without.stderr
     assert "victim model" in without.stdout

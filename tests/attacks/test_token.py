@@ -70,7 +70,7 @@ def test_no_token_but_a_genuine_one_gives_a_tenant(house: House, mint: Mint, att
     admin = house.admin()
     (other,) = call(admin, "create_signing_key", kid="k2", audience="here")
     (elsewhere,) = call(admin, "create_signing_key", kid="k3", audience="elsewhere")
-    secret = mint.secret  # type: ignore[attr-defined]
+    secret = mint.secret
     body = claims()
     body = " " * (len(body) % 3 == 0) + body  # so that its last character has bits to spare
     expected = {
