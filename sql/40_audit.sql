@@ -25,7 +25,7 @@ comment on column ai_storage_private.audit_pending.model_id is 'The model, or nu
 comment on column ai_storage_private.audit_pending.action is 'What happened, such as save model.';
 comment on column ai_storage_private.audit_pending.login is 'The login that did it.';
 comment on column ai_storage_private.audit_pending.credential is
-    'key, token and its kid, or none for a change by hand.';
+    'key, token and its kid, operator, or none for a change by hand.';
 comment on column ai_storage_private.audit_pending.content_digest is
     'sha256 of salt and content, or null.';
 comment on column ai_storage_private.audit_pending.detail_digest is 'sha256 of salt and detail.';
@@ -50,7 +50,7 @@ comment on column ai_storage_private.audit_event.model_id is 'The model, or null
 comment on column ai_storage_private.audit_event.action is 'What happened, such as save model.';
 comment on column ai_storage_private.audit_event.login is 'The login that did it.';
 comment on column ai_storage_private.audit_event.credential is
-    'key, token and its kid, or none for a change by hand.';
+    'key, token and its kid, operator, or none for a change by hand.';
 comment on column ai_storage_private.audit_event.content_digest is
     'sha256 of salt and content, or null.';
 comment on column ai_storage_private.audit_event.detail_digest is 'sha256 of salt and detail.';
@@ -355,6 +355,26 @@ comment on function ai_storage_private.merkle_path(bytea[], integer) is
     'The audit path of a leaf (RFC 6962, section 2.1.1), from the bottom: the side of each sibling '
     'and its hash, in hexadecimal. p_index counts from 0.';
 
+create or replace function ai_storage_private.take_turn()
+returns void
+language plpgsql
+volatile
+as $fn$
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = '25000',
+            message = 'this works under read committed only',
+            hint = 'Begin the transaction with isolation level read committed.';
+    end if;
+    -- Writers do not wait for this lock.
+    lock table ai_storage_private.audit_pending in share update exclusive mode;
+end;
+$fn$;
+comment on function ai_storage_private.take_turn() is
+    'Lets one of those who seal, chain or erase work at a time, on what the others committed. '
+    'Raises 25000.';
+
 create or replace function ai_storage.seal_audit()
 returns table (events bigint, seals bigint)
 language plpgsql
@@ -371,14 +391,7 @@ declare
     v_numbers    bigint[];
     v_previous   bytea[];
 begin
-    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        raise exception using
-            errcode = '25000',
-            message = 'events are sealed under read committed only',
-            hint = 'Begin the transaction with isolation level read committed.';
-    end if;
-    -- One sealer at a time; writers do not wait for this lock.
-    lock table ai_storage_private.audit_pending in share update exclusive mode;
+    perform ai_storage_private.take_turn();
 
     select s.last_value into v_refused
     from ai_storage_private.refused_credential as s
@@ -493,13 +506,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
-    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        raise exception using
-            errcode = '25000',
-            message = 'events are sealed under read committed only',
-            hint = 'Begin the transaction with isolation level read committed.';
-    end if;
-    lock table ai_storage_private.audit_pending in share update exclusive mode;
+    perform ai_storage_private.take_turn();
 
     select c.* into v_last
     from ai_storage_private.audit_checkpoint as c
@@ -820,7 +827,7 @@ comment on function ai_storage.verify_all_audit() is
 set local role ai_storage_owner;
 
 create or replace view ai_storage_private.audit_log
-with (security_barrier = true)
+with (security_invoker = true, security_barrier = true)
 as
 select
     e.tenant_id, e.event_id, e.recorded_at, e.version, e.seal_number, e.model_id, e.action, e.login,
@@ -844,7 +851,7 @@ comment on column ai_storage_private.audit_log.model_id is 'The model, or null.'
 comment on column ai_storage_private.audit_log.action is 'What happened, such as save model.';
 comment on column ai_storage_private.audit_log.login is 'The login that did it.';
 comment on column ai_storage_private.audit_log.credential is
-    'key, token and its kid, or none for a change by hand.';
+    'key, token and its kid, operator, or none for a change by hand.';
 comment on column ai_storage_private.audit_log.content_digest is
     'sha256 of salt and content, or null.';
 comment on column ai_storage_private.audit_log.salt is
@@ -984,12 +991,13 @@ begin
             union all
             select
                 p.model_name,
-                bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
-                    ai_storage_private.model_content(
-                        v.mse, v.training_samples, v.metrics, v.metadata
-                    ),
-                    'UTF8'
-                )))
+                p.model_id is not null
+                    and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+                        ai_storage_private.model_content(
+                            v.mse, v.training_samples, v.metrics, v.metadata
+                        ),
+                        'UTF8'
+                    )))
             from ai_storage_private.progress_version as v
             left join ai_storage_private.ai_progress_tenant as p
                 on p.tenant_id = v.tenant_id
@@ -1000,10 +1008,9 @@ begin
                 and e.version = v.version
                 and e.action = 'save model'
             where v.tenant_id = v_tenant.tenant_id
-            group by v.model_id, v.version, p.model_name
+            group by v.model_id, v.version, p.model_id, p.model_name
         ) as m
         where m.is_logged is not true
-           or m.model_name is null
         order by m.model_name
         limit 1;
         if found then
@@ -1093,22 +1100,18 @@ comment on function ai_storage.audit_trail(
     'detail: names, null after an erasure. sealed: whether a seal covers it. A transaction that '
     'commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
 
-create or replace function ai_storage.audit_proof(p_event_id uuid, p_as text default null)
+create or replace function ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid)
 returns jsonb
 language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-set client_min_messages = notice
+stable
 as $fn$
 declare
-    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
     v_event  ai_storage_private.audit_event;
     v_leaves bytea[];
 begin
     select e.* into v_event
     from ai_storage_private.audit_event as e
-    where e.tenant_id = v_tenant.tenant_id
+    where e.tenant_id = p_tenant_id
       and e.event_id = p_event_id;
     if not found then
         raise exception using
@@ -1119,15 +1122,33 @@ begin
     v_leaves := array(
         select e.leaf_hash
         from ai_storage_private.audit_event as e
-        where e.tenant_id = v_tenant.tenant_id
+        where e.tenant_id = p_tenant_id
           and e.seal_number = v_event.seal_number
         order by e.leaf_index
     );
     return ai_storage_private.render_event(v_event)
         || jsonb_build_object(
             'path', ai_storage_private.merkle_path(v_leaves, v_event.leaf_index),
-            'seal', ai_storage_private.render_seal(v_tenant.tenant_id, v_event.seal_number)
+            'seal', ai_storage_private.render_seal(p_tenant_id, v_event.seal_number)
         );
+end;
+$fn$;
+comment on function ai_storage_private.prove_event(bigint, uuid) is
+    'One sealed event with its path to the root of its seal, the seal, and the seal''s path to its '
+    'checkpoint. Under row level security it sees what its caller''s policies show. Raises TN401.';
+
+create or replace function ai_storage.audit_proof(p_event_id uuid, p_as text default null)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    return ai_storage_private.prove_event(v_tenant.tenant_id, p_event_id);
 end;
 $fn$;
 comment on function ai_storage.audit_proof(uuid, text) is
@@ -1262,6 +1283,13 @@ create or replace trigger record_change
 comment on trigger record_change on ai_storage_private.signing_key is
     'One event per change.';
 
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.context_secret
+    for each row
+    execute function ai_storage_private.record_change('context secret', '');
+comment on trigger record_change on ai_storage_private.context_secret is
+    'One event per change.';
+
 create or replace trigger record_truncate
     after truncate on ai_storage_private.ai_progress_tenant
     execute function ai_storage_private.record_change('ai_progress_tenant', '');
@@ -1307,6 +1335,11 @@ create or replace trigger record_truncate
     execute function ai_storage_private.record_change('signing_key', '');
 comment on trigger record_truncate on ai_storage_private.signing_key is
     'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.context_secret
+    execute function ai_storage_private.record_change('context_secret', '');
+comment on trigger record_truncate on ai_storage_private.context_secret is
+    'One event per TRUNCATE.';
 
 -- Always: also in a session that claims to replay the changes of another server.
 alter table ai_storage_private.ai_progress_tenant
@@ -1337,6 +1370,9 @@ alter table ai_storage_private.login_authorization
     enable always trigger record_change,
     enable always trigger record_truncate;
 alter table ai_storage_private.signing_key
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.context_secret
     enable always trigger record_change,
     enable always trigger record_truncate;
 

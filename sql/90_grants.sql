@@ -73,15 +73,26 @@ grant select, insert, update on ai_storage_private.signing_key to ai_storage_ope
 grant select, insert, delete on ai_storage_private.external_sharing_permit to ai_storage_operator;
 grant select, update, delete on ai_storage_private.model_share to ai_storage_operator;
 grant select, insert, delete on ai_storage_private.audit_pending to ai_storage_operator;
-grant select, insert on ai_storage_private.audit_event to ai_storage_operator;
+grant select, insert, update (salt, detail)
+on ai_storage_private.audit_event
+to ai_storage_operator;
+grant select on ai_storage_private.audit_log to ai_storage_operator;
 grant select, insert on ai_storage_private.audit_seal to ai_storage_operator;
 grant select, insert on ai_storage_private.audit_checkpoint to ai_storage_operator;
 grant select, update on ai_storage_private.refusal_report to ai_storage_operator;
 grant usage, select on sequence ai_storage_private.refused_credential to ai_storage_operator;
+grant select, insert, update, delete on ai_storage_private.retention_rule to ai_storage_operator;
+grant select, insert on ai_storage_private.erasure_certificate to ai_storage_operator;
 grant execute on function
     ai_storage.is_isolation_key(text),
     ai_storage.isolation_key(text, text, text, text, text),
-    ai_storage_private.is_tenant_pattern(text)
+    ai_storage.version(),
+    ai_storage_private.is_name(text),
+    ai_storage_private.is_tenant_pattern(text),
+    ai_storage_private.prove_event(bigint, uuid),
+    ai_storage_private.erase_content(bigint),
+    ai_storage_private.sweep_versions(bigint, integer, timestamptz),
+    ai_storage_private.list_versions(bigint)
 to ai_storage_operator;
 
 grant select, insert, update, delete on ai_storage_private.model_share to ai_storage_sharing;
@@ -123,8 +134,14 @@ grant execute on function
     ),
     ai_storage_private.write_shared(
         ai_storage_private.acting_tenant, text, text, double precision, bigint, jsonb, jsonb, bigint
-    )
+    ),
+    ai_storage_private.count_received(ai_storage_private.acting_tenant)
 to ai_storage_owner;
+grant execute on function
+    ai_storage_private.erase_shares(bigint, text),
+    ai_storage_private.sweep_shares(),
+    ai_storage_private.summarize_shares()
+to ai_storage_operator;
 
 set local role ai_storage_operator;
 grant execute on function ai_storage_private.enter(text, boolean, text)
@@ -158,7 +175,8 @@ grant execute on function
     ai_storage_private.check_log(bigint),
     ai_storage_private.render_event(ai_storage_private.audit_event),
     ai_storage_private.render_seal(bigint, bigint),
-    ai_storage_private.list_checkpoints()
+    ai_storage_private.list_checkpoints(),
+    ai_storage_private.compliance_status()
 to ai_storage_owner;
 grant execute on function
     ai_storage_private.lend(bigint[], uuid[]),
@@ -190,7 +208,10 @@ grant execute on function
     ai_storage.verify_audit(text),
     ai_storage.audit_trail(timestamptz, timestamptz, text, text, integer, text),
     ai_storage.audit_proof(uuid, text),
-    ai_storage.export_audit(text)
+    ai_storage.export_audit(text),
+    ai_storage.export_tenant(text),
+    ai_storage.import_tenant(jsonb, text),
+    ai_storage.tenant_stats(text)
 to ai_storage_app;
 
 set local role ai_storage_sharing;
@@ -229,6 +250,22 @@ grant execute on function
     ai_storage.forbid_external_sharing(text),
     ai_storage.list_external_sharing(),
     ai_storage.seal_audit(),
-    ai_storage.create_checkpoint()
+    ai_storage.create_checkpoint(),
+    ai_storage.set_retention(text, integer, interval, interval, boolean),
+    ai_storage.drop_retention(text),
+    ai_storage.apply_retention(),
+    ai_storage.erase_tenant(text, text),
+    ai_storage.report_backup(timestamptz, text),
+    ai_storage.break_glass(text, text)
 to ai_storage_admin;
-grant execute on function ai_storage.verify_all_audit() to ai_storage_admin, ai_storage_auditor;
+
+-- Administrators and auditors ---------------------------------------------------------------------
+
+grant execute on function
+    ai_storage.verify_all_audit(),
+    ai_storage.list_retention(),
+    ai_storage.list_erasures(),
+    ai_storage.erasure_certificate(uuid),
+    ai_storage.compliance_report(),
+    ai_storage.collect_evidence()
+to ai_storage_admin, ai_storage_auditor;

@@ -1,0 +1,35 @@
+-- How long what is kept, and what was erased. Both are the operator's: a rule covers the tenants of a
+-- pattern, and a certificate names what an erasure took.
+
+create table ai_storage_private.retention_rule (
+    org_id            text collate "C" not null,
+    server_id         text collate "C" not null,
+    project_id        text collate "C" not null,
+    environment       text collate "C" not null,
+    code_hash         text collate "C" not null,
+    keep_versions     integer,
+    keep_versions_for interval,
+    keep_events_for   interval,
+    legal_hold        boolean not null,
+    set_at            timestamptz not null default clock_timestamp(),
+    set_by            name not null default session_user,
+    constraint retention_rule_pk primary key (
+        org_id, server_id, project_id, environment, code_hash
+    ),
+    constraint retention_rule_keeps_the_current check (keep_versions > 0),
+    constraint retention_rule_versions_for_positive check (keep_versions_for > '0'),
+    constraint retention_rule_events_for_positive check (keep_events_for > '0')
+);
+
+create table ai_storage_private.erasure_certificate (
+    certificate_id uuid not null,
+    event_id       uuid not null,
+    erased_at      timestamptz not null,
+    statement      text collate "C" not null,
+    constraint erasure_certificate_pk primary key (certificate_id)
+);
+
+alter table ai_storage_private.retention_rule enable row level security;
+alter table ai_storage_private.retention_rule force row level security;
+alter table ai_storage_private.erasure_certificate enable row level security;
+alter table ai_storage_private.erasure_certificate force row level security;

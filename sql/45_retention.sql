@@ -1,0 +1,1075 @@
+-- How long data is kept, and how a tenant's data leaves: by a rule, by an erasure, by an export.
+--
+-- A rule covers the tenants of a pattern; of several the most specific one counts, but a legal hold
+-- of any of them keeps everything. Versions are deleted. Events never are: they lose salt and
+-- detail, which is all that is personal in them, and the log still verifies.
+--
+-- An erasure takes all that a tenant has but its place in the registry and its events, seals it,
+-- and returns a certificate: a statement whose digest is an event in the operator's log, with the
+-- proof that leads from it to a checkpoint. The operator sees no content: it turns the context to
+-- one tenant at a time, and the tenant functions' owner deletes under its policies.
+--
+-- Tables: retention_rule, erasure_certificate (0006_retention), and those of 20 to 40.
+-- Errors: 22023, 23505, 25000, 25006, 42704, TN501, TN502, and those of 10_context.sql.
+
+set local role ai_storage_owner;
+
+comment on table ai_storage_private.retention_rule is
+    'How long the data of the tenants of a pattern is kept.';
+comment on column ai_storage_private.retention_rule.org_id is 'Level 1 of the pattern, or *.';
+comment on column ai_storage_private.retention_rule.server_id is 'Level 2 of the pattern, or *.';
+comment on column ai_storage_private.retention_rule.project_id is 'Level 3 of the pattern, or *.';
+comment on column ai_storage_private.retention_rule.environment is 'Level 4 of the pattern, or *.';
+comment on column ai_storage_private.retention_rule.code_hash is 'Level 5 of the pattern, or *.';
+comment on column ai_storage_private.retention_rule.keep_versions is
+    'How many versions of a model are kept at most; null: all.';
+comment on column ai_storage_private.retention_rule.keep_versions_for is
+    'How long a version is kept that is no longer the current one; null: for ever.';
+comment on column ai_storage_private.retention_rule.keep_events_for is
+    'How long events keep salt and detail; null: for ever.';
+comment on column ai_storage_private.retention_rule.legal_hold is
+    'Whether nothing of these tenants may be deleted or erased.';
+comment on column ai_storage_private.retention_rule.set_at is 'When the rule was set.';
+comment on column ai_storage_private.retention_rule.set_by is 'The login that set it.';
+
+comment on table ai_storage_private.erasure_certificate is 'What was erased, and when.';
+comment on column ai_storage_private.erasure_certificate.certificate_id is
+    'Id of the certificate.';
+comment on column ai_storage_private.erasure_certificate.event_id is
+    'The event in the operator''s log that holds the statement''s digest.';
+comment on column ai_storage_private.erasure_certificate.erased_at is 'When it was erased.';
+comment on column ai_storage_private.erasure_certificate.statement is
+    'What was erased, as JSON text: pattern, reason, and each tenant with its counts.';
+
+-- One tenant's content ----------------------------------------------------------------------------
+
+create or replace function ai_storage_private.erase_content(p_tenant_id bigint)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_models   bigint;
+    v_versions bigint;
+    v_names    bigint;
+    v_keys     bigint;
+begin
+    select count(*) into v_versions
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id;
+    delete from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id;
+    get diagnostics v_models = row_count;
+    -- The trigger took the versions, and left the names to be remembered.
+    delete from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id;
+    delete from ai_storage_private.deleted_model as d
+    where d.tenant_id = p_tenant_id;
+    get diagnostics v_names = row_count;
+    delete from ai_storage_private.idempotency_key as k
+    where k.tenant_id = p_tenant_id;
+    get diagnostics v_keys = row_count;
+    return jsonb_build_object(
+        'models', v_models, 'versions', v_versions, 'names', v_names, 'idempotency_keys', v_keys
+    );
+end;
+$fn$;
+comment on function ai_storage_private.erase_content(bigint) is
+    'Deletes all content of the tenant that the context names, and returns how much it was.';
+
+create or replace function ai_storage_private.sweep_versions(
+    p_tenant_id     bigint,
+    p_keep_versions integer,
+    p_before        timestamptz
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_count bigint;
+begin
+    -- The current version stays, and so does one that is shared by its number.
+    delete from ai_storage_private.progress_version as v
+    using (
+        select
+            w.model_id,
+            w.version,
+            w.saved_at,
+            row_number() over (partition by w.model_id order by w.version desc) as place
+        from ai_storage_private.progress_version as w
+        where w.tenant_id = p_tenant_id
+    ) as o
+    where v.tenant_id = p_tenant_id
+      and v.model_id = o.model_id
+      and v.version = o.version
+      and o.place > 1
+      and (o.place > p_keep_versions or o.saved_at < p_before)
+      and not exists (
+          select from ai_storage_private.model_share as s
+          where s.tenant_id = p_tenant_id
+            and s.model_id = v.model_id
+            and s.pinned_version = v.version
+      );
+    get diagnostics v_count = row_count;
+
+    delete from ai_storage_private.idempotency_key as k
+    where k.tenant_id = p_tenant_id
+      and k.saved_at < p_before;
+    return v_count;
+end;
+$fn$;
+comment on function ai_storage_private.sweep_versions(bigint, integer, timestamptz) is
+    'Deletes what a rule keeps no longer of the tenant that the context names: versions beyond the '
+    'newest p_keep_versions, and versions and idempotency keys from before p_before; null: no '
+    'limit. Returns how many versions.';
+
+create or replace function ai_storage_private.list_versions(p_tenant_id bigint)
+returns table (model_id uuid, version bigint)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select v.model_id, v.version
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id;
+end;
+$fn$;
+comment on function ai_storage_private.list_versions(bigint) is
+    'The versions that there are of the tenant that the context names.';
+
+set local role ai_storage_sharing;
+
+create or replace function ai_storage_private.erase_shares(
+    p_tenant_id     bigint,
+    p_isolation_key text
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_count bigint;
+begin
+    delete from ai_storage_private.model_share as s
+    where s.tenant_id = p_tenant_id
+       or s.sharer_ids @> array[p_tenant_id]
+       or s.target = p_isolation_key collate "C";
+    get diagnostics v_count = row_count;
+    return v_count;
+end;
+$fn$;
+comment on function ai_storage_private.erase_shares(bigint, text) is
+    'Deletes the grants on a tenant''s models, those it passed on, and those to it alone. Returns '
+    'how many.';
+
+create or replace function ai_storage_private.sweep_shares()
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_count bigint;
+begin
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.model_share as d
+        where (ai_storage_private.worth(d)).share_id is null
+        for update skip locked
+    ));
+    get diagnostics v_count = row_count;
+    return v_count;
+end;
+$fn$;
+comment on function ai_storage_private.sweep_shares() is
+    'Deletes the grants that are worth nothing any more, such as expired ones. Returns how many.';
+
+-- Rules -------------------------------------------------------------------------------------------
+
+set local role ai_storage_operator;
+
+create or replace function ai_storage_private.check_pattern(p_pattern text)
+returns text[]
+language plpgsql
+immutable
+as $fn$
+begin
+    if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid tenant pattern',
+            hint = 'A pattern has five levels joined by colons; each is a value or *, for example '
+                'acme:*:*:*:*';
+    end if;
+    return string_to_array(p_pattern collate "C", ':');
+end;
+$fn$;
+comment on function ai_storage_private.check_pattern(text) is
+    'The five levels of a pattern. Raises 22023.';
+
+create or replace function ai_storage_private.check_reason(p_reason text)
+returns void
+language plpgsql
+immutable
+as $fn$
+begin
+    if ai_storage_private.is_name(p_reason) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid reason',
+            hint = 'The log keeps the reason: 1 to 255 characters and no control character.';
+    end if;
+end;
+$fn$;
+comment on function ai_storage_private.check_reason(text) is
+    'Refuses a reason that the log cannot keep. Raises 22023.';
+
+create or replace function ai_storage_private.list_tenants(p_pattern text)
+returns setof ai_storage_private.tenant
+language plpgsql
+stable
+as $fn$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+begin
+    return query
+    select t.*
+    from ai_storage_private.tenant as t
+    where v_level[1] in ('*', t.org_id)
+      and v_level[2] in ('*', t.server_id)
+      and v_level[3] in ('*', t.project_id)
+      and v_level[4] in ('*', t.environment)
+      and v_level[5] in ('*', t.code_hash)
+    order by t.isolation_key;
+end;
+$fn$;
+comment on function ai_storage_private.list_tenants(text) is
+    'The registered tenants that a pattern covers. Raises 22023.';
+
+create or replace function ai_storage_private.list_effective_rules()
+returns table (
+    tenant_id         bigint,
+    isolation_key     text,
+    keep_versions     integer,
+    keep_versions_for interval,
+    keep_events_for   interval,
+    is_held           boolean
+)
+language sql
+stable
+as $fn$
+    select distinct on (t.tenant_id)
+        t.tenant_id,
+        t.isolation_key,
+        r.keep_versions,
+        r.keep_versions_for,
+        r.keep_events_for,
+        bool_or(r.legal_hold) over (partition by t.tenant_id)
+    from ai_storage_private.tenant as t
+    join ai_storage_private.retention_rule as r
+        on r.org_id in ('*', t.org_id)
+        and r.server_id in ('*', t.server_id)
+        and r.project_id in ('*', t.project_id)
+        and r.environment in ('*', t.environment)
+        and r.code_hash in ('*', t.code_hash)
+    -- The rule with the fewest *; among equals the one that names the higher level.
+    order by
+        t.tenant_id,
+        cardinality(array_positions(
+            array[r.org_id, r.server_id, r.project_id, r.environment, r.code_hash], '*'
+        )),
+        r.org_id = '*', r.server_id = '*', r.project_id = '*', r.environment = '*';
+$fn$;
+comment on function ai_storage_private.list_effective_rules() is
+    'The rule that counts for each tenant that any rule covers, and whether a hold does.';
+
+create or replace function ai_storage.set_retention(
+    p_pattern           text,
+    p_keep_versions     integer  default null,
+    p_keep_versions_for interval default null,
+    p_keep_events_for   interval default null,
+    p_legal_hold        boolean  default false
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+begin
+    if p_keep_versions < 1 or p_keep_versions_for <= '0' or p_keep_events_for <= '0' then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid retention',
+            hint = 'Keep 1 version or more, and for longer than no time; null keeps all, for ever.';
+    end if;
+    insert into ai_storage_private.retention_rule (
+        org_id, server_id, project_id, environment, code_hash,
+        keep_versions, keep_versions_for, keep_events_for, legal_hold
+    )
+    values (
+        v_level[1], v_level[2], v_level[3], v_level[4], v_level[5],
+        p_keep_versions, p_keep_versions_for, p_keep_events_for, coalesce(p_legal_hold, false)
+    )
+    on conflict on constraint retention_rule_pk do update set
+        keep_versions     = excluded.keep_versions,
+        keep_versions_for = excluded.keep_versions_for,
+        keep_events_for   = excluded.keep_events_for,
+        legal_hold        = excluded.legal_hold,
+        set_at            = excluded.set_at,
+        set_by            = excluded.set_by;
+end;
+$fn$;
+comment on function ai_storage.set_retention(text, integer, interval, interval, boolean) is
+    'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the '
+    'same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long '
+    'one that is not current, and an idempotency key. p_keep_events_for: how long events keep '
+    'names. Null: all, for ever. p_legal_hold: delete and erase nothing. Of several rules the most '
+    'specific counts; a hold of any. Nothing happens before apply_retention(). Raises 22023.';
+
+create or replace function ai_storage.drop_retention(p_pattern text)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+begin
+    delete from ai_storage_private.retention_rule as r
+    where (r.org_id, r.server_id, r.project_id, r.environment, r.code_hash)
+        = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5]);
+    return found;
+end;
+$fn$;
+comment on function ai_storage.drop_retention(text) is
+    'Removes the rule, and with it the legal hold, of exactly this pattern. Returns false when '
+    'there is none. Raises 22023.';
+
+create or replace function ai_storage.list_retention()
+returns table (
+    pattern           text,
+    keep_versions     integer,
+    keep_versions_for interval,
+    keep_events_for   interval,
+    legal_hold        boolean,
+    set_at            timestamptz,
+    set_by            text
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select
+        concat_ws(':', r.org_id, r.server_id, r.project_id, r.environment, r.code_hash),
+        r.keep_versions,
+        r.keep_versions_for,
+        r.keep_events_for,
+        r.legal_hold,
+        r.set_at,
+        r.set_by::text
+    from ai_storage_private.retention_rule as r
+    order by 1;
+end;
+$fn$;
+comment on function ai_storage.list_retention() is 'The rules, one row a pattern.';
+
+create or replace function ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text)
+returns text
+language plpgsql
+volatile
+as $fn$
+begin
+    return ai_storage_private.set_context(
+        'call', (p_tenant_id, p_isolation_key, null, 'operator', '')
+    );
+end;
+$fn$;
+comment on function ai_storage_private.act_for(bigint, text) is
+    'Turns the context to a tenant, for an administrator''s function that puts the caller''s '
+    'back.';
+
+create or replace function ai_storage.apply_retention()
+returns table (tenants bigint, versions bigint, events bigint, shares bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_now      constant timestamptz := clock_timestamp();
+    v_context  constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_rule     record;
+    v_versions bigint;
+    v_events   bigint;
+begin
+    perform ai_storage_private.take_turn();
+    tenants := 0;
+    versions := 0;
+    events := 0;
+    for v_rule in
+        select r.*
+        from ai_storage_private.list_effective_rules() as r
+        where not r.is_held
+          and coalesce(r.keep_versions::text, r.keep_versions_for::text, r.keep_events_for::text)
+              is not null
+    loop
+        perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
+        v_versions := ai_storage_private.sweep_versions(
+            v_rule.tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for
+        );
+        -- What still exists can be compared with the log, for which it takes the salt.
+        update ai_storage_private.audit_event as e set
+            salt   = null,
+            detail = null
+        where e.tenant_id = v_rule.tenant_id
+          and e.recorded_at < v_now - v_rule.keep_events_for
+          and e.salt is not null
+          and not exists (
+              select from ai_storage_private.list_versions(v_rule.tenant_id) as v
+              where v.model_id = e.model_id
+                and v.version = e.version
+          );
+        get diagnostics v_events = row_count;
+        if v_versions + v_events > 0 then
+            perform ai_storage_private.record_event(
+                v_rule.tenant_id, 'apply retention',
+                p_detail => jsonb_build_object('versions', v_versions, 'events', v_events)
+            );
+            tenants := tenants + 1;
+            versions := versions + v_versions;
+            events := events + v_events;
+        end if;
+    end loop;
+    perform set_config('app.tenant_context', v_context, true);
+
+    shares := ai_storage_private.sweep_shares();
+    perform ai_storage_private.record_event(
+        0, 'apply retention',
+        p_detail => jsonb_build_object(
+            'tenants', tenants, 'versions', versions, 'events', events, 'shares', shares
+        )
+    );
+    return next;
+end;
+$fn$;
+comment on function ai_storage.apply_retention() is
+    'Deletes what the rules keep no longer: versions, idempotency keys, names in events, and '
+    'grants that are worth nothing any more. An event goes on existing, without its names, and '
+    'keeps them while its version exists. Returns how many tenants lost something, and what. '
+    'Raises 25000.';
+
+-- Erasure -----------------------------------------------------------------------------------------
+
+create or replace function ai_storage.erase_tenant(p_pattern text, p_reason text)
+returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_context        constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_certificate_id constant uuid := gen_random_uuid();
+    v_now            constant timestamptz := clock_timestamp();
+    v_tenant_ids     constant bigint[] := array(
+        select t.tenant_id from ai_storage_private.list_tenants(p_pattern) as t
+    );
+    v_tenant         ai_storage_private.tenant;
+    v_counts         jsonb[] := '{}'::jsonb[];
+    v_statement      text;
+    v_event_id       uuid;
+begin
+    perform ai_storage_private.check_reason(p_reason);
+    perform ai_storage_private.take_turn();
+    if v_tenant_ids = '{}' then
+        raise exception using
+            errcode = '42704',
+            message = 'no tenant is covered by the pattern',
+            hint = 'A tenant is known from its first save on; compare the five levels.';
+    end if;
+    if exists (
+        select from ai_storage_private.list_effective_rules() as r
+        where r.tenant_id = any (v_tenant_ids)
+          and r.is_held
+    ) then
+        raise exception using
+            errcode = 'TN501',
+            message = 'a legal hold forbids the erasure',
+            hint = 'list_retention() shows the holds; set_retention() and drop_retention() end '
+                'them.';
+    end if;
+
+    -- The content, tenant by tenant. Whoever is writing is waited for.
+    for v_tenant in
+        select t.*
+        from ai_storage_private.tenant as t
+        where t.tenant_id = any (v_tenant_ids)
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        v_counts := v_counts || (
+            jsonb_build_object(
+                'shares', ai_storage_private.erase_shares(
+                    v_tenant.tenant_id, v_tenant.isolation_key
+                )
+            )
+            || ai_storage_private.erase_content(v_tenant.tenant_id)
+            || jsonb_build_object(
+                'tenant_id', v_tenant.tenant_id, 'isolation_key', v_tenant.isolation_key
+            )
+        );
+    end loop;
+
+    -- The names in the log, also in the logs of those who used these tenants' models.
+    perform ai_storage.seal_audit();
+    update ai_storage_private.audit_event as e set
+        salt   = null,
+        detail = null
+    where e.salt is not null
+      and (
+          e.tenant_id = any (v_tenant_ids)
+          or e.model_id in (
+              select m.model_id
+              from ai_storage_private.audit_event as m
+              where m.tenant_id = any (v_tenant_ids)
+                and m.action = 'save model'
+          )
+      );
+
+    for v_tenant in
+        select t.*
+        from ai_storage_private.tenant as t
+        where t.tenant_id = any (v_tenant_ids)
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        perform ai_storage_private.record_event(
+            v_tenant.tenant_id, 'erase tenant',
+            p_detail => jsonb_build_object('certificate_id', v_certificate_id)
+        );
+    end loop;
+    perform set_config('app.tenant_context', v_context, true);
+
+    v_statement := jsonb_build_object(
+        'certificate_id', v_certificate_id,
+        'erased_at', ai_storage_private.micros(v_now),
+        'erased_by', session_user,
+        'pattern', p_pattern,
+        'reason', p_reason,
+        'tenants', (
+            select jsonb_agg(
+                c.counts || jsonb_build_object(
+                    'seal_number', s.seal_number, 'seal_hash', encode(s.seal_hash, 'hex')
+                )
+                order by c.counts ->> 'isolation_key' collate "C"
+            )
+            from unnest(v_counts) as c (counts)
+            -- The seal up to which the log has lost its names.
+            left join lateral (
+                select a.seal_number, a.seal_hash
+                from ai_storage_private.audit_seal as a
+                where a.tenant_id = (c.counts ->> 'tenant_id')::bigint
+                order by a.seal_number desc
+                limit 1
+            ) as s on true
+        )
+    )::text;
+    v_event_id := ai_storage_private.record_event(
+        0, 'erase tenant',
+        p_content => v_statement,
+        p_detail => jsonb_build_object(
+            'certificate_id', v_certificate_id, 'pattern', p_pattern, 'reason', p_reason
+        )
+    );
+    insert into ai_storage_private.erasure_certificate (
+        certificate_id, event_id, erased_at, statement
+    )
+    values (v_certificate_id, v_event_id, v_now, v_statement);
+    perform ai_storage.seal_audit();
+    perform ai_storage.create_checkpoint();
+    return ai_storage.erasure_certificate(v_certificate_id);
+end;
+$fn$;
+comment on function ai_storage.erase_tenant(text, text) is
+    'Erases all data of the registered tenants that the pattern covers: models, versions, grants, '
+    'idempotency keys, remembered names, and the salts and names in their events and in others'' '
+    'events about their models. The events stay and verify. Returns the certificate, which '
+    'pydb/verifier.py checks offline. What another transaction saves and commits later is new '
+    'data. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
+
+create or replace function ai_storage.erasure_certificate(p_certificate_id uuid)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_certificate ai_storage_private.erasure_certificate;
+    v_proof       jsonb;
+begin
+    select c.* into v_certificate
+    from ai_storage_private.erasure_certificate as c
+    where c.certificate_id = p_certificate_id;
+    if not found then
+        raise exception using
+            errcode = 'TN502',
+            message = 'no such certificate',
+            hint = 'list_erasures() shows the certificates.';
+    end if;
+    v_proof := ai_storage_private.prove_event(0, v_certificate.event_id);
+    return jsonb_build_object(
+        'kind', 'certificate',
+        'statement', v_certificate.statement,
+        'proof', v_proof,
+        'checkpoint', (
+            select ai_storage_private.render_checkpoint(c)
+            from ai_storage_private.audit_checkpoint as c
+            where c.checkpoint_number = (v_proof -> 'seal' ->> 'checkpoint_number')::bigint
+        )
+    );
+end;
+$fn$;
+comment on function ai_storage.erasure_certificate(uuid) is
+    'A certificate of an erasure: the statement, the event that holds its digest, and the path '
+    'from it to a checkpoint. Verified offline by pydb/verifier.py. Raises TN502.';
+
+create or replace function ai_storage.list_erasures()
+returns table (
+    certificate_id uuid,
+    erased_at      timestamptz,
+    erased_by      text,
+    pattern        text,
+    reason         text,
+    tenants        integer
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select
+        c.certificate_id,
+        c.erased_at,
+        s.statement ->> 'erased_by',
+        s.statement ->> 'pattern',
+        s.statement ->> 'reason',
+        jsonb_array_length(s.statement -> 'tenants')
+    from ai_storage_private.erasure_certificate as c
+    cross join lateral (select c.statement::jsonb) as s (statement)
+    order by c.erased_at, c.certificate_id;
+end;
+$fn$;
+comment on function ai_storage.list_erasures() is 'The erasures, one row a certificate.';
+
+-- Export and import -------------------------------------------------------------------------------
+
+set local role ai_storage_owner;
+
+create or replace function ai_storage.export_tenant(p_as text default null)
+returns setof jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    if v_tenant.tenant_id > 0 then
+        if current_setting('transaction_read_only') = 'on' then
+            raise exception using
+                errcode = '25006',
+                message = 'an export is logged, and this transaction is read-only',
+                hint = 'Use a read-write transaction on the primary server.';
+        end if;
+        perform ai_storage_private.record_event(v_tenant.tenant_id, 'export tenant');
+    end if;
+
+    -- One query, so that the manifest counts what the lines hold.
+    return query
+    with record (part, name, version, line) as materialized (
+        select
+            1, v.model_name, v.version, jsonb_build_object(
+                'kind', 'version',
+                'model_name', v.model_name,
+                'version', v.version,
+                'previous_version', v.previous_version,
+                'created_at', v.created_at,
+                'saved_at', v.saved_at,
+                'saved_by', v.saved_by,
+                'mse', v.mse,
+                'training_samples', v.training_samples,
+                'metrics', v.metrics,
+                'metadata', v.metadata
+            )
+        from (
+            select
+                h.*,
+                p.model_name,
+                p.created_at,
+                lag(h.version) over (partition by h.model_id order by h.version)
+                    as previous_version
+            from ai_storage_private.progress_version as h
+            join ai_storage_private.ai_progress_tenant as p
+                on p.tenant_id = h.tenant_id
+                and p.model_id = h.model_id
+            where h.tenant_id = v_tenant.tenant_id
+              and p.tenant_id = v_tenant.tenant_id
+        ) as v
+        union all
+        select
+            2, d.model_name, 0, jsonb_build_object(
+                'kind', 'deleted model',
+                'model_name', d.model_name,
+                'last_version', d.last_version,
+                'deleted_at', d.deleted_at
+            )
+        from ai_storage_private.deleted_model as d
+        where d.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            3, k.idempotency_key, 0, jsonb_build_object(
+                'kind', 'idempotency key',
+                'idempotency_key', k.idempotency_key,
+                'model_name', k.model_name,
+                'version', k.version,
+                'created', k.created,
+                'saved_at', k.saved_at,
+                'request_digest', encode(k.request_digest, 'hex')
+            )
+        from ai_storage_private.idempotency_key as k
+        where k.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            4, s.share_id::text, 0, jsonb_build_object(
+                'kind', 'share',
+                'model_name', s.model_name,
+                'shared_by', s.sharer_key,
+                'target', s.target,
+                'permissions', s.permissions,
+                'version', s.pinned_version,
+                'expires_at', s.expires_at
+            )
+        from ai_storage_private.model_share as s
+        where s.tenant_id = v_tenant.tenant_id
+    )
+    select l.line
+    from (
+        select
+            0, '' collate "C", 0::bigint, jsonb_build_object(
+                'kind', 'manifest',
+                'format', 1,
+                'isolation_key', v_tenant.isolation_key,
+                'records', count(*),
+                'digest', encode(sha256(coalesce(string_agg(
+                    sha256(convert_to(r.line::text, 'UTF8')), ''
+                    order by r.part, r.name, r.version
+                ), '')), 'hex')
+            )
+        from record as r
+        union all
+        select r.part, r.name, r.version, r.line
+        from record as r
+    ) as l (part, name, version, line)
+    order by l.part, l.name, l.version;
+end;
+$fn$;
+comment on function ai_storage.export_tenant(text) is
+    'All that the caller has, an object each: first a manifest, then every version of every model '
+    'by name and number, remembered deletions, idempotency keys and grants. The manifest''s digest '
+    'is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines '
+    'back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
+
+create or replace function ai_storage_private.import_version(
+    p_tenant_id bigint,
+    p_record    jsonb
+)
+returns void
+language plpgsql
+volatile
+as $fn$
+declare
+    v_name     constant text collate "C" := p_record ->> 'model_name';
+    v_version  constant bigint := p_record ->> 'version';
+    v_previous constant bigint := p_record ->> 'previous_version';
+    v_mse      constant double precision := p_record ->> 'mse';
+    v_samples  constant bigint := p_record ->> 'training_samples';
+    v_metrics  constant jsonb := coalesce(p_record -> 'metrics', '{}');
+    v_metadata constant jsonb := coalesce(p_record -> 'metadata', '{}');
+    v_saved_at constant timestamptz := p_record ->> 'saved_at';
+    v_saved_by constant text := p_record ->> 'saved_by';
+    v_created  constant timestamptz := p_record ->> 'created_at';
+    v_model_id uuid := gen_random_uuid();
+begin
+    perform ai_storage_private.check_progress(
+        v_name, v_mse, v_samples, v_metrics, v_metadata, v_version
+    );
+    if coalesce(v_version, 0) <= coalesce(v_previous, 0)
+        or v_previous < 1
+        or isfinite(v_saved_at) is not true
+        or isfinite(v_created) is not true
+        or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid version record',
+            hint = 'Pass the lines of export_tenant() as they are.';
+    end if;
+
+    if v_previous is null then
+        insert into ai_storage_private.ai_progress_tenant (
+            tenant_id, model_id, version, mse, training_samples,
+            created_at, updated_at, model_name, metrics, metadata
+        )
+        values (
+            p_tenant_id, v_model_id, v_version, v_mse, v_samples,
+            v_created, v_saved_at, v_name, v_metrics, v_metadata
+        )
+        on conflict do nothing;
+    else
+        update ai_storage_private.ai_progress_tenant as p set
+            version          = v_version,
+            mse              = v_mse,
+            training_samples = v_samples,
+            metrics          = v_metrics,
+            metadata         = v_metadata,
+            updated_at       = v_saved_at
+        where p.tenant_id = p_tenant_id
+          and p.model_name = v_name
+          and p.version = v_previous
+        returning p.model_id into v_model_id;
+    end if;
+    -- A name that was deleted here goes on counting, which the record does not.
+    if not found or exists (
+        select from ai_storage_private.deleted_model as d
+        where d.tenant_id = p_tenant_id
+          and d.model_name = v_name
+          and d.last_version >= v_version
+    ) then
+        raise exception using
+            errcode = '23505',
+            message = 'a model of this name is or was here',
+            hint = 'Import into a tenant that never had the name, and the lines in their order.';
+    end if;
+    insert into ai_storage_private.progress_version (
+        tenant_id, model_id, version, mse, training_samples,
+        saved_at, saved_by, metrics, metadata
+    )
+    values (
+        p_tenant_id, v_model_id, v_version, v_mse, v_samples,
+        v_saved_at, v_saved_by, v_metrics, v_metadata
+    );
+end;
+$fn$;
+comment on function ai_storage_private.import_version(bigint, jsonb) is
+    'Restores one version of a model, on top of the version before it. Raises 22023, 23505.';
+
+create or replace function ai_storage_private.import_deletion(
+    p_tenant_id bigint,
+    p_record    jsonb
+)
+returns void
+language plpgsql
+volatile
+as $fn$
+declare
+    v_name    constant text := p_record ->> 'model_name';
+    v_version constant bigint := p_record ->> 'last_version';
+    v_deleted constant timestamptz := p_record ->> 'deleted_at';
+begin
+    if (ai_storage_private.is_name(v_name) and v_version >= 0 and isfinite(v_deleted)) is not true
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid record of a deleted model',
+            hint = 'Pass the lines of export_tenant() as they are.';
+    end if;
+    insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
+    values (p_tenant_id, v_version, v_deleted, v_name)
+    on conflict do nothing;
+end;
+$fn$;
+comment on function ai_storage_private.import_deletion(bigint, jsonb) is
+    'Restores the memory of a deleted model, unless there is one of its name. Raises 22023.';
+
+create or replace function ai_storage_private.import_key(p_tenant_id bigint, p_record jsonb)
+returns void
+language plpgsql
+volatile
+as $fn$
+declare
+    v_key     constant text := p_record ->> 'idempotency_key';
+    v_name    constant text := p_record ->> 'model_name';
+    v_version constant bigint := p_record ->> 'version';
+    v_saved   constant timestamptz := p_record ->> 'saved_at';
+    v_created constant boolean := p_record ->> 'created';
+    v_digest  constant text := p_record ->> 'request_digest';
+begin
+    if (
+        ai_storage_private.is_name(v_key) and ai_storage_private.is_name(v_name) and v_version > 0
+        and isfinite(v_saved) and v_created is not null and v_digest ~ '^[0-9a-f]{64}$'
+    ) is not true
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid record of an idempotency key',
+            hint = 'Pass the lines of export_tenant() as they are.';
+    end if;
+    insert into ai_storage_private.idempotency_key (
+        tenant_id, version, saved_at, created, idempotency_key, model_name, request_digest
+    )
+    values (
+        p_tenant_id, v_version, v_saved, v_created, v_key, v_name, decode(v_digest, 'hex')
+    )
+    on conflict do nothing;
+end;
+$fn$;
+comment on function ai_storage_private.import_key(bigint, jsonb) is
+    'Restores the first answer to an idempotency key, unless there is one. Raises 22023.';
+
+create or replace function ai_storage.import_tenant(p_records jsonb, p_as text default null)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+    v_record jsonb;
+    v_count  bigint := 0;
+begin
+    if jsonb_typeof(p_records) is distinct from 'array' then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid records',
+            hint = 'Pass an array of the lines of export_tenant().';
+    end if;
+    for v_record in
+        select e.value from jsonb_array_elements(p_records) as e
+    loop
+        case v_record ->> 'kind'
+            when 'version' then
+                perform ai_storage_private.import_version(v_tenant.tenant_id, v_record);
+            when 'deleted model' then
+                perform ai_storage_private.import_deletion(v_tenant.tenant_id, v_record);
+            when 'idempotency key' then
+                perform ai_storage_private.import_key(v_tenant.tenant_id, v_record);
+            when 'manifest', 'share' then
+                continue; -- whom to share with is decided where the models are now
+            else
+                raise exception using
+                    errcode = '22023',
+                    message = 'unknown kind of record',
+                    hint = 'Pass the lines of export_tenant() as they are.';
+        end case;
+        v_count := v_count + 1;
+    end loop;
+    perform ai_storage_private.record_event(
+        v_tenant.tenant_id, 'import tenant', p_detail => jsonb_build_object('records', v_count)
+    );
+    return v_count;
+exception
+    when invalid_parameter_value then
+        raise;
+    when data_exception or not_null_violation or check_violation then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid record',
+            hint = 'Pass the lines of export_tenant() as they are.';
+end;
+$fn$;
+comment on function ai_storage.import_tenant(jsonb, text) is
+    'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with '
+    'their versions, times and numbers, remembered deletions and idempotency keys, not the grants. '
+    'Long exports go in several calls, in their order. Each version is an event. Returns how many '
+    'lines. Raises 22023, 23505, TN001 to TN005.';
+
+-- Triggers ----------------------------------------------------------------------------------------
+
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.retention_rule
+    for each row
+    execute function ai_storage_private.record_change(
+        'retention rule',
+        'org_id,server_id,project_id,environment,code_hash,keep_versions,keep_versions_for,'
+        'keep_events_for,legal_hold'
+    );
+comment on trigger record_change on ai_storage_private.retention_rule is
+    'One event per change.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.retention_rule
+    execute function ai_storage_private.record_change('retention_rule', '');
+comment on trigger record_truncate on ai_storage_private.retention_rule is
+    'One event per TRUNCATE.';
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.erasure_certificate
+    for each row
+    execute function ai_storage_private.record_change('erasure certificate', 'certificate_id');
+comment on trigger record_change on ai_storage_private.erasure_certificate is
+    'One event per change.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.erasure_certificate
+    execute function ai_storage_private.record_change('erasure_certificate', '');
+comment on trigger record_truncate on ai_storage_private.erasure_certificate is
+    'One event per TRUNCATE.';
+
+alter table ai_storage_private.retention_rule
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.erasure_certificate
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+
+-- Policies ----------------------------------------------------------------------------------------
+
+drop policy if exists operator_keeps_rules on ai_storage_private.retention_rule;
+create policy operator_keeps_rules on ai_storage_private.retention_rule
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_keeps_rules on ai_storage_private.retention_rule is
+    'Rules cover many tenants; administrators set and drop them, tenants do not see them.';
+
+drop policy if exists operator_keeps_certificates on ai_storage_private.erasure_certificate;
+create policy operator_keeps_certificates on ai_storage_private.erasure_certificate
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_keeps_certificates on ai_storage_private.erasure_certificate is
+    'A certificate names all tenants of an erasure; erase_tenant() writes it, nothing changes it.';

@@ -1,0 +1,1076 @@
+-- What an auditor asks: whether the controls hold, now, and what a tenant may know of that.
+--
+-- A control is a row: its name, the articles it answers, and the query that is its evidence. The
+-- report runs the queries and shows them, so nobody has to believe it. A query tells a status
+-- (passed, warning, failed; unknown when nobody told) and a result without the time of day: while
+-- nothing changes, the evidence is the same byte for byte.
+--
+-- References: GDPR by article; SOC 2 by criterion of the Trust Services Criteria (2017).
+-- Tables: reads those of all concerns, through the operator's policies; owns none.
+-- Errors: 22023, and those of 10_context.sql.
+
+set local role ai_storage_operator;
+
+-- The controls ------------------------------------------------------------------------------------
+
+create or replace function ai_storage_private.list_controls()
+returns table (place integer, control text, reference text, is_quick boolean, evidence text)
+language sql
+stable
+as $fn$
+    -- is_quick: costs the same however many tenants, events and grants there are.
+    values
+    (
+        1, 'row level security is forced on every table',
+        'GDPR 25, 32(1)(b); SOC 2 CC6.1', true,
+        $q$
+select case when bool_and(c.relrowsecurity and c.relforcerowsecurity)
+        then 'passed' else 'failed' end,
+    coalesce(
+        'not on ' || string_agg(c.relname, ', ' order by c.relname)
+            filter (where not (c.relrowsecurity and c.relforcerowsecurity)),
+        'on ' || count(*) || ' tables'
+    )
+from pg_class as c
+where c.relnamespace = 'ai_storage_private'::regnamespace and c.relkind in ('r', 'p')
+        $q$
+    ),
+    (
+        2, 'row policies are permissive, and for the owning roles only',
+        'GDPR 25, 32(1)(b); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) filter (where p.is_foreign) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        'foreign: ' || string_agg(p.polname, ', ' order by p.polname) filter (where p.is_foreign),
+        count(*) || ' policies'
+    )
+from (
+    select p.polname, not p.polpermissive or not p.polroles <@ array[
+        'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+        'ai_storage_operator'::regrole::oid
+    ] as is_foreign
+    from pg_policy as p
+    join pg_class as c on c.oid = p.polrelid
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+) as p
+        $q$
+    ),
+    (
+        3, 'nobody but the owning roles has a right on a table',
+        'GDPR 25(2), 32(1)(b); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(r.described, ', ' order by r.described), 'no such right')
+from (
+    select distinct
+        case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+            || ' on ' || c.relname as described
+    from pg_class as c
+    left join pg_attribute as t on t.attrelid = c.oid and t.attacl is not null
+    cross join unnest(c.relacl || t.attacl) as i (item)
+    cross join aclexplode(array[i.item]) as a
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and a.grantee <> all (array[
+          'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+          'ai_storage_operator'::regrole::oid
+      ])
+) as r
+        $q$
+    ),
+    (
+        4, 'the private schema is closed',
+        'GDPR 25(2), 32(1)(b); SOC 2 CC6.1', true,
+        $q$
+select case when count(a.grantee) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end,
+            ', '),
+        'the owning roles alone'
+    )
+from pg_namespace as n
+left join lateral aclexplode(n.nspacl) as a on a.grantee <> all (array[
+    'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+    'ai_storage_operator'::regrole::oid
+])
+where n.nspname = 'ai_storage_private'
+        $q$
+    ),
+    (
+        5, 'no function is open to everybody',
+        'GDPR 25(2); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) filter (where f.is_open) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(f.proname, ', ' order by f.proname) filter (where f.is_open),
+        count(*) || ' functions, none to public'
+    )
+from (
+    select p.proname, p.proacl is null or exists (
+        select from aclexplode(p.proacl) as a where a.grantee = 0
+    ) as is_open
+    from pg_proc as p
+    where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+) as f
+        $q$
+    ),
+    (
+        6, 'functions with the rights of their owner pin their search path',
+        'GDPR 32(1)(b); SOC 2 CC6.1, CC6.8', true,
+        $q$
+select case when count(*) filter (where f.is_loose) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(f.proname, ', ' order by f.proname) filter (where f.is_loose),
+        count(*) || ' functions'
+    )
+from (
+    select p.proname,
+        (p.proconfig @> array['search_path=pg_catalog, pg_temp']) is not true as is_loose
+    from pg_proc as p
+    where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+      and p.prosecdef
+) as f
+        $q$
+    ),
+    (
+        7, 'everything belongs to the owning roles',
+        'GDPR 32(1)(b); SOC 2 CC6.1, CC8.1', true,
+        $q$
+select case when count(*) filter (where o.owner <> all (w.roles)) = 0
+        then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(o.name, ', ' order by o.name) filter (where o.owner <> all (w.roles)),
+        count(*) || ' relations and functions'
+    )
+from (
+    select c.relname as name, c.relowner as owner
+    from pg_class as c
+    where c.relnamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+    union all
+    select p.proname, p.proowner
+    from pg_proc as p
+    where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+) as o
+cross join (
+    select array[
+        'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+        'ai_storage_operator'::regrole::oid
+    ]
+) as w (roles)
+        $q$
+    ),
+    (
+        8, 'the package''s roles cannot log in and have no power',
+        'GDPR 32(1)(b); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) filter (where r.is_powerful) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(r.rolname, ', ' order by r.rolname) filter (where r.is_powerful),
+        count(*) || ' roles'
+    )
+from (
+    select r.rolname,
+        r.rolcanlogin or r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
+            as is_powerful
+    from pg_roles as r
+    where r.rolname in (
+        'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator', 'ai_storage_app',
+        'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
+    )
+) as r
+        $q$
+    ),
+    (
+        9, 'application logins cannot walk around row level security',
+        'GDPR 25, 32(1)(b); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) filter (where l.is_powerful) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(l.rolname, ', ' order by l.rolname) filter (where l.is_powerful),
+        count(*) || ' logins'
+    )
+from (
+    select l.rolname, bool_or(
+        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
+        or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+    ) as is_powerful
+    from pg_roles as l
+    join pg_roles as r on pg_has_role(l.oid, r.oid, 'MEMBER')
+    where l.rolname in (select a.login_name from ai_storage_private.login_authorization as a)
+    group by l.rolname
+) as l
+        $q$
+    ),
+    (
+        10, 'no login may name every organisation by key',
+        'GDPR 25(2), 32(4); SOC 2 CC6.2, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(distinct a.login_name, ', '), 'no such authorisation')
+from ai_storage_private.login_authorization as a
+where a.org_id = '*' and not a.token_only
+        $q$
+    ),
+    (
+        11, 'whoever audits does not administer, and applications do neither',
+        'GDPR 32(4); SOC 2 CC5.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(r.rolname, ', ' order by r.rolname), 'no login is in two of the groups')
+from pg_roles as r
+where r.rolcanlogin
+  and not r.rolsuper
+  and pg_has_role(r.oid, 'ai_storage_admin', 'MEMBER')::integer
+      + pg_has_role(r.oid, 'ai_storage_auditor', 'MEMBER')::integer
+      + (r.rolname in (
+          select a.login_name from ai_storage_private.login_authorization as a
+      ))::integer > 1
+        $q$
+    ),
+    (
+        12, 'passwords are stored as SCRAM',
+        'GDPR 32(1)(a); SOC 2 CC6.1', true,
+        $q$
+select case current_setting('password_encryption') when 'scram-sha-256'
+        then 'passed' else 'failed' end,
+    'password_encryption = ' || current_setting('password_encryption')
+        $q$
+    ),
+    (
+        13, 'every change of a table is recorded, always',
+        'GDPR 5(2), 30; SOC 2 CC7.2, CC7.3', true,
+        $q$
+select case when count(*) filter (where t.gap > 0) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        'not on ' || string_agg(t.relname, ', ' order by t.relname) filter (where t.gap > 0),
+        'on ' || count(*) || ' tables'
+    )
+from (
+    -- Of tgtype: 4 insert, 8 delete, 16 update, 32 truncate.
+    select c.relname, 60 - (60 & coalesce(bit_or(g.tgtype), 0)) as gap
+    from pg_class as c
+    left join pg_trigger as g
+        on g.tgrelid = c.oid
+        and g.tgenabled = 'A'
+        and g.tgfoid in (
+            'ai_storage_private.record_change()'::regprocedure,
+            'ai_storage_private.record_model_change()'::regprocedure
+        )
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and c.relkind in ('r', 'p')
+      and c.relname not in (
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+      )
+    group by c.relname
+) as t
+        $q$
+    ),
+    (
+        14, 'no session replays changes as a replica',
+        'GDPR 5(2); SOC 2 CC7.2, CC8.1', true,
+        $q$
+select case when current_setting('session_replication_role') = 'origin' and count(s.setting) = 0
+        then 'passed' else 'failed' end,
+    case when count(s.setting) > 0 then 'set for a role or database'
+        else 'session_replication_role = ' || current_setting('session_replication_role') end
+from pg_db_role_setting as d
+left join lateral unnest(d.setconfig) as s (setting)
+    on s.setting like 'session_replication_role=%'
+        $q$
+    ),
+    (
+        15, 'the audit log verifies',
+        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2, CC7.3', false,
+        $q$
+select case when v.verified then 'passed' else 'failed' end,
+    coalesce(v.problem, v.events || ' events, ' || v.seals || ' seals, '
+        || v.checkpoints || ' checkpoints')
+from ai_storage.verify_all_audit() as v
+        $q$
+    ),
+    (
+        16, 'events are sealed within a minute',
+        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', false,
+        $q$
+select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is not false
+        then 'passed'
+        when min(p.recorded_at) > clock_timestamp() - interval '1 hour' then 'warning'
+        else 'failed' end,
+    coalesce(count(*) || ' wait, the first since ' || date_trunc('second', min(p.recorded_at)),
+        'none waits')
+from ai_storage_private.audit_pending as p
+        $q$
+    ),
+    (
+        17, 'seals are under a checkpoint within a day',
+        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', true,
+        $q$
+select case when min(s.sealed_at) < clock_timestamp() - interval '1 day'
+        then 'warning' else 'passed' end,
+    coalesce('seals wait since ' || date_trunc('second', min(s.sealed_at)), 'none waits')
+from ai_storage_private.audit_seal as s
+where s.checkpoint_number > coalesce(
+    (select max(c.checkpoint_number) from ai_storage_private.audit_checkpoint as c), 0
+)
+        $q$
+    ),
+    (
+        18, 'the audit log is written by its own functions only',
+        'GDPR 5(1)(f), 5(2); SOC 2 CC6.1, CC7.2', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(distinct a.grantee::regrole || ' may ' || lower(a.privilege_type)
+        || ' ' || c.relname, ', '), 'sealed events: insert, and erase salt and detail')
+from pg_class as c
+cross join aclexplode(c.relacl) as a
+where c.relnamespace = 'ai_storage_private'::regnamespace
+  and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+  and a.grantee <> c.relowner
+  and a.privilege_type <> 'SELECT'
+  and not (a.grantee = 'ai_storage_operator'::regrole and a.privilege_type = 'INSERT')
+  and not (
+      a.grantee = 'ai_storage_operator'::regrole
+      and a.privilege_type = 'DELETE'
+      and c.relname = 'audit_pending'
+  )
+        $q$
+    ),
+    (
+        19, 'refused credentials are few',
+        'GDPR 32(1)(d), 33; SOC 2 CC7.2, CC7.3', false,
+        $q$
+select case when max(r.in_all) - coalesce(max(r.in_all) filter (where r.is_old), 0) > 1000
+        then 'warning' else 'passed' end,
+    coalesce(max(r.in_all) - coalesce(max(r.in_all) filter (where r.is_old), 0), 0)
+        || ' in the last day'
+from (
+    select (e.detail::jsonb ->> 'in_all')::bigint as in_all,
+        e.recorded_at < clock_timestamp() - interval '1 day' as is_old
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = 0 and e.action = 'refuse credentials'
+) as r
+        $q$
+    ),
+    (
+        20, 'every tenant has a retention rule',
+        'GDPR 5(1)(e), 25(2); SOC 2 C1.2, P4.2', false,
+        $q$
+select case when count(*) filter (where r.tenant_id is null) = 0
+        then 'passed' else 'warning' end,
+    count(*) filter (where r.tenant_id is null) || ' of ' || count(*) || ' tenants have none'
+from ai_storage_private.tenant as t
+left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+        $q$
+    ),
+    (
+        21, 'retention is applied',
+        'GDPR 5(1)(e); SOC 2 C1.2, P4.2', false,
+        $q$
+select case
+        when (select count(*) from ai_storage_private.retention_rule) = 0 then 'unknown'
+        when max(e.recorded_at) > clock_timestamp() - interval '2 days' then 'passed'
+        else 'warning' end,
+    coalesce('last on ' || (max(e.recorded_at) at time zone 'UTC')::date, 'never')
+from ai_storage_private.audit_log as e
+where e.tenant_id = 0 and e.action = 'apply retention'
+        $q$
+    ),
+    (
+        22, 'what was erased is gone from the log',
+        'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
+        $q$
+select case when count(e.event_id) = 0 then 'passed' else 'failed' end,
+    count(distinct c.certificate_id) || ' certificates, '
+        || count(e.event_id) || ' events with names left'
+from ai_storage_private.erasure_certificate as c
+cross join jsonb_array_elements(c.statement::jsonb -> 'tenants') as t (erased)
+left join ai_storage_private.audit_event as e
+    on e.tenant_id = (t.erased ->> 'tenant_id')::bigint
+    and e.seal_number <= (t.erased ->> 'seal_number')::bigint
+    and e.salt is not null
+        $q$
+    ),
+    (
+        23, 'every certificate of an erasure is proved by the log',
+        'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
+        $q$
+select case when bool_and(p.is_proved) is not false then 'passed' else 'failed' end,
+    count(*) filter (where p.is_proved) || ' of ' || count(*) || ' certificates'
+from (
+    select exists (
+        select from ai_storage_private.audit_event as e
+        where e.tenant_id = 0
+          and e.event_id = c.event_id
+          and e.action = 'erase tenant'
+          and e.content_digest
+              = sha256(uuid_send(e.salt) || convert_to(c.statement, 'UTF8'))
+    ) as is_proved
+    from ai_storage_private.erasure_certificate as c
+) as p
+        $q$
+    ),
+    (
+        24, 'signing keys are rotated every 90 days',
+        'GDPR 32(1)(a); SOC 2 CC6.1', true,
+        $q$
+select case when min(k.created_at) < clock_timestamp() - interval '90 days'
+        then 'warning' else 'passed' end,
+    coalesce('the oldest in use is of ' || (min(k.created_at) at time zone 'UTC')::date,
+        'none in use')
+from ai_storage_private.signing_key as k
+where k.retired_at is null
+        $q$
+    ),
+    (
+        25, 'contexts are signed with one secret',
+        'GDPR 32(1)(a), 32(1)(b); SOC 2 CC6.1', true,
+        $q$
+select case when count(*) = 1 then 'passed' else 'failed' end, count(*) || ' secrets'
+from ai_storage_private.context_secret as s
+        $q$
+    ),
+    (
+        26, 'connections from other machines are encrypted',
+        'GDPR 32(1)(a); SOC 2 CC6.6, CC6.7', true,
+        $q$
+select case
+        when current_setting('ssl') = 'on'
+            and current_setting('ssl_min_protocol_version') in ('TLSv1.2', 'TLSv1.3') then 'passed'
+        when regexp_split_to_array(current_setting('listen_addresses'), ' *, *')
+            <@ array['', 'localhost', '127.0.0.1', '::1'] then 'passed'
+        else 'failed' end,
+    'ssl = ' || current_setting('ssl') || ', at least '
+        || current_setting('ssl_min_protocol_version')
+        || case when regexp_split_to_array(current_setting('listen_addresses'), ' *, *')
+            <@ array['', 'localhost', '127.0.0.1', '::1'] then '; no other machine connects'
+            else '' end
+        $q$
+    ),
+    (
+        27, 'the server''s log keeps no content',
+        'GDPR 5(1)(c), 5(1)(f); SOC 2 C1.1', true,
+        $q$
+select case when current_setting('log_statement') in ('none', 'ddl')
+            and current_setting('log_min_duration_statement') = '-1'
+            and current_setting('log_parameter_max_length_on_error') = '0'
+        then 'passed' else 'warning' end,
+    'log_statement = ' || current_setting('log_statement')
+        || ', log_min_duration_statement = ' || current_setting('log_min_duration_statement')
+        || ', log_parameter_max_length_on_error = '
+        || current_setting('log_parameter_max_length_on_error')
+        $q$
+    ),
+    (
+        28, 'a commit survives a crash',
+        'GDPR 32(1)(b), 32(1)(c); SOC 2 A1.2, PI1.5', true,
+        $q$
+select case when current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'
+            and current_setting('synchronous_commit') <> 'off'
+        then 'passed' else 'failed' end,
+    'fsync = ' || current_setting('fsync')
+        || ', full_page_writes = ' || current_setting('full_page_writes')
+        || ', synchronous_commit = ' || current_setting('synchronous_commit')
+        $q$
+    ),
+    (
+        29, 'no table is left out of the write-ahead log',
+        'GDPR 32(1)(c); SOC 2 A1.2, PI1.5', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(c.relname, ', ' order by c.relname), 'none')
+from pg_class as c
+where c.relnamespace = 'ai_storage_private'::regnamespace
+  and c.relkind in ('r', 'p', 'i') and c.relpersistence <> 'p'
+        $q$
+    ),
+    (
+        30, 'pages have checksums',
+        'GDPR 5(1)(f), 32(1)(b); SOC 2 PI1.5', true,
+        $q$
+select case current_setting('data_checksums') when 'on' then 'passed' else 'warning' end,
+    'data_checksums = ' || current_setting('data_checksums')
+        $q$
+    ),
+    (
+        31, 'no publication carries the tables elsewhere',
+        'GDPR 5(1)(f), 28; SOC 2 CC6.7', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(distinct p.pubname, ', '), 'none')
+from pg_publication_tables as p
+where p.schemaname = 'ai_storage_private'
+        $q$
+    ),
+    (
+        32, 'nobody else''s trigger or rule runs on a table',
+        'GDPR 32(1)(b); SOC 2 CC6.8, CC8.1', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(f.name, ', ' order by f.name), 'none')
+from (
+    select g.tgname as name
+    from pg_trigger as g
+    join pg_class as c on c.oid = g.tgrelid
+    join pg_proc as p on p.oid = g.tgfoid
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and not g.tgisinternal
+      and p.pronamespace <> 'ai_storage_private'::regnamespace
+    union all
+    select w.rulename
+    from pg_rewrite as w
+    join pg_class as c on c.oid = w.ev_class
+    where c.relnamespace = 'ai_storage_private'::regnamespace and c.relkind in ('r', 'p')
+) as f
+        $q$
+    ),
+    (
+        33, 'what is shared with another organisation has an end',
+        'GDPR 5(1)(c), 28, 44; SOC 2 CC6.3, P6.1', false,
+        $q$
+select case when count(*) filter (where s.expires_at is null) = 0
+        then 'passed' else 'warning' end,
+    count(*) filter (where s.expires_at is null) || ' of ' || count(*) || ' grants have none'
+from ai_storage_private.model_share as s
+where split_part(s.target, ':', 1) <> split_part(s.sharer_key, ':', 1)
+        $q$
+    ),
+    (
+        34, 'there is a backup of the last two days',
+        'GDPR 32(1)(c); SOC 2 A1.2', false,
+        $q$
+select case
+        when max(b.taken_at) is null then 'unknown'
+        when max(b.taken_at) > clock_timestamp() - interval '2 days' then 'passed'
+        else 'failed' end,
+    coalesce('last on ' || (max(b.taken_at) at time zone 'UTC')::date,
+        'none was reported with report_backup()')
+from (
+    select (e.detail::jsonb ->> 'taken_at')::timestamptz as taken_at
+    from ai_storage_private.audit_log as e
+    where e.tenant_id = 0 and e.action = 'report backup'
+) as b
+        $q$
+    ),
+    (
+        35, 'nobody broke the glass in the last 30 days',
+        'GDPR 32(4), 33; SOC 2 CC7.3, CC7.4', false,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(count(*) || ' times, last on ' || (max(e.recorded_at) at time zone 'UTC')::date,
+        'none')
+from ai_storage_private.audit_log as e
+where e.tenant_id = 0 and e.action = 'break glass'
+  and e.recorded_at > clock_timestamp() - interval '30 days'
+        $q$
+    );
+$fn$;
+comment on function ai_storage_private.list_controls() is
+    'The controls: name, references, and the query that tells status and result.';
+
+create or replace function ai_storage_private.check_controls(p_only_quick boolean)
+returns table (
+    control    text,
+    reference  text,
+    status     text,
+    result     text,
+    evidence   text,
+    checked_at timestamptz
+)
+language plpgsql
+volatile
+as $fn$
+declare
+    v_control record;
+begin
+    for v_control in
+        select c.*
+        from ai_storage_private.list_controls() as c
+        where c.is_quick or not p_only_quick
+        order by c.place
+    loop
+        control := v_control.control;
+        reference := v_control.reference;
+        evidence := btrim(v_control.evidence, E' \n');
+        checked_at := clock_timestamp();
+        execute evidence into status, result;
+        return next;
+    end loop;
+end;
+$fn$;
+comment on function ai_storage_private.check_controls(boolean) is
+    'Runs the evidence of the controls, of all or of the quick ones.';
+
+create or replace function ai_storage.compliance_report()
+returns table (
+    control    text,
+    reference  text,
+    status     text,
+    result     text,
+    evidence   text,
+    checked_at timestamptz
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select c.*
+    from ai_storage_private.check_controls(false) as c;
+end;
+$fn$;
+comment on function ai_storage.compliance_report() is
+    'Checks every control now. reference: GDPR articles and SOC 2 criteria. status: passed, '
+    'warning, failed, or unknown when nobody told. result: what the query found. evidence: the '
+    'query, which a superuser may run as it stands. It recomputes the whole audit log, so it takes '
+    'as long as verify_all_audit().';
+
+create or replace function ai_storage_private.compliance_status()
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    -- Of all systems together: it tells of no tenant.
+    return (
+        select case
+            when bool_or(c.status = 'failed') then 'failed'
+            when bool_or(c.status = 'warning') then 'warning'
+            else 'passed'
+        end
+        from ai_storage_private.check_controls(true) as c
+    );
+end;
+$fn$;
+comment on function ai_storage_private.compliance_status() is
+    'The worst status of the quick controls, which take no longer the more tenants there are.';
+
+-- What administrators tell ------------------------------------------------------------------------
+
+create or replace function ai_storage.report_backup(
+    p_taken_at timestamptz,
+    p_location text default null
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    if (p_taken_at <= clock_timestamp() and isfinite(p_taken_at)) is not true
+        or not ai_storage_private.is_name(coalesce(p_location, '-'))
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid backup',
+            hint = 'A backup was taken at a time that is past; its location has 1 to 255 '
+                'characters and no control character.';
+    end if;
+    perform ai_storage_private.record_event(
+        0, 'report backup',
+        p_detail => jsonb_build_object('taken_at', p_taken_at, 'location', p_location)
+    );
+end;
+$fn$;
+comment on function ai_storage.report_backup(timestamptz, text) is
+    'Tells the log that a backup was taken, for the compliance report. Call it when a backup is '
+    'done, or better when one was restored on trial. Raises 22023.';
+
+create or replace function ai_storage.break_glass(p_pattern text, p_reason text)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant ai_storage_private.tenant;
+    v_count  integer := 0;
+    v_detail jsonb;
+begin
+    perform ai_storage_private.check_reason(p_reason);
+    v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
+    for v_tenant in
+        select t.* from ai_storage_private.list_tenants(p_pattern) as t
+    loop
+        perform ai_storage_private.record_event(
+            v_tenant.tenant_id, 'break glass', p_detail => v_detail - 'pattern'
+        );
+        v_count := v_count + 1;
+    end loop;
+    perform ai_storage_private.record_event(0, 'break glass', p_detail => v_detail);
+    return v_count;
+end;
+$fn$;
+comment on function ai_storage.break_glass(text, text) is
+    'Announces that somebody is going to look at tenants'' data by hand: an event in the log of '
+    'each tenant of the pattern and in the operator''s. It grants nothing; call it before a '
+    'superuser looks. Returns how many tenants are told. Raises 22023.';
+
+-- What an auditor takes along ---------------------------------------------------------------------
+
+create or replace function ai_storage.collect_evidence()
+returns table (section text, content jsonb)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    section := 'release';
+    content := jsonb_build_object(
+        'version', ai_storage.version(),
+        'server_version', current_setting('server_version')
+    );
+    return next;
+
+    section := 'controls';
+    content := (
+        select jsonb_agg(to_jsonb(c) - 'checked_at' order by c.place)
+        from ai_storage_private.check_controls(false)
+            with ordinality as c (
+                control, reference, status, result, evidence, checked_at, place
+            )
+    );
+    return next;
+
+    section := 'roles';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'role', r.rolname,
+                'can_login', r.rolcanlogin,
+                'superuser', r.rolsuper,
+                'bypassrls', r.rolbypassrls,
+                'createrole', r.rolcreaterole,
+                'replication', r.rolreplication,
+                'member_of', array(
+                    select distinct m.roleid::regrole::text
+                    from pg_auth_members as m
+                    where m.member = r.oid
+                    order by 1
+                )
+            )
+            order by r.rolname
+        )
+        from pg_roles as r
+        where r.rolsuper
+           or r.rolbypassrls
+           or r.rolcreaterole
+           or r.rolname in (
+               'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator', 'ai_storage_app',
+               'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
+           )
+           or exists (
+               select from pg_roles as g
+               where g.rolname like 'ai_storage_%'
+                 and pg_has_role(r.oid, g.oid, 'MEMBER')
+           )
+    );
+    return next;
+
+    section := 'rights';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'object', g.object, 'grantee', g.grantee, 'privileges', g.privileges
+            )
+            order by g.object, g.grantee
+        )
+        from (
+            select
+                o.object,
+                case a.grantee when 0 then 'public' else a.grantee::regrole::text end as grantee,
+                array_agg(distinct lower(a.privilege_type) order by lower(a.privilege_type))
+                    as privileges
+            from (
+                select 'schema ' || n.nspname as object, n.nspacl as acl, n.nspowner as owner
+                from pg_namespace as n
+                where n.nspname in ('ai_storage', 'ai_storage_private')
+                union all
+                select 'function ' || p.oid::regprocedure, p.proacl, p.proowner
+                from pg_proc as p
+                where p.pronamespace
+                    in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+                union all
+                select 'relation ' || c.oid::regclass, c.relacl, c.relowner
+                from pg_class as c
+                where c.relnamespace
+                    in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+                union all
+                select
+                    'column ' || c.oid::regclass || '.' || t.attname, t.attacl, c.relowner
+                from pg_class as c
+                join pg_attribute as t on t.attrelid = c.oid
+                where c.relnamespace
+                    in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+            ) as o
+            cross join aclexplode(o.acl) as a
+            where a.grantee <> o.owner
+            group by o.object, a.grantee
+        ) as g
+    );
+    return next;
+
+    section := 'policies';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'table', c.relname,
+                'policy', p.polname,
+                'roles', array(
+                    select r.oid::regrole::text
+                    from unnest(p.polroles) as r (oid)
+                    order by 1
+                ),
+                'command', p.polcmd,
+                'using', pg_get_expr(p.polqual, p.polrelid),
+                'check', pg_get_expr(p.polwithcheck, p.polrelid),
+                'comment', obj_description(p.oid, 'pg_policy')
+            )
+            order by c.relname, p.polname
+        )
+        from pg_policy as p
+        join pg_class as c on c.oid = p.polrelid
+        where c.relnamespace = 'ai_storage_private'::regnamespace
+    );
+    return next;
+
+    section := 'triggers';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'table', c.relname,
+                'trigger', g.tgname,
+                'enabled', g.tgenabled,
+                'definition', pg_get_triggerdef(g.oid)
+            )
+            order by c.relname, g.tgname
+        )
+        from pg_trigger as g
+        join pg_class as c on c.oid = g.tgrelid
+        where c.relnamespace = 'ai_storage_private'::regnamespace
+          and not g.tgisinternal
+    );
+    return next;
+
+    section := 'functions';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'function', p.oid::regprocedure,
+                'owner', p.proowner::regrole,
+                'security_definer', p.prosecdef,
+                'settings', coalesce(p.proconfig, '{}'),
+                'sha256', encode(sha256(convert_to(pg_get_functiondef(p.oid), 'UTF8')), 'hex')
+            )
+            order by p.oid::regprocedure::text
+        )
+        from pg_proc as p
+        where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+    );
+    return next;
+
+    section := 'settings';
+    content := (
+        select jsonb_object_agg(s.name, current_setting(s.name))
+        from unnest(array[
+            'data_checksums', 'fsync', 'full_page_writes', 'listen_addresses',
+            'log_min_duration_statement', 'log_parameter_max_length_on_error', 'log_statement',
+            'password_encryption', 'row_security', 'session_replication_role', 'ssl',
+            'ssl_min_protocol_version', 'synchronous_commit', 'wal_level'
+        ]) as s (name)
+    );
+    return next;
+
+    section := 'authorizations';
+    content := (
+        select coalesce(jsonb_agg(
+            jsonb_build_object(
+                'login', a.login_name, 'pattern', a.pattern, 'token_only', a.token_only
+            )
+        ), '[]')
+        from ai_storage.list_authorizations() as a
+    );
+    return next;
+
+    section := 'signing_keys';
+    content := (
+        select coalesce(jsonb_agg(
+            jsonb_build_object(
+                'kid', k.kid,
+                'audience', k.audience,
+                'created_at', k.created_at at time zone 'UTC',
+                'retired_at', k.retired_at at time zone 'UTC'
+            )
+            order by k.kid
+        ), '[]')
+        from ai_storage_private.signing_key as k
+    );
+    return next;
+
+    section := 'audit';
+    content := (select to_jsonb(v) from ai_storage.verify_all_audit() as v);
+    return next;
+
+    section := 'checkpoints';
+    content := (
+        select coalesce(jsonb_agg(c.line order by c.place), '[]')
+        from ai_storage_private.list_checkpoints() with ordinality as c (line, place)
+    );
+    return next;
+
+    section := 'events';
+    content := (
+        select coalesce(jsonb_agg(
+            jsonb_build_object('day', d.day, 'action', d.action, 'events', d.events)
+            order by d.day, d.action
+        ), '[]')
+        from (
+            select
+                (e.recorded_at at time zone 'UTC')::date as day, e.action, count(*) as events
+            from ai_storage_private.audit_log as e
+            group by 1, 2
+        ) as d
+    );
+    return next;
+
+    section := 'shares';
+    content := (
+        select coalesce(jsonb_agg(s.grant_line order by s.grant_line), '[]')
+        from ai_storage_private.summarize_shares() as s (grant_line)
+    );
+    return next;
+
+    section := 'retention';
+    content := (
+        select coalesce(jsonb_agg(
+            to_jsonb(r) || jsonb_build_object('set_at', r.set_at at time zone 'UTC')
+        ), '[]')
+        from ai_storage.list_retention() as r
+    );
+    return next;
+
+    section := 'erasures';
+    content := (
+        select coalesce(jsonb_agg(
+            to_jsonb(c) || jsonb_build_object('erased_at', c.erased_at at time zone 'UTC')
+        ), '[]')
+        from ai_storage.list_erasures() as c
+    );
+    return next;
+end;
+$fn$;
+comment on function ai_storage.collect_evidence() is
+    'What an auditor takes along, a section each: controls, roles, rights, policies, triggers, '
+    'functions, settings, and what the log says of all tenants together, by counts. Times are UTC. '
+    'The same twice while nothing changes. pydb evidence writes it as files.';
+
+set local role ai_storage_sharing;
+
+create or replace function ai_storage_private.summarize_shares()
+returns setof jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select jsonb_build_object(
+        'owner', s.owner_key,
+        'target', s.target,
+        'permissions', s.permissions,
+        'models', count(distinct (s.tenant_id, s.model_id)),
+        'expires_at', case when bool_and(s.expires_at is not null) then
+            max(s.expires_at) at time zone 'UTC'
+        end
+    )
+    from ai_storage_private.model_share as s
+    group by s.owner_key, s.target, s.permissions;
+end;
+$fn$;
+comment on function ai_storage_private.summarize_shares() is
+    'Who shares with whom, without the models'' names: one line per owner, target and permissions. '
+    'expires_at: when the last of them ends, or null.';
+
+create or replace function ai_storage_private.count_received(
+    p_tenant ai_storage_private.acting_tenant
+)
+returns bigint
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return (
+        select count(distinct (s.tenant_id, s.model_id))
+        from ai_storage_private.model_share as s
+        cross join lateral ai_storage_private.worth(s) as w
+        where s.target = any (ai_storage_private.target_patterns(p_tenant.levels))
+          and s.owner_key <> p_tenant.isolation_key
+          and w.permissions @> '{read}'
+    );
+end;
+$fn$;
+comment on function ai_storage_private.count_received(ai_storage_private.acting_tenant) is
+    'How many models of others a tenant may read.';
+
+-- What a tenant may know --------------------------------------------------------------------------
+
+set local role ai_storage_owner;
+
+create or replace function ai_storage.tenant_stats(p_as text default null)
+returns table (
+    isolation_key     text,
+    own_models        bigint,
+    shared_models     bigint,
+    total_models      bigint,
+    versions          bigint,
+    artifact_bytes    bigint,
+    last_saved_at     timestamptz,
+    compliance_status text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    isolation_key := v_tenant.isolation_key;
+    select count(*), max(p.updated_at)
+    into own_models, last_saved_at
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = v_tenant.tenant_id;
+    select count(*) into versions
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = v_tenant.tenant_id;
+    shared_models := case when ai_storage_private.may_receive(v_tenant.levels[1])
+        then ai_storage_private.count_received(v_tenant)
+        else 0
+    end;
+    total_models := own_models + shared_models;
+    artifact_bytes := 0;
+    compliance_status := ai_storage_private.compliance_status();
+    return next;
+end;
+$fn$;
+comment on function ai_storage.tenant_stats(text) is
+    'How much the caller has: own_models, shared_models that others let it read, both together, '
+    'versions, artifact_bytes, when it last saved. compliance_status: the worst status of the '
+    'controls that are quick to check, passed, warning or failed; verify_audit() checks the log. '
+    'Raises TN001 to TN005.';
