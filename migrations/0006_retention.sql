@@ -1,5 +1,5 @@
--- How long what is kept, and what was erased. Both are the operator's: a rule covers the tenants of a
--- pattern, and a certificate names what an erasure took.
+-- How long data is kept, and what was erased. Both are the operator's: a rule covers the tenants
+-- of a pattern, and a certificate names what an erasure took.
 
 create table ai_storage_private.retention_rule (
     org_id            text collate "C" not null,

@@ -919,6 +919,81 @@ comment on function ai_storage_private.record_change() is
     'Trigger: one event per changed row, or per TRUNCATE. Its arguments: what the row is, and the '
     'columns that go into the event. A row without tenant_id goes to the operator''s log.';
 
+create or replace function ai_storage_private.find_unlogged_model(p_tenant_id bigint)
+returns text
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_model text;
+begin
+    select coalesce(quote_ident(m.model_name), '?') into v_model
+    from (
+        select
+            coalesce(p.model_name, l.model_name) as model_name,
+            case
+                when p.model_id is null then l.action = 'delete model'
+                else l.action = 'save model'
+                    and l.version = p.version
+                    and coalesce(l.model_name, p.model_name) = p.model_name
+                    and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
+                        ai_storage_private.model_content(
+                            p.mse, p.training_samples, p.metrics, p.metadata
+                        ),
+                        'UTF8'
+                    ))
+            end as is_logged
+        from (
+            select a.*
+            from ai_storage_private.ai_progress_tenant as a
+            where a.tenant_id = p_tenant_id
+        ) as p
+        full join (
+            -- A clock may be set back, a version never goes back.
+            select distinct on (e.model_id)
+                e.model_id, e.action, e.version, e.content_digest, e.salt,
+                e.detail::jsonb ->> 'model_name' as model_name
+            from ai_storage_private.audit_log as e
+            where e.tenant_id = p_tenant_id
+              and e.action in ('save model', 'delete model')
+            order by e.model_id, e.version desc, e.event_id desc
+        ) as l on l.model_id = p.model_id
+        union all
+        select
+            p.model_name,
+            p.model_id is not null
+                and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+                    ai_storage_private.model_content(
+                        v.mse, v.training_samples, v.metrics, v.metadata
+                    ),
+                    'UTF8'
+                )))
+        from ai_storage_private.progress_version as v
+        left join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = v.tenant_id
+            and p.model_id = v.model_id
+        left join ai_storage_private.audit_log as e
+            on e.tenant_id = v.tenant_id
+            and e.model_id = v.model_id
+            and e.version = v.version
+            and e.action = 'save model'
+        where v.tenant_id = p_tenant_id
+        group by v.model_id, v.version, p.model_id, p.model_name
+    ) as m
+    where m.is_logged is not true
+    order by m.model_name
+    limit 1;
+    return v_model;
+end;
+$fn$;
+comment on function ai_storage_private.find_unlogged_model(bigint) is
+    'The name of a model of the tenant that the context names that is not as the log says it '
+    'became, quoted; ? when it has none; null when there is no such model. So a change while the '
+    'triggers were off shows.';
+
 create or replace function ai_storage.verify_audit(p_as text default null)
 returns table (
     verified boolean,
@@ -955,67 +1030,8 @@ begin
           and e.seal_number = v_log.seal_number
           and e.leaf_index = v_log.leaf_index;
     else
-        -- What the models and their versions are is what the log says they became: a change while
-        -- the triggers were off shows here.
-        select m.model_name into v_model
-        from (
-            select
-                coalesce(p.model_name, l.model_name) as model_name,
-                case
-                    when p.model_id is null then l.action = 'delete model'
-                    else l.action = 'save model'
-                        and l.version = p.version
-                        and coalesce(l.model_name, p.model_name) = p.model_name
-                        and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                            ai_storage_private.model_content(
-                                p.mse, p.training_samples, p.metrics, p.metadata
-                            ),
-                            'UTF8'
-                        ))
-                end as is_logged
-            from (
-                select a.*
-                from ai_storage_private.ai_progress_tenant as a
-                where a.tenant_id = v_tenant.tenant_id
-            ) as p
-            full join (
-                -- A clock may be set back, a version never goes back.
-                select distinct on (e.model_id)
-                    e.model_id, e.action, e.version, e.content_digest, e.salt,
-                    e.detail::jsonb ->> 'model_name' as model_name
-                from ai_storage_private.audit_log as e
-                where e.tenant_id = v_tenant.tenant_id
-                  and e.action in ('save model', 'delete model')
-                order by e.model_id, e.version desc, e.event_id desc
-            ) as l on l.model_id = p.model_id
-            union all
-            select
-                p.model_name,
-                p.model_id is not null
-                    and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
-                        ai_storage_private.model_content(
-                            v.mse, v.training_samples, v.metrics, v.metadata
-                        ),
-                        'UTF8'
-                    )))
-            from ai_storage_private.progress_version as v
-            left join ai_storage_private.ai_progress_tenant as p
-                on p.tenant_id = v.tenant_id
-                and p.model_id = v.model_id
-            left join ai_storage_private.audit_log as e
-                on e.tenant_id = v.tenant_id
-                and e.model_id = v.model_id
-                and e.version = v.version
-                and e.action = 'save model'
-            where v.tenant_id = v_tenant.tenant_id
-            group by v.model_id, v.version, p.model_id, p.model_name
-        ) as m
-        where m.is_logged is not true
-        order by m.model_name
-        limit 1;
-        if found then
-            problem := format('model %s: not as it was saved', coalesce(quote_ident(v_model), '?'));
-        end if;
+        v_model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
+        problem := 'model ' || v_model || ': not as it was saved';
     end if;
     verified := problem is null;
     return next;

@@ -242,7 +242,7 @@ comment on function ai_storage_private.check_reason(text) is
     'Refuses a reason that the log cannot keep. Raises 22023.';
 
 create or replace function ai_storage_private.list_tenants(p_pattern text)
-returns setof ai_storage_private.tenant
+returns table (tenant_id bigint, isolation_key text)
 language plpgsql
 stable
 as $fn$
@@ -250,7 +250,7 @@ declare
     v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
 begin
     return query
-    select t.*
+    select t.tenant_id, t.isolation_key
     from ai_storage_private.tenant as t
     where v_level[1] in ('*', t.org_id)
       and v_level[2] in ('*', t.server_id)
@@ -503,7 +503,7 @@ declare
     v_tenant_ids     constant bigint[] := array(
         select t.tenant_id from ai_storage_private.list_tenants(p_pattern) as t
     );
-    v_tenant         ai_storage_private.tenant;
+    v_tenant         record;
     v_counts         jsonb[] := '{}'::jsonb[];
     v_statement      text;
     v_event_id       uuid;
@@ -530,7 +530,7 @@ begin
 
     -- The content, tenant by tenant. Whoever is writing is waited for.
     for v_tenant in
-        select t.*
+        select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
         where t.tenant_id = any (v_tenant_ids)
     loop
@@ -565,7 +565,7 @@ begin
       );
 
     for v_tenant in
-        select t.*
+        select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
         where t.tenant_id = any (v_tenant_ids)
     loop
@@ -823,15 +823,15 @@ volatile
 as $fn$
 declare
     v_name     constant text collate "C" := p_record ->> 'model_name';
-    v_version  constant bigint := p_record ->> 'version';
-    v_previous constant bigint := p_record ->> 'previous_version';
-    v_mse      constant double precision := p_record ->> 'mse';
-    v_samples  constant bigint := p_record ->> 'training_samples';
+    v_version  constant bigint := (p_record ->> 'version')::bigint;
+    v_previous constant bigint := (p_record ->> 'previous_version')::bigint;
+    v_mse      constant double precision := (p_record ->> 'mse')::double precision;
+    v_samples  constant bigint := (p_record ->> 'training_samples')::bigint;
     v_metrics  constant jsonb := coalesce(p_record -> 'metrics', '{}');
     v_metadata constant jsonb := coalesce(p_record -> 'metadata', '{}');
-    v_saved_at constant timestamptz := p_record ->> 'saved_at';
+    v_saved_at constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
     v_saved_by constant text := p_record ->> 'saved_by';
-    v_created  constant timestamptz := p_record ->> 'created_at';
+    v_created  constant timestamptz := (p_record ->> 'created_at')::timestamptz;
     v_model_id uuid := gen_random_uuid();
 begin
     perform ai_storage_private.check_progress(
@@ -907,8 +907,8 @@ volatile
 as $fn$
 declare
     v_name    constant text := p_record ->> 'model_name';
-    v_version constant bigint := p_record ->> 'last_version';
-    v_deleted constant timestamptz := p_record ->> 'deleted_at';
+    v_version constant bigint := (p_record ->> 'last_version')::bigint;
+    v_deleted constant timestamptz := (p_record ->> 'deleted_at')::timestamptz;
 begin
     if (ai_storage_private.is_name(v_name) and v_version >= 0 and isfinite(v_deleted)) is not true
     then
@@ -933,9 +933,9 @@ as $fn$
 declare
     v_key     constant text := p_record ->> 'idempotency_key';
     v_name    constant text := p_record ->> 'model_name';
-    v_version constant bigint := p_record ->> 'version';
-    v_saved   constant timestamptz := p_record ->> 'saved_at';
-    v_created constant boolean := p_record ->> 'created';
+    v_version constant bigint := (p_record ->> 'version')::bigint;
+    v_saved   constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
+    v_created constant boolean := (p_record ->> 'created')::boolean;
     v_digest  constant text := p_record ->> 'request_digest';
 begin
     if (
@@ -972,7 +972,7 @@ declare
     v_tenant constant ai_storage_private.acting_tenant
         := ai_storage_private.enter(p_as, p_register => true);
     v_record jsonb;
-    v_count  bigint := 0;
+    v_count  bigint := 0::bigint;
 begin
     if jsonb_typeof(p_records) is distinct from 'array' then
         raise exception using

@@ -288,7 +288,20 @@ from ai_storage.verify_all_audit() as v
         $q$
     ),
     (
-        16, 'events are sealed within a minute',
+        16, 'models are as the audit log says they were saved',
+        'GDPR 5(1)(d), 5(1)(f); SOC 2 CC7.2, PI1.5', false,
+        $q$
+select case when count(m.model) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        'not in ' || string_agg(m.isolation_key, ', ' order by m.isolation_key)
+            filter (where m.model is not null),
+        'in ' || count(*) || ' tenants'
+    )
+from ai_storage_private.compare_models() as m
+        $q$
+    ),
+    (
+        17, 'events are sealed within a minute',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', false,
         $q$
 select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is not false
@@ -301,7 +314,7 @@ from ai_storage_private.audit_pending as p
         $q$
     ),
     (
-        17, 'seals are under a checkpoint within a day',
+        18, 'seals are under a checkpoint within a day',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', true,
         $q$
 select case when min(s.sealed_at) < clock_timestamp() - interval '1 day'
@@ -314,7 +327,7 @@ where s.checkpoint_number > coalesce(
         $q$
     ),
     (
-        18, 'the audit log is written by its own functions only',
+        19, 'the audit log is written by its own functions only',
         'GDPR 5(1)(f), 5(2); SOC 2 CC6.1, CC7.2', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
@@ -335,7 +348,7 @@ where c.relnamespace = 'ai_storage_private'::regnamespace
         $q$
     ),
     (
-        19, 'refused credentials are few',
+        20, 'refused credentials are few',
         'GDPR 32(1)(d), 33; SOC 2 CC7.2, CC7.3', false,
         $q$
 select case when max(r.in_all) - coalesce(max(r.in_all) filter (where r.is_old), 0) > 1000
@@ -351,7 +364,7 @@ from (
         $q$
     ),
     (
-        20, 'every tenant has a retention rule',
+        21, 'every tenant has a retention rule',
         'GDPR 5(1)(e), 25(2); SOC 2 C1.2, P4.2', false,
         $q$
 select case when count(*) filter (where r.tenant_id is null) = 0
@@ -362,7 +375,7 @@ left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tena
         $q$
     ),
     (
-        21, 'retention is applied',
+        22, 'retention is applied',
         'GDPR 5(1)(e); SOC 2 C1.2, P4.2', false,
         $q$
 select case
@@ -375,7 +388,7 @@ where e.tenant_id = 0 and e.action = 'apply retention'
         $q$
     ),
     (
-        22, 'what was erased is gone from the log',
+        23, 'what was erased is gone from the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
 select case when count(e.event_id) = 0 then 'passed' else 'failed' end,
@@ -390,7 +403,7 @@ left join ai_storage_private.audit_event as e
         $q$
     ),
     (
-        23, 'every certificate of an erasure is proved by the log',
+        24, 'every certificate of an erasure is proved by the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
 select case when bool_and(p.is_proved) is not false then 'passed' else 'failed' end,
@@ -409,7 +422,7 @@ from (
         $q$
     ),
     (
-        24, 'signing keys are rotated every 90 days',
+        25, 'signing keys are rotated every 90 days',
         'GDPR 32(1)(a); SOC 2 CC6.1', true,
         $q$
 select case when min(k.created_at) < clock_timestamp() - interval '90 days'
@@ -421,7 +434,7 @@ where k.retired_at is null
         $q$
     ),
     (
-        25, 'contexts are signed with one secret',
+        26, 'contexts are signed with one secret',
         'GDPR 32(1)(a), 32(1)(b); SOC 2 CC6.1', true,
         $q$
 select case when count(*) = 1 then 'passed' else 'failed' end, count(*) || ' secrets'
@@ -429,24 +442,20 @@ from ai_storage_private.context_secret as s
         $q$
     ),
     (
-        26, 'connections from other machines are encrypted',
+        27, 'connections from other machines are encrypted',
         'GDPR 32(1)(a); SOC 2 CC6.6, CC6.7', true,
         $q$
-select case
-        when current_setting('ssl') = 'on'
-            and current_setting('ssl_min_protocol_version') in ('TLSv1.2', 'TLSv1.3') then 'passed'
-        when regexp_split_to_array(current_setting('listen_addresses'), ' *, *')
-            <@ array['', 'localhost', '127.0.0.1', '::1'] then 'passed'
-        else 'failed' end,
-    'ssl = ' || current_setting('ssl') || ', at least '
-        || current_setting('ssl_min_protocol_version')
-        || case when regexp_split_to_array(current_setting('listen_addresses'), ' *, *')
-            <@ array['', 'localhost', '127.0.0.1', '::1'] then '; no other machine connects'
-            else '' end
+select case when current_setting('ssl') = 'on' or w.is_local then 'passed' else 'failed' end,
+    'ssl = ' || current_setting('ssl')
+        || case when w.is_local then '; no other machine connects' else '' end
+from (
+    select regexp_split_to_array(current_setting('listen_addresses'), ' *, *')
+        <@ array['', 'localhost', '127.0.0.1', '::1']
+) as w (is_local)
         $q$
     ),
     (
-        27, 'the server''s log keeps no content',
+        28, 'the server''s log keeps no content',
         'GDPR 5(1)(c), 5(1)(f); SOC 2 C1.1', true,
         $q$
 select case when current_setting('log_statement') in ('none', 'ddl')
@@ -460,7 +469,7 @@ select case when current_setting('log_statement') in ('none', 'ddl')
         $q$
     ),
     (
-        28, 'a commit survives a crash',
+        29, 'a commit survives a crash',
         'GDPR 32(1)(b), 32(1)(c); SOC 2 A1.2, PI1.5', true,
         $q$
 select case when current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'
@@ -472,7 +481,7 @@ select case when current_setting('fsync') = 'on' and current_setting('full_page_
         $q$
     ),
     (
-        29, 'no table is left out of the write-ahead log',
+        30, 'no table is left out of the write-ahead log',
         'GDPR 32(1)(c); SOC 2 A1.2, PI1.5', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
@@ -483,7 +492,7 @@ where c.relnamespace = 'ai_storage_private'::regnamespace
         $q$
     ),
     (
-        30, 'pages have checksums',
+        31, 'pages have checksums',
         'GDPR 5(1)(f), 32(1)(b); SOC 2 PI1.5', true,
         $q$
 select case current_setting('data_checksums') when 'on' then 'passed' else 'warning' end,
@@ -491,7 +500,7 @@ select case current_setting('data_checksums') when 'on' then 'passed' else 'warn
         $q$
     ),
     (
-        31, 'no publication carries the tables elsewhere',
+        32, 'no publication carries the tables elsewhere',
         'GDPR 5(1)(f), 28; SOC 2 CC6.7', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -501,7 +510,7 @@ where p.schemaname = 'ai_storage_private'
         $q$
     ),
     (
-        32, 'nobody else''s trigger or rule runs on a table',
+        33, 'nobody else''s trigger or rule runs on a table',
         'GDPR 32(1)(b); SOC 2 CC6.8, CC8.1', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
@@ -523,7 +532,7 @@ from (
         $q$
     ),
     (
-        33, 'what is shared with another organisation has an end',
+        34, 'what is shared with another organisation has an end',
         'GDPR 5(1)(c), 28, 44; SOC 2 CC6.3, P6.1', false,
         $q$
 select case when count(*) filter (where s.expires_at is null) = 0
@@ -534,7 +543,7 @@ where split_part(s.target, ':', 1) <> split_part(s.sharer_key, ':', 1)
         $q$
     ),
     (
-        34, 'there is a backup of the last two days',
+        35, 'there is a backup of the last two days',
         'GDPR 32(1)(c); SOC 2 A1.2', false,
         $q$
 select case
@@ -551,7 +560,7 @@ from (
         $q$
     ),
     (
-        35, 'nobody broke the glass in the last 30 days',
+        36, 'nobody broke the glass in the last 30 days',
         'GDPR 32(4), 33; SOC 2 CC7.3, CC7.4', false,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -565,6 +574,29 @@ where e.tenant_id = 0 and e.action = 'break glass'
 $fn$;
 comment on function ai_storage_private.list_controls() is
     'The controls: name, references, and the query that tells status and result.';
+
+create or replace function ai_storage_private.compare_models()
+returns table (isolation_key text, model text)
+language plpgsql
+volatile
+as $fn$
+declare
+    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_tenant  record;
+begin
+    for v_tenant in
+        select t.tenant_id, t.isolation_key from ai_storage_private.tenant as t
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        isolation_key := v_tenant.isolation_key;
+        model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
+        return next;
+    end loop;
+    perform set_config('app.tenant_context', v_context, true);
+end;
+$fn$;
+comment on function ai_storage_private.compare_models() is
+    'Each tenant, and a model of its that is not as the log says, or null.';
 
 create or replace function ai_storage_private.check_controls(p_only_quick boolean)
 returns table (
@@ -691,7 +723,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_tenant ai_storage_private.tenant;
+    v_tenant record;
     v_count  integer := 0;
     v_detail jsonb;
 begin
@@ -734,7 +766,7 @@ begin
 
     section := 'controls';
     content := (
-        select jsonb_agg(to_jsonb(c) - 'checked_at' order by c.place)
+        select jsonb_agg(to_jsonb(c) - array['checked_at', 'place'] order by c.place)
         from ai_storage_private.check_controls(false)
             with ordinality as c (
                 control, reference, status, result, evidence, checked_at, place
@@ -886,7 +918,7 @@ begin
             'data_checksums', 'fsync', 'full_page_writes', 'listen_addresses',
             'log_min_duration_statement', 'log_parameter_max_length_on_error', 'log_statement',
             'password_encryption', 'row_security', 'session_replication_role', 'ssl',
-            'ssl_min_protocol_version', 'synchronous_commit', 'wal_level'
+            'synchronous_commit', 'wal_level'
         ]) as s (name)
     );
     return next;

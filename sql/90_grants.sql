@@ -89,6 +89,7 @@ grant execute on function
     ai_storage.version(),
     ai_storage_private.is_name(text),
     ai_storage_private.is_tenant_pattern(text),
+    ai_storage_private.find_unlogged_model(bigint),
     ai_storage_private.prove_event(bigint, uuid),
     ai_storage_private.erase_content(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz),

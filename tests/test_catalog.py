@@ -45,8 +45,22 @@ EXECUTE = {
         "ai_storage.audit_trail",
         "ai_storage.export_audit",
         "ai_storage.verify_audit",
+        "ai_storage.export_tenant",
+        "ai_storage.import_tenant",
+        "ai_storage.tenant_stats",
     },
     "ai_storage_admin": {
+        "ai_storage.apply_retention",
+        "ai_storage.break_glass",
+        "ai_storage.collect_evidence",
+        "ai_storage.compliance_report",
+        "ai_storage.drop_retention",
+        "ai_storage.erase_tenant",
+        "ai_storage.erasure_certificate",
+        "ai_storage.list_erasures",
+        "ai_storage.list_retention",
+        "ai_storage.report_backup",
+        "ai_storage.set_retention",
         "ai_storage.allow_external_sharing",
         "ai_storage.authorize_login",
         "ai_storage.create_signing_key",
@@ -62,7 +76,15 @@ EXECUTE = {
         "ai_storage.list_external_sharing",
         "ai_storage.version",
     },
-    "ai_storage_auditor": {"ai_storage.verify_all_audit", "ai_storage.version"},
+    "ai_storage_auditor": {
+        "ai_storage.collect_evidence",
+        "ai_storage.compliance_report",
+        "ai_storage.erasure_certificate",
+        "ai_storage.list_erasures",
+        "ai_storage.list_retention",
+        "ai_storage.verify_all_audit",
+        "ai_storage.version",
+    },
     "ai_storage_sql": {
         "ai_storage.clear_tenant",
         "ai_storage.current_tenant",
@@ -282,7 +304,7 @@ def test_policies_are_permissive_and_name_internal_roles_only(catalog: psycopg.C
         assert set(roles) <= INTERNAL_ROLES, name
 
 
-def test_the_view_reads_as_its_owner_behind_a_barrier(catalog: psycopg.Connection[Any]) -> None:
+def test_the_views_have_a_barrier(catalog: psycopg.Connection[Any]) -> None:
     rows = catalog.execute(
         f"select relname, pg_get_userbyid(relowner), reloptions from pg_class "
         f"where relnamespace in {OURS} and relkind = 'v'"
@@ -292,8 +314,8 @@ def test_the_view_reads_as_its_owner_behind_a_barrier(catalog: psycopg.Connectio
         (
             "audit_log",
             "ai_storage_owner",
-            ["security_barrier=true"],
-        ),  # private: nobody but the owner's functions reads it
+            ["security_invoker=true", "security_barrier=true"],
+        ),  # private: the owner sees one tenant's events in it, the operator all
     ]
 
 

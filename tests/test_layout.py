@@ -75,8 +75,27 @@ DEFINERS = {
         "ai_storage_private.lent_model_ids",
         "ai_storage_private.lent_tenant_ids",
         "ai_storage_private.may_share_outside",
+        "ai_storage.apply_retention",
+        "ai_storage.break_glass",
+        "ai_storage.collect_evidence",
+        "ai_storage.compliance_report",
+        "ai_storage.drop_retention",
+        "ai_storage.erase_tenant",
+        "ai_storage.erasure_certificate",
+        "ai_storage.list_erasures",
+        "ai_storage.list_retention",
+        "ai_storage.report_backup",
+        "ai_storage.set_retention",
+        "ai_storage_private.compliance_status",
     },
     "ai_storage_owner": {
+        "ai_storage.export_tenant",
+        "ai_storage.import_tenant",
+        "ai_storage.tenant_stats",
+        "ai_storage_private.erase_content",
+        "ai_storage_private.find_unlogged_model",
+        "ai_storage_private.list_versions",
+        "ai_storage_private.sweep_versions",
         "ai_storage_private.report_models",
         "ai_storage.audit_proof",
         "ai_storage.audit_trail",
@@ -103,6 +122,10 @@ DEFINERS = {
         "ai_storage_private.may_receive",
         "ai_storage_private.write_share",
         "ai_storage_private.write_shared",
+        "ai_storage_private.count_received",
+        "ai_storage_private.erase_shares",
+        "ai_storage_private.summarize_shares",
+        "ai_storage_private.sweep_shares",
     },
 }
 
@@ -118,9 +141,13 @@ WITHOUT_TENANT = {
     "audit_checkpoint",
     "refusal_report",
     "refused_credential",
+    "retention_rule",
+    "erasure_certificate",
 }
-# They chain what belongs to all tenants.
+# They chain what belongs to all tenants, or erase or count it.
 ACROSS_TENANTS = {
+    "ai_storage.collect_evidence",
+    "ai_storage.erase_tenant",
     "ai_storage.create_checkpoint",
     "ai_storage.seal_audit",
     "ai_storage.verify_all_audit",
@@ -483,6 +510,7 @@ def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
     assert found == {
         "format('grant ai_storage_app to %I', p_login)",
         "format('revoke ai_storage_app from %I', p_login)",
+        "evidence into status, result",  # the queries of list_controls()
         # in 90_grants.sql, over the names in the catalog
         "format('set local role %s', v_right.owner::regrole)",
         "format('revoke all on %s from %s', v_right.target, v_right.grantee)",

@@ -108,6 +108,81 @@ ALTER FUNCTION ai_storage.allow_external_sharing(p_org_id text) OWNER TO ai_stor
 COMMENT ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) IS 'Lets the tenants of an organisation share models with other organisations. Raises 22023.';
 
 --
+-- Name: apply_retention(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.apply_retention() RETURNS TABLE(tenants bigint, versions bigint, events bigint, shares bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_now      constant timestamptz := clock_timestamp();
+    v_context  constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_rule     record;
+    v_versions bigint;
+    v_events   bigint;
+begin
+    perform ai_storage_private.take_turn();
+    tenants := 0;
+    versions := 0;
+    events := 0;
+    for v_rule in
+        select r.*
+        from ai_storage_private.list_effective_rules() as r
+        where not r.is_held
+          and coalesce(r.keep_versions::text, r.keep_versions_for::text, r.keep_events_for::text)
+              is not null
+    loop
+        perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
+        v_versions := ai_storage_private.sweep_versions(
+            v_rule.tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for
+        );
+        -- What still exists can be compared with the log, for which it takes the salt.
+        update ai_storage_private.audit_event as e set
+            salt   = null,
+            detail = null
+        where e.tenant_id = v_rule.tenant_id
+          and e.recorded_at < v_now - v_rule.keep_events_for
+          and e.salt is not null
+          and not exists (
+              select from ai_storage_private.list_versions(v_rule.tenant_id) as v
+              where v.model_id = e.model_id
+                and v.version = e.version
+          );
+        get diagnostics v_events = row_count;
+        if v_versions + v_events > 0 then
+            perform ai_storage_private.record_event(
+                v_rule.tenant_id, 'apply retention',
+                p_detail => jsonb_build_object('versions', v_versions, 'events', v_events)
+            );
+            tenants := tenants + 1;
+            versions := versions + v_versions;
+            events := events + v_events;
+        end if;
+    end loop;
+    perform set_config('app.tenant_context', v_context, true);
+
+    shares := ai_storage_private.sweep_shares();
+    perform ai_storage_private.record_event(
+        0, 'apply retention',
+        p_detail => jsonb_build_object(
+            'tenants', tenants, 'versions', versions, 'events', events, 'shares', shares
+        )
+    );
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.apply_retention() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION apply_retention(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.apply_retention() IS 'Deletes what the rules keep no longer: versions, idempotency keys, names in events, and grants that are worth nothing any more. An event goes on existing, without its names, and keeps them while its version exists. Returns how many tenants lost something, and what. Raises 25000.';
+
+--
 -- Name: audit_proof(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -118,31 +193,8 @@ CREATE FUNCTION ai_storage.audit_proof(p_event_id uuid, p_as text DEFAULT NULL::
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_event  ai_storage_private.audit_event;
-    v_leaves bytea[];
 begin
-    select e.* into v_event
-    from ai_storage_private.audit_event as e
-    where e.tenant_id = v_tenant.tenant_id
-      and e.event_id = p_event_id;
-    if not found then
-        raise exception using
-            errcode = 'TN401',
-            message = 'no such sealed event',
-            hint = 'Take the event_id of a sealed event from audit_trail().';
-    end if;
-    v_leaves := array(
-        select e.leaf_hash
-        from ai_storage_private.audit_event as e
-        where e.tenant_id = v_tenant.tenant_id
-          and e.seal_number = v_event.seal_number
-        order by e.leaf_index
-    );
-    return ai_storage_private.render_event(v_event)
-        || jsonb_build_object(
-            'path', ai_storage_private.merkle_path(v_leaves, v_event.leaf_index),
-            'seal', ai_storage_private.render_seal(v_tenant.tenant_id, v_event.seal_number)
-        );
+    return ai_storage_private.prove_event(v_tenant.tenant_id, p_event_id);
 end;
 $$;
 
@@ -288,6 +340,43 @@ ALTER FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_
 COMMENT ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) IS 'Lets a login role act for every tenant the pattern covers, and grants it the application role. p_token_only: only with a signed token. Repeating it replaces p_token_only. Raises 22023, 42704, TN006.';
 
 --
+-- Name: break_glass(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant record;
+    v_count  integer := 0;
+    v_detail jsonb;
+begin
+    perform ai_storage_private.check_reason(p_reason);
+    v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
+    for v_tenant in
+        select t.* from ai_storage_private.list_tenants(p_pattern) as t
+    loop
+        perform ai_storage_private.record_event(
+            v_tenant.tenant_id, 'break glass', p_detail => v_detail - 'pattern'
+        );
+        v_count := v_count + 1;
+    end loop;
+    perform ai_storage_private.record_event(0, 'break glass', p_detail => v_detail);
+    return v_count;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION break_glass(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) IS 'Announces that somebody is going to look at tenants'' data by hand: an event in the log of each tenant of the pattern and in the operator''s. It grants nothing; call it before a superuser looks. Returns how many tenants are told. Raises 22023.';
+
+--
 -- Name: clear_tenant(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -318,6 +407,293 @@ ALTER FUNCTION ai_storage.clear_tenant() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.clear_tenant() IS 'Ends what set_tenant began: until the next credential, this transaction acts for nobody.';
 
 --
+-- Name: collect_evidence(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, content jsonb)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    section := 'release';
+    content := jsonb_build_object(
+        'version', ai_storage.version(),
+        'server_version', current_setting('server_version')
+    );
+    return next;
+
+    section := 'controls';
+    content := (
+        select jsonb_agg(to_jsonb(c) - array['checked_at', 'place'] order by c.place)
+        from ai_storage_private.check_controls(false)
+            with ordinality as c (
+                control, reference, status, result, evidence, checked_at, place
+            )
+    );
+    return next;
+
+    section := 'roles';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'role', r.rolname,
+                'can_login', r.rolcanlogin,
+                'superuser', r.rolsuper,
+                'bypassrls', r.rolbypassrls,
+                'createrole', r.rolcreaterole,
+                'replication', r.rolreplication,
+                'member_of', array(
+                    select distinct m.roleid::regrole::text
+                    from pg_auth_members as m
+                    where m.member = r.oid
+                    order by 1
+                )
+            )
+            order by r.rolname
+        )
+        from pg_roles as r
+        where r.rolsuper
+           or r.rolbypassrls
+           or r.rolcreaterole
+           or r.rolname in (
+               'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator', 'ai_storage_app',
+               'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
+           )
+           or exists (
+               select from pg_roles as g
+               where g.rolname like 'ai_storage_%'
+                 and pg_has_role(r.oid, g.oid, 'MEMBER')
+           )
+    );
+    return next;
+
+    section := 'rights';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'object', g.object, 'grantee', g.grantee, 'privileges', g.privileges
+            )
+            order by g.object, g.grantee
+        )
+        from (
+            select
+                o.object,
+                case a.grantee when 0 then 'public' else a.grantee::regrole::text end as grantee,
+                array_agg(distinct lower(a.privilege_type) order by lower(a.privilege_type))
+                    as privileges
+            from (
+                select 'schema ' || n.nspname as object, n.nspacl as acl, n.nspowner as owner
+                from pg_namespace as n
+                where n.nspname in ('ai_storage', 'ai_storage_private')
+                union all
+                select 'function ' || p.oid::regprocedure, p.proacl, p.proowner
+                from pg_proc as p
+                where p.pronamespace
+                    in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+                union all
+                select 'relation ' || c.oid::regclass, c.relacl, c.relowner
+                from pg_class as c
+                where c.relnamespace
+                    in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+                union all
+                select
+                    'column ' || c.oid::regclass || '.' || t.attname, t.attacl, c.relowner
+                from pg_class as c
+                join pg_attribute as t on t.attrelid = c.oid
+                where c.relnamespace
+                    in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+            ) as o
+            cross join aclexplode(o.acl) as a
+            where a.grantee <> o.owner
+            group by o.object, a.grantee
+        ) as g
+    );
+    return next;
+
+    section := 'policies';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'table', c.relname,
+                'policy', p.polname,
+                'roles', array(
+                    select r.oid::regrole::text
+                    from unnest(p.polroles) as r (oid)
+                    order by 1
+                ),
+                'command', p.polcmd,
+                'using', pg_get_expr(p.polqual, p.polrelid),
+                'check', pg_get_expr(p.polwithcheck, p.polrelid),
+                'comment', obj_description(p.oid, 'pg_policy')
+            )
+            order by c.relname, p.polname
+        )
+        from pg_policy as p
+        join pg_class as c on c.oid = p.polrelid
+        where c.relnamespace = 'ai_storage_private'::regnamespace
+    );
+    return next;
+
+    section := 'triggers';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'table', c.relname,
+                'trigger', g.tgname,
+                'enabled', g.tgenabled,
+                'definition', pg_get_triggerdef(g.oid)
+            )
+            order by c.relname, g.tgname
+        )
+        from pg_trigger as g
+        join pg_class as c on c.oid = g.tgrelid
+        where c.relnamespace = 'ai_storage_private'::regnamespace
+          and not g.tgisinternal
+    );
+    return next;
+
+    section := 'functions';
+    content := (
+        select jsonb_agg(
+            jsonb_build_object(
+                'function', p.oid::regprocedure,
+                'owner', p.proowner::regrole,
+                'security_definer', p.prosecdef,
+                'settings', coalesce(p.proconfig, '{}'),
+                'sha256', encode(sha256(convert_to(pg_get_functiondef(p.oid), 'UTF8')), 'hex')
+            )
+            order by p.oid::regprocedure::text
+        )
+        from pg_proc as p
+        where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+    );
+    return next;
+
+    section := 'settings';
+    content := (
+        select jsonb_object_agg(s.name, current_setting(s.name))
+        from unnest(array[
+            'data_checksums', 'fsync', 'full_page_writes', 'listen_addresses',
+            'log_min_duration_statement', 'log_parameter_max_length_on_error', 'log_statement',
+            'password_encryption', 'row_security', 'session_replication_role', 'ssl',
+            'synchronous_commit', 'wal_level'
+        ]) as s (name)
+    );
+    return next;
+
+    section := 'authorizations';
+    content := (
+        select coalesce(jsonb_agg(
+            jsonb_build_object(
+                'login', a.login_name, 'pattern', a.pattern, 'token_only', a.token_only
+            )
+        ), '[]')
+        from ai_storage.list_authorizations() as a
+    );
+    return next;
+
+    section := 'signing_keys';
+    content := (
+        select coalesce(jsonb_agg(
+            jsonb_build_object(
+                'kid', k.kid,
+                'audience', k.audience,
+                'created_at', k.created_at at time zone 'UTC',
+                'retired_at', k.retired_at at time zone 'UTC'
+            )
+            order by k.kid
+        ), '[]')
+        from ai_storage_private.signing_key as k
+    );
+    return next;
+
+    section := 'audit';
+    content := (select to_jsonb(v) from ai_storage.verify_all_audit() as v);
+    return next;
+
+    section := 'checkpoints';
+    content := (
+        select coalesce(jsonb_agg(c.line order by c.place), '[]')
+        from ai_storage_private.list_checkpoints() with ordinality as c (line, place)
+    );
+    return next;
+
+    section := 'events';
+    content := (
+        select coalesce(jsonb_agg(
+            jsonb_build_object('day', d.day, 'action', d.action, 'events', d.events)
+            order by d.day, d.action
+        ), '[]')
+        from (
+            select
+                (e.recorded_at at time zone 'UTC')::date as day, e.action, count(*) as events
+            from ai_storage_private.audit_log as e
+            group by 1, 2
+        ) as d
+    );
+    return next;
+
+    section := 'shares';
+    content := (
+        select coalesce(jsonb_agg(s.grant_line order by s.grant_line), '[]')
+        from ai_storage_private.summarize_shares() as s (grant_line)
+    );
+    return next;
+
+    section := 'retention';
+    content := (
+        select coalesce(jsonb_agg(
+            to_jsonb(r) || jsonb_build_object('set_at', r.set_at at time zone 'UTC')
+        ), '[]')
+        from ai_storage.list_retention() as r
+    );
+    return next;
+
+    section := 'erasures';
+    content := (
+        select coalesce(jsonb_agg(
+            to_jsonb(c) || jsonb_build_object('erased_at', c.erased_at at time zone 'UTC')
+        ), '[]')
+        from ai_storage.list_erasures() as c
+    );
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.collect_evidence() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION collect_evidence(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.collect_evidence() IS 'What an auditor takes along, a section each: controls, roles, rights, policies, triggers, functions, settings, and what the log says of all tenants together, by counts. Times are UTC. The same twice while nothing changes. pydb evidence writes it as files.';
+
+--
+-- Name: compliance_report(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.compliance_report() RETURNS TABLE(control text, reference text, status text, result text, evidence text, checked_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select c.*
+    from ai_storage_private.check_controls(false) as c;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.compliance_report() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION compliance_report(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.compliance_report() IS 'Checks every control now. reference: GDPR articles and SOC 2 criteria. status: passed, warning, failed, or unknown when nobody told. result: what the query found. evidence: the query, which a superuser may run as it stands. It recomputes the whole audit log, so it takes as long as verify_all_audit().';
+
+--
 -- Name: create_checkpoint(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -331,13 +707,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
-    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        raise exception using
-            errcode = '25000',
-            message = 'events are sealed under read committed only',
-            hint = 'Begin the transaction with isolation level read committed.';
-    end if;
-    lock table ai_storage_private.audit_pending in share update exclusive mode;
+    perform ai_storage_private.take_turn();
 
     select c.* into v_last
     from ai_storage_private.audit_checkpoint as c
@@ -549,6 +919,216 @@ ALTER FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version 
 COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102.';
 
 --
+-- Name: drop_retention(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.drop_retention(p_pattern text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+begin
+    delete from ai_storage_private.retention_rule as r
+    where (r.org_id, r.server_id, r.project_id, r.environment, r.code_hash)
+        = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5]);
+    return found;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.drop_retention(p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION drop_retention(p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.drop_retention(p_pattern text) IS 'Removes the rule, and with it the legal hold, of exactly this pattern. Returns false when there is none. Raises 22023.';
+
+--
+-- Name: erase_tenant(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context        constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_certificate_id constant uuid := gen_random_uuid();
+    v_now            constant timestamptz := clock_timestamp();
+    v_tenant_ids     constant bigint[] := array(
+        select t.tenant_id from ai_storage_private.list_tenants(p_pattern) as t
+    );
+    v_tenant         record;
+    v_counts         jsonb[] := '{}'::jsonb[];
+    v_statement      text;
+    v_event_id       uuid;
+begin
+    perform ai_storage_private.check_reason(p_reason);
+    perform ai_storage_private.take_turn();
+    if v_tenant_ids = '{}' then
+        raise exception using
+            errcode = '42704',
+            message = 'no tenant is covered by the pattern',
+            hint = 'A tenant is known from its first save on; compare the five levels.';
+    end if;
+    if exists (
+        select from ai_storage_private.list_effective_rules() as r
+        where r.tenant_id = any (v_tenant_ids)
+          and r.is_held
+    ) then
+        raise exception using
+            errcode = 'TN501',
+            message = 'a legal hold forbids the erasure',
+            hint = 'list_retention() shows the holds; set_retention() and drop_retention() end '
+                'them.';
+    end if;
+
+    -- The content, tenant by tenant. Whoever is writing is waited for.
+    for v_tenant in
+        select t.tenant_id, t.isolation_key
+        from ai_storage_private.tenant as t
+        where t.tenant_id = any (v_tenant_ids)
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        v_counts := v_counts || (
+            jsonb_build_object(
+                'shares', ai_storage_private.erase_shares(
+                    v_tenant.tenant_id, v_tenant.isolation_key
+                )
+            )
+            || ai_storage_private.erase_content(v_tenant.tenant_id)
+            || jsonb_build_object(
+                'tenant_id', v_tenant.tenant_id, 'isolation_key', v_tenant.isolation_key
+            )
+        );
+    end loop;
+
+    -- The names in the log, also in the logs of those who used these tenants' models.
+    perform ai_storage.seal_audit();
+    update ai_storage_private.audit_event as e set
+        salt   = null,
+        detail = null
+    where e.salt is not null
+      and (
+          e.tenant_id = any (v_tenant_ids)
+          or e.model_id in (
+              select m.model_id
+              from ai_storage_private.audit_event as m
+              where m.tenant_id = any (v_tenant_ids)
+                and m.action = 'save model'
+          )
+      );
+
+    for v_tenant in
+        select t.tenant_id, t.isolation_key
+        from ai_storage_private.tenant as t
+        where t.tenant_id = any (v_tenant_ids)
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        perform ai_storage_private.record_event(
+            v_tenant.tenant_id, 'erase tenant',
+            p_detail => jsonb_build_object('certificate_id', v_certificate_id)
+        );
+    end loop;
+    perform set_config('app.tenant_context', v_context, true);
+
+    v_statement := jsonb_build_object(
+        'certificate_id', v_certificate_id,
+        'erased_at', ai_storage_private.micros(v_now),
+        'erased_by', session_user,
+        'pattern', p_pattern,
+        'reason', p_reason,
+        'tenants', (
+            select jsonb_agg(
+                c.counts || jsonb_build_object(
+                    'seal_number', s.seal_number, 'seal_hash', encode(s.seal_hash, 'hex')
+                )
+                order by c.counts ->> 'isolation_key' collate "C"
+            )
+            from unnest(v_counts) as c (counts)
+            -- The seal up to which the log has lost its names.
+            left join lateral (
+                select a.seal_number, a.seal_hash
+                from ai_storage_private.audit_seal as a
+                where a.tenant_id = (c.counts ->> 'tenant_id')::bigint
+                order by a.seal_number desc
+                limit 1
+            ) as s on true
+        )
+    )::text;
+    v_event_id := ai_storage_private.record_event(
+        0, 'erase tenant',
+        p_content => v_statement,
+        p_detail => jsonb_build_object(
+            'certificate_id', v_certificate_id, 'pattern', p_pattern, 'reason', p_reason
+        )
+    );
+    insert into ai_storage_private.erasure_certificate (
+        certificate_id, event_id, erased_at, statement
+    )
+    values (v_certificate_id, v_event_id, v_now, v_statement);
+    perform ai_storage.seal_audit();
+    perform ai_storage.create_checkpoint();
+    return ai_storage.erasure_certificate(v_certificate_id);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION erase_tenant(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline. What another transaction saves and commits later is new data. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
+
+--
+-- Name: erasure_certificate(uuid); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.erasure_certificate(p_certificate_id uuid) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_certificate ai_storage_private.erasure_certificate;
+    v_proof       jsonb;
+begin
+    select c.* into v_certificate
+    from ai_storage_private.erasure_certificate as c
+    where c.certificate_id = p_certificate_id;
+    if not found then
+        raise exception using
+            errcode = 'TN502',
+            message = 'no such certificate',
+            hint = 'list_erasures() shows the certificates.';
+    end if;
+    v_proof := ai_storage_private.prove_event(0, v_certificate.event_id);
+    return jsonb_build_object(
+        'kind', 'certificate',
+        'statement', v_certificate.statement,
+        'proof', v_proof,
+        'checkpoint', (
+            select ai_storage_private.render_checkpoint(c)
+            from ai_storage_private.audit_checkpoint as c
+            where c.checkpoint_number = (v_proof -> 'seal' ->> 'checkpoint_number')::bigint
+        )
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage.erasure_certificate(p_certificate_id uuid) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION erasure_certificate(p_certificate_id uuid); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.erasure_certificate(p_certificate_id uuid) IS 'A certificate of an erasure: the statement, the event that holds its digest, and the path from it to a checkpoint. Verified offline by pydb/verifier.py. Raises TN502.';
+
+--
 -- Name: export_audit(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -588,6 +1168,126 @@ ALTER FUNCTION ai_storage.export_audit(p_as text) OWNER TO ai_storage_owner;
 --
 
 COMMENT ON FUNCTION ai_storage.export_audit(p_as text) IS 'The bundle of the caller''s sealed log: its events, its seals with their paths, and all checkpoints, an object each. Verified offline by pydb/verifier.py. Raises TN001 to TN005.';
+
+--
+-- Name: export_tenant(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.export_tenant(p_as text DEFAULT NULL::text) RETURNS SETOF jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    if v_tenant.tenant_id > 0 then
+        if current_setting('transaction_read_only') = 'on' then
+            raise exception using
+                errcode = '25006',
+                message = 'an export is logged, and this transaction is read-only',
+                hint = 'Use a read-write transaction on the primary server.';
+        end if;
+        perform ai_storage_private.record_event(v_tenant.tenant_id, 'export tenant');
+    end if;
+
+    -- One query, so that the manifest counts what the lines hold.
+    return query
+    with record (part, name, version, line) as materialized (
+        select
+            1, v.model_name, v.version, jsonb_build_object(
+                'kind', 'version',
+                'model_name', v.model_name,
+                'version', v.version,
+                'previous_version', v.previous_version,
+                'created_at', v.created_at,
+                'saved_at', v.saved_at,
+                'saved_by', v.saved_by,
+                'mse', v.mse,
+                'training_samples', v.training_samples,
+                'metrics', v.metrics,
+                'metadata', v.metadata
+            )
+        from (
+            select
+                h.*,
+                p.model_name,
+                p.created_at,
+                lag(h.version) over (partition by h.model_id order by h.version)
+                    as previous_version
+            from ai_storage_private.progress_version as h
+            join ai_storage_private.ai_progress_tenant as p
+                on p.tenant_id = h.tenant_id
+                and p.model_id = h.model_id
+            where h.tenant_id = v_tenant.tenant_id
+              and p.tenant_id = v_tenant.tenant_id
+        ) as v
+        union all
+        select
+            2, d.model_name, 0, jsonb_build_object(
+                'kind', 'deleted model',
+                'model_name', d.model_name,
+                'last_version', d.last_version,
+                'deleted_at', d.deleted_at
+            )
+        from ai_storage_private.deleted_model as d
+        where d.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            3, k.idempotency_key, 0, jsonb_build_object(
+                'kind', 'idempotency key',
+                'idempotency_key', k.idempotency_key,
+                'model_name', k.model_name,
+                'version', k.version,
+                'created', k.created,
+                'saved_at', k.saved_at,
+                'request_digest', encode(k.request_digest, 'hex')
+            )
+        from ai_storage_private.idempotency_key as k
+        where k.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            4, s.share_id::text, 0, jsonb_build_object(
+                'kind', 'share',
+                'model_name', s.model_name,
+                'shared_by', s.sharer_key,
+                'target', s.target,
+                'permissions', s.permissions,
+                'version', s.pinned_version,
+                'expires_at', s.expires_at
+            )
+        from ai_storage_private.model_share as s
+        where s.tenant_id = v_tenant.tenant_id
+    )
+    select l.line
+    from (
+        select
+            0, '' collate "C", 0::bigint, jsonb_build_object(
+                'kind', 'manifest',
+                'format', 1,
+                'isolation_key', v_tenant.isolation_key,
+                'records', count(*),
+                'digest', encode(sha256(coalesce(string_agg(
+                    sha256(convert_to(r.line::text, 'UTF8')), ''
+                    order by r.part, r.name, r.version
+                ), '')), 'hex')
+            )
+        from record as r
+        union all
+        select r.part, r.name, r.version, r.line
+        from record as r
+    ) as l (part, name, version, line)
+    order by l.part, l.name, l.version;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.export_tenant(p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION export_tenant(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.export_tenant(p_as text) IS 'All that the caller has, an object each: first a manifest, then every version of every model by name and number, remembered deletions, idempotency keys and grants. The manifest''s digest is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
 
 --
 -- Name: forbid_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -667,6 +1367,70 @@ ALTER FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_perm
 --
 
 COMMENT ON FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text) IS 'Whether the caller may read, execute, write or share a model. p_owner: the owner''s isolation key, or null for the caller''s own models, which it may do everything with. False when there is no such model. Raises 22023, TN001 to TN005.';
+
+--
+-- Name: import_tenant(jsonb, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text DEFAULT NULL::text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+    v_record jsonb;
+    v_count  bigint := 0::bigint;
+begin
+    if jsonb_typeof(p_records) is distinct from 'array' then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid records',
+            hint = 'Pass an array of the lines of export_tenant().';
+    end if;
+    for v_record in
+        select e.value from jsonb_array_elements(p_records) as e
+    loop
+        case v_record ->> 'kind'
+            when 'version' then
+                perform ai_storage_private.import_version(v_tenant.tenant_id, v_record);
+            when 'deleted model' then
+                perform ai_storage_private.import_deletion(v_tenant.tenant_id, v_record);
+            when 'idempotency key' then
+                perform ai_storage_private.import_key(v_tenant.tenant_id, v_record);
+            when 'manifest', 'share' then
+                continue; -- whom to share with is decided where the models are now
+            else
+                raise exception using
+                    errcode = '22023',
+                    message = 'unknown kind of record',
+                    hint = 'Pass the lines of export_tenant() as they are.';
+        end case;
+        v_count := v_count + 1;
+    end loop;
+    perform ai_storage_private.record_event(
+        v_tenant.tenant_id, 'import tenant', p_detail => jsonb_build_object('records', v_count)
+    );
+    return v_count;
+exception
+    when invalid_parameter_value then
+        raise;
+    when data_exception or not_null_violation or check_violation then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid record',
+            hint = 'Pass the lines of export_tenant() as they are.';
+end;
+$$;
+
+ALTER FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION import_tenant(p_records jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) IS 'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with their versions, times and numbers, remembered deletions and idempotency keys, not the grants. Long exports go in several calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, TN001 to TN005.';
 
 --
 -- Name: is_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -751,6 +1515,38 @@ ALTER FUNCTION ai_storage.list_authorizations() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.list_authorizations() IS 'Who may name which tenants: one row per login and pattern.';
 
 --
+-- Name: list_erasures(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_erasures() RETURNS TABLE(certificate_id uuid, erased_at timestamp with time zone, erased_by text, pattern text, reason text, tenants integer)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select
+        c.certificate_id,
+        c.erased_at,
+        s.statement ->> 'erased_by',
+        s.statement ->> 'pattern',
+        s.statement ->> 'reason',
+        jsonb_array_length(s.statement -> 'tenants')
+    from ai_storage_private.erasure_certificate as c
+    cross join lateral (select c.statement::jsonb) as s (statement)
+    order by c.erased_at, c.certificate_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_erasures() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_erasures(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_erasures() IS 'The erasures, one row a certificate.';
+
+--
 -- Name: list_external_sharing(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -815,6 +1611,38 @@ ALTER FUNCTION ai_storage.list_received_shares(p_as text) OWNER TO ai_storage_sh
 --
 
 COMMENT ON FUNCTION ai_storage.list_received_shares(p_as text) IS 'The grants that reach the caller. version: the only one to be seen, or null. Raises TN001 to TN005.';
+
+--
+-- Name: list_retention(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_retention() RETURNS TABLE(pattern text, keep_versions integer, keep_versions_for interval, keep_events_for interval, legal_hold boolean, set_at timestamp with time zone, set_by text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select
+        concat_ws(':', r.org_id, r.server_id, r.project_id, r.environment, r.code_hash),
+        r.keep_versions,
+        r.keep_versions_for,
+        r.keep_events_for,
+        r.legal_hold,
+        r.set_at,
+        r.set_by::text
+    from ai_storage_private.retention_rule as r
+    order by 1;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_retention() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_retention(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_retention() IS 'The rules, one row a pattern.';
 
 --
 -- Name: list_shares(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
@@ -1165,6 +1993,40 @@ ALTER FUNCTION ai_storage.renew_context_secret() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.renew_context_secret() IS 'Makes a new secret to sign contexts with: after a restore that left it out, or when somebody may have read it. Transactions that are open lose their tenant. Data, grants and tokens stay as they are. Waits 2 s for calls that are under way (55P03).';
 
 --
+-- Name: report_backup(timestamp with time zone, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.report_backup(p_taken_at timestamp with time zone, p_location text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if (p_taken_at <= clock_timestamp() and isfinite(p_taken_at)) is not true
+        or not ai_storage_private.is_name(coalesce(p_location, '-'))
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid backup',
+            hint = 'A backup was taken at a time that is past; its location has 1 to 255 '
+                'characters and no control character.';
+    end if;
+    perform ai_storage_private.record_event(
+        0, 'report backup',
+        p_detail => jsonb_build_object('taken_at', p_taken_at, 'location', p_location)
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage.report_backup(p_taken_at timestamp with time zone, p_location text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION report_backup(p_taken_at timestamp with time zone, p_location text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.report_backup(p_taken_at timestamp with time zone, p_location text) IS 'Tells the log that a backup was taken, for the compliance report. Call it when a backup is done, or better when one was restored on trial. Raises 22023.';
+
+--
 -- Name: retire_signing_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -1339,14 +2201,7 @@ declare
     v_numbers    bigint[];
     v_previous   bytea[];
 begin
-    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        raise exception using
-            errcode = '25000',
-            message = 'events are sealed under read committed only',
-            hint = 'Begin the transaction with isolation level read committed.';
-    end if;
-    -- One sealer at a time; writers do not wait for this lock.
-    lock table ai_storage_private.audit_pending in share update exclusive mode;
+    perform ai_storage_private.take_turn();
 
     select s.last_value into v_refused
     from ai_storage_private.refused_credential as s
@@ -1452,6 +2307,50 @@ ALTER FUNCTION ai_storage.seal_audit() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals the events that are committed and not sealed yet: one seal per tenant that has any. Returns how many events and seals. Several sealers take turns. Raises 25000.';
+
+--
+-- Name: set_retention(text, integer, interval, interval, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer DEFAULT NULL::integer, p_keep_versions_for interval DEFAULT NULL::interval, p_keep_events_for interval DEFAULT NULL::interval, p_legal_hold boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+begin
+    if p_keep_versions < 1 or p_keep_versions_for <= '0' or p_keep_events_for <= '0' then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid retention',
+            hint = 'Keep 1 version or more, and for longer than no time; null keeps all, for ever.';
+    end if;
+    insert into ai_storage_private.retention_rule (
+        org_id, server_id, project_id, environment, code_hash,
+        keep_versions, keep_versions_for, keep_events_for, legal_hold
+    )
+    values (
+        v_level[1], v_level[2], v_level[3], v_level[4], v_level[5],
+        p_keep_versions, p_keep_versions_for, p_keep_events_for, coalesce(p_legal_hold, false)
+    )
+    on conflict on constraint retention_rule_pk do update set
+        keep_versions     = excluded.keep_versions,
+        keep_versions_for = excluded.keep_versions_for,
+        keep_events_for   = excluded.keep_events_for,
+        legal_hold        = excluded.legal_hold,
+        set_at            = excluded.set_at,
+        set_by            = excluded.set_by;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) IS 'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long one that is not current, and an idempotency key. p_keep_events_for: how long events keep names. Null: all, for ever. p_legal_hold: delete and erase nothing. Of several rules the most specific counts; a hold of any. Nothing happens before apply_retention(). Raises 22023.';
 
 --
 -- Name: set_tenant(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1564,6 +2463,45 @@ ALTER FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_perm
 --
 
 COMMENT ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) IS 'Lets other tenants reach one model. p_targets: an array of objects with any of org_id, server_id, project_id, environment, code_hash (or orgId ...); a level left out is the sharer''s own, * is any. p_permissions: read, execute, write, share. p_expires_at: null for no end. p_version: the only version to be seen. p_owner: the owner''s isolation key, to pass on a model that was shared with the permission share, never wider or longer than it is held. Sharing again with the same target replaces what was given. Returns one row per target. Raises 22023, TN001 to TN005, TN101, TN301 to TN304.';
+
+--
+-- Name: tenant_stats(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.tenant_stats(p_as text DEFAULT NULL::text) RETURNS TABLE(isolation_key text, own_models bigint, shared_models bigint, total_models bigint, versions bigint, artifact_bytes bigint, last_saved_at timestamp with time zone, compliance_status text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    isolation_key := v_tenant.isolation_key;
+    select count(*), max(p.updated_at)
+    into own_models, last_saved_at
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = v_tenant.tenant_id;
+    select count(*) into versions
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = v_tenant.tenant_id;
+    shared_models := case when ai_storage_private.may_receive(v_tenant.levels[1])
+        then ai_storage_private.count_received(v_tenant)
+        else 0
+    end;
+    total_models := own_models + shared_models;
+    artifact_bytes := 0;
+    compliance_status := ai_storage_private.compliance_status();
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.tenant_stats(p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION tenant_stats(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.tenant_stats(p_as text) IS 'How much the caller has: own_models, shared_models that others let it read, both together, versions, artifact_bytes, when it last saved. compliance_status: the worst status of the controls that are quick to check, passed, warning or failed; verify_audit() checks the log. Raises TN001 to TN005.';
 
 --
 -- Name: unshare_model(text, jsonb, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
@@ -1718,67 +2656,8 @@ begin
           and e.seal_number = v_log.seal_number
           and e.leaf_index = v_log.leaf_index;
     else
-        -- What the models and their versions are is what the log says they became: a change while
-        -- the triggers were off shows here.
-        select m.model_name into v_model
-        from (
-            select
-                coalesce(p.model_name, l.model_name) as model_name,
-                case
-                    when p.model_id is null then l.action = 'delete model'
-                    else l.action = 'save model'
-                        and l.version = p.version
-                        and coalesce(l.model_name, p.model_name) = p.model_name
-                        and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                            ai_storage_private.model_content(
-                                p.mse, p.training_samples, p.metrics, p.metadata
-                            ),
-                            'UTF8'
-                        ))
-                end as is_logged
-            from (
-                select a.*
-                from ai_storage_private.ai_progress_tenant as a
-                where a.tenant_id = v_tenant.tenant_id
-            ) as p
-            full join (
-                -- A clock may be set back, a version never goes back.
-                select distinct on (e.model_id)
-                    e.model_id, e.action, e.version, e.content_digest, e.salt,
-                    e.detail::jsonb ->> 'model_name' as model_name
-                from ai_storage_private.audit_log as e
-                where e.tenant_id = v_tenant.tenant_id
-                  and e.action in ('save model', 'delete model')
-                order by e.model_id, e.version desc, e.event_id desc
-            ) as l on l.model_id = p.model_id
-            union all
-            select
-                p.model_name,
-                bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
-                    ai_storage_private.model_content(
-                        v.mse, v.training_samples, v.metrics, v.metadata
-                    ),
-                    'UTF8'
-                )))
-            from ai_storage_private.progress_version as v
-            left join ai_storage_private.ai_progress_tenant as p
-                on p.tenant_id = v.tenant_id
-                and p.model_id = v.model_id
-            left join ai_storage_private.audit_log as e
-                on e.tenant_id = v.tenant_id
-                and e.model_id = v.model_id
-                and e.version = v.version
-                and e.action = 'save model'
-            where v.tenant_id = v_tenant.tenant_id
-            group by v.model_id, v.version, p.model_name
-        ) as m
-        where m.is_logged is not true
-           or m.model_name is null
-        order by m.model_name
-        limit 1;
-        if found then
-            problem := format('model %s: not as it was saved', coalesce(quote_ident(v_model), '?'));
-        end if;
+        v_model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
+        problem := 'model ' || v_model || ': not as it was saved';
     end if;
     verified := problem is null;
     return next;
@@ -1811,6 +2690,28 @@ ALTER FUNCTION ai_storage.version() OWNER TO ai_storage_owner;
 --
 
 COMMENT ON FUNCTION ai_storage.version() IS 'Returns the release of tenant-ai-storage that this database runs, as major.minor.patch.';
+
+--
+-- Name: act_for(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+begin
+    return ai_storage_private.set_context(
+        'call', (p_tenant_id, p_isolation_key, null, 'operator', '')
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION act_for(p_tenant_id bigint, p_isolation_key text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) IS 'Turns the context to a tenant, for an administrator''s function that puts the caller''s back.';
 
 SET default_tablespace = '';
 
@@ -1986,6 +2887,40 @@ ALTER FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tena
 COMMENT ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) IS 'Finds the grant for one use of one model and lends the model to this transaction; the caller puts the context back. Raises TN101.';
 
 --
+-- Name: check_controls(boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_controls(p_only_quick boolean) RETURNS TABLE(control text, reference text, status text, result text, evidence text, checked_at timestamp with time zone)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_control record;
+begin
+    for v_control in
+        select c.*
+        from ai_storage_private.list_controls() as c
+        where c.is_quick or not p_only_quick
+        order by c.place
+    loop
+        control := v_control.control;
+        reference := v_control.reference;
+        evidence := btrim(v_control.evidence, E' \n');
+        checked_at := clock_timestamp();
+        execute evidence into status, result;
+        return next;
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_controls(p_only_quick boolean) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_controls(p_only_quick boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_controls(p_only_quick boolean) IS 'Runs the evidence of the controls, of all or of the quick ones.';
+
+--
 -- Name: check_credential(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -2150,6 +3085,33 @@ ALTER FUNCTION ai_storage_private.check_log(p_tenant_id bigint) OWNER TO ai_stor
 COMMENT ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) IS 'Recomputes the leaves and seals of one tenant''s log, or with null of all, and tells what is wrong first. Under row level security it sees what its caller''s policies show.';
 
 --
+-- Name: check_pattern(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_pattern(p_pattern text) RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+    if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid tenant pattern',
+            hint = 'A pattern has five levels joined by colons; each is a value or *, for example '
+                'acme:*:*:*:*';
+    end if;
+    return string_to_array(p_pattern collate "C", ':');
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_pattern(p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_pattern(p_pattern text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_pattern(p_pattern text) IS 'The five levels of a pattern. Raises 22023.';
+
+--
 -- Name: check_permission(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -2233,6 +3195,31 @@ ALTER FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) IS 'Refuses a model state that breaks a documented rule. Raises 22023.';
+
+--
+-- Name: check_reason(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_reason(p_reason text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+    if ai_storage_private.is_name(p_reason) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid reason',
+            hint = 'The log keeps the reason: 1 to 255 characters and no control character.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_reason(p_reason text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_reason(p_reason text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_reason(p_reason text) IS 'Refuses a reason that the log cannot keep. Raises 22023.';
 
 --
 -- Name: check_targets(jsonb, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -2388,6 +3375,67 @@ ALTER FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_privat
 COMMENT ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) IS 'The hash of a checkpoint: kept outside, it pins everything before it.';
 
 --
+-- Name: compare_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.compare_models() RETURNS TABLE(isolation_key text, model text)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_tenant  record;
+begin
+    for v_tenant in
+        select t.tenant_id, t.isolation_key from ai_storage_private.tenant as t
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        isolation_key := v_tenant.isolation_key;
+        model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
+        return next;
+    end loop;
+    perform set_config('app.tenant_context', v_context, true);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.compare_models() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION compare_models(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.compare_models() IS 'Each tenant, and a model of its that is not as the log says, or null.';
+
+--
+-- Name: compliance_status(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.compliance_status() RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    -- Of all systems together: it tells of no tenant.
+    return (
+        select case
+            when bool_or(c.status = 'failed') then 'failed'
+            when bool_or(c.status = 'warning') then 'warning'
+            else 'passed'
+        end
+        from ai_storage_private.check_controls(true) as c
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.compliance_status() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION compliance_status(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.compliance_status() IS 'The worst status of the quick controls, which take no longer the more tenants there are.';
+
+--
 -- Name: context_mac(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -2421,6 +3469,35 @@ ALTER FUNCTION ai_storage_private.context_mac(p_payload text) OWNER TO ai_storag
 --
 
 COMMENT ON FUNCTION ai_storage_private.context_mac(p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC. Raises 55000.';
+
+--
+-- Name: count_received(ai_storage_private.acting_tenant); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return (
+        select count(distinct (s.tenant_id, s.model_id))
+        from ai_storage_private.model_share as s
+        cross join lateral ai_storage_private.worth(s) as w
+        where s.target = any (ai_storage_private.target_patterns(p_tenant.levels))
+          and s.owner_key <> p_tenant.isolation_key
+          and w.permissions @> '{read}'
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION count_received(p_tenant ai_storage_private.acting_tenant); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) IS 'How many models of others a tenant may read.';
 
 --
 -- Name: count_refusal(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -2663,6 +3740,79 @@ ALTER FUNCTION ai_storage_private.enter_code_version(p_code_hash text) OWNER TO 
 COMMENT ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) IS 'Turns the context to another code version of the same four levels, which the login must be authorised for too. For promote_progress, which turns it back. Raises 22023, TN003.';
 
 --
+-- Name: erase_content(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_models   bigint;
+    v_versions bigint;
+    v_names    bigint;
+    v_keys     bigint;
+begin
+    select count(*) into v_versions
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id;
+    delete from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id;
+    get diagnostics v_models = row_count;
+    -- The trigger took the versions, and left the names to be remembered.
+    delete from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id;
+    delete from ai_storage_private.deleted_model as d
+    where d.tenant_id = p_tenant_id;
+    get diagnostics v_names = row_count;
+    delete from ai_storage_private.idempotency_key as k
+    where k.tenant_id = p_tenant_id;
+    get diagnostics v_keys = row_count;
+    return jsonb_build_object(
+        'models', v_models, 'versions', v_versions, 'names', v_names, 'idempotency_keys', v_keys
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION erase_content(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) IS 'Deletes all content of the tenant that the context names, and returns how much it was.';
+
+--
+-- Name: erase_shares(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_count bigint;
+begin
+    delete from ai_storage_private.model_share as s
+    where s.tenant_id = p_tenant_id
+       or s.sharer_ids @> array[p_tenant_id]
+       or s.target = p_isolation_key collate "C";
+    get diagnostics v_count = row_count;
+    return v_count;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION erase_shares(p_tenant_id bigint, p_isolation_key text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) IS 'Deletes the grants on a tenant''s models, those it passed on, and those to it alone. Returns how many.';
+
+--
 -- Name: find_tenant(text[], boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -2700,6 +3850,86 @@ ALTER FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolea
 --
 
 COMMENT ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) IS 'The id of a tenant, or 0 when it is not registered and not to be. Safe when several writers register it at once.';
+
+--
+-- Name: find_unlogged_model(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_model text;
+begin
+    select coalesce(quote_ident(m.model_name), '?') into v_model
+    from (
+        select
+            coalesce(p.model_name, l.model_name) as model_name,
+            case
+                when p.model_id is null then l.action = 'delete model'
+                else l.action = 'save model'
+                    and l.version = p.version
+                    and coalesce(l.model_name, p.model_name) = p.model_name
+                    and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
+                        ai_storage_private.model_content(
+                            p.mse, p.training_samples, p.metrics, p.metadata
+                        ),
+                        'UTF8'
+                    ))
+            end as is_logged
+        from (
+            select a.*
+            from ai_storage_private.ai_progress_tenant as a
+            where a.tenant_id = p_tenant_id
+        ) as p
+        full join (
+            -- A clock may be set back, a version never goes back.
+            select distinct on (e.model_id)
+                e.model_id, e.action, e.version, e.content_digest, e.salt,
+                e.detail::jsonb ->> 'model_name' as model_name
+            from ai_storage_private.audit_log as e
+            where e.tenant_id = p_tenant_id
+              and e.action in ('save model', 'delete model')
+            order by e.model_id, e.version desc, e.event_id desc
+        ) as l on l.model_id = p.model_id
+        union all
+        select
+            p.model_name,
+            p.model_id is not null
+                and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+                    ai_storage_private.model_content(
+                        v.mse, v.training_samples, v.metrics, v.metadata
+                    ),
+                    'UTF8'
+                )))
+        from ai_storage_private.progress_version as v
+        left join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = v.tenant_id
+            and p.model_id = v.model_id
+        left join ai_storage_private.audit_log as e
+            on e.tenant_id = v.tenant_id
+            and e.model_id = v.model_id
+            and e.version = v.version
+            and e.action = 'save model'
+        where v.tenant_id = p_tenant_id
+        group by v.model_id, v.version, p.model_id, p.model_name
+    ) as m
+    where m.is_logged is not true
+    order by m.model_name
+    limit 1;
+    return v_model;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION find_unlogged_model(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) IS 'The name of a model of the tenant that the context names that is not as the log says it became, quoted; ? when it has none; null when there is no such model. So a change while the triggers were off shows.';
 
 --
 -- Name: forget_model(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -2902,6 +4132,171 @@ ALTER FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_te
 --
 
 COMMENT ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) IS 'What a tenant holds of its own model: everything. Locks the model. Raises TN101, TN304.';
+
+--
+-- Name: import_deletion(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_name    constant text := p_record ->> 'model_name';
+    v_version constant bigint := (p_record ->> 'last_version')::bigint;
+    v_deleted constant timestamptz := (p_record ->> 'deleted_at')::timestamptz;
+begin
+    if (ai_storage_private.is_name(v_name) and v_version >= 0 and isfinite(v_deleted)) is not true
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid record of a deleted model',
+            hint = 'Pass the lines of export_tenant() as they are.';
+    end if;
+    insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
+    values (p_tenant_id, v_version, v_deleted, v_name)
+    on conflict do nothing;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION import_deletion(p_tenant_id bigint, p_record jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record jsonb) IS 'Restores the memory of a deleted model, unless there is one of its name. Raises 22023.';
+
+--
+-- Name: import_key(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.import_key(p_tenant_id bigint, p_record jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+declare
+    v_key     constant text := p_record ->> 'idempotency_key';
+    v_name    constant text := p_record ->> 'model_name';
+    v_version constant bigint := (p_record ->> 'version')::bigint;
+    v_saved   constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
+    v_created constant boolean := (p_record ->> 'created')::boolean;
+    v_digest  constant text := p_record ->> 'request_digest';
+begin
+    if (
+        ai_storage_private.is_name(v_key) and ai_storage_private.is_name(v_name) and v_version > 0
+        and isfinite(v_saved) and v_created is not null and v_digest ~ '^[0-9a-f]{64}$'
+    ) is not true
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid record of an idempotency key',
+            hint = 'Pass the lines of export_tenant() as they are.';
+    end if;
+    insert into ai_storage_private.idempotency_key (
+        tenant_id, version, saved_at, created, idempotency_key, model_name, request_digest
+    )
+    values (
+        p_tenant_id, v_version, v_saved, v_created, v_key, v_name, decode(v_digest, 'hex')
+    )
+    on conflict do nothing;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.import_key(p_tenant_id bigint, p_record jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION import_key(p_tenant_id bigint, p_record jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.import_key(p_tenant_id bigint, p_record jsonb) IS 'Restores the first answer to an idempotency key, unless there is one. Raises 22023.';
+
+--
+-- Name: import_version(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_name     constant text collate "C" := p_record ->> 'model_name';
+    v_version  constant bigint := (p_record ->> 'version')::bigint;
+    v_previous constant bigint := (p_record ->> 'previous_version')::bigint;
+    v_mse      constant double precision := (p_record ->> 'mse')::double precision;
+    v_samples  constant bigint := (p_record ->> 'training_samples')::bigint;
+    v_metrics  constant jsonb := coalesce(p_record -> 'metrics', '{}');
+    v_metadata constant jsonb := coalesce(p_record -> 'metadata', '{}');
+    v_saved_at constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
+    v_saved_by constant text := p_record ->> 'saved_by';
+    v_created  constant timestamptz := (p_record ->> 'created_at')::timestamptz;
+    v_model_id uuid := gen_random_uuid();
+begin
+    perform ai_storage_private.check_progress(
+        v_name, v_mse, v_samples, v_metrics, v_metadata, v_version
+    );
+    if coalesce(v_version, 0) <= coalesce(v_previous, 0)
+        or v_previous < 1
+        or isfinite(v_saved_at) is not true
+        or isfinite(v_created) is not true
+        or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid version record',
+            hint = 'Pass the lines of export_tenant() as they are.';
+    end if;
+
+    if v_previous is null then
+        insert into ai_storage_private.ai_progress_tenant (
+            tenant_id, model_id, version, mse, training_samples,
+            created_at, updated_at, model_name, metrics, metadata
+        )
+        values (
+            p_tenant_id, v_model_id, v_version, v_mse, v_samples,
+            v_created, v_saved_at, v_name, v_metrics, v_metadata
+        )
+        on conflict do nothing;
+    else
+        update ai_storage_private.ai_progress_tenant as p set
+            version          = v_version,
+            mse              = v_mse,
+            training_samples = v_samples,
+            metrics          = v_metrics,
+            metadata         = v_metadata,
+            updated_at       = v_saved_at
+        where p.tenant_id = p_tenant_id
+          and p.model_name = v_name
+          and p.version = v_previous
+        returning p.model_id into v_model_id;
+    end if;
+    -- A name that was deleted here goes on counting, which the record does not.
+    if not found or exists (
+        select from ai_storage_private.deleted_model as d
+        where d.tenant_id = p_tenant_id
+          and d.model_name = v_name
+          and d.last_version >= v_version
+    ) then
+        raise exception using
+            errcode = '23505',
+            message = 'a model of this name is or was here',
+            hint = 'Import into a tenant that never had the name, and the lines in their order.';
+    end if;
+    insert into ai_storage_private.progress_version (
+        tenant_id, model_id, version, mse, training_samples,
+        saved_at, saved_by, metrics, metadata
+    )
+    values (
+        p_tenant_id, v_model_id, v_version, v_mse, v_samples,
+        v_saved_at, v_saved_by, v_metrics, v_metadata
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION import_version(p_tenant_id bigint, p_record jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record jsonb) IS 'Restores one version of a model, on top of the version before it. Raises 22023, 23505.';
 
 --
 -- Name: is_base64url(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -3241,6 +4636,669 @@ ALTER FUNCTION ai_storage_private.list_checkpoints() OWNER TO ai_storage_operato
 COMMENT ON FUNCTION ai_storage_private.list_checkpoints() IS 'All checkpoints, as lines of a bundle. They tell nothing of a tenant.';
 
 --
+-- Name: list_controls(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.list_controls() RETURNS TABLE(place integer, control text, reference text, is_quick boolean, evidence text)
+    LANGUAGE sql STABLE
+    AS $_$
+    -- is_quick: costs the same however many tenants, events and grants there are.
+    values
+    (
+        1, 'row level security is forced on every table',
+        'GDPR 25, 32(1)(b); SOC 2 CC6.1', true,
+        $q$
+select case when bool_and(c.relrowsecurity and c.relforcerowsecurity)
+        then 'passed' else 'failed' end,
+    coalesce(
+        'not on ' || string_agg(c.relname, ', ' order by c.relname)
+            filter (where not (c.relrowsecurity and c.relforcerowsecurity)),
+        'on ' || count(*) || ' tables'
+    )
+from pg_class as c
+where c.relnamespace = 'ai_storage_private'::regnamespace and c.relkind in ('r', 'p')
+        $q$
+    ),
+    (
+        2, 'row policies are permissive, and for the owning roles only',
+        'GDPR 25, 32(1)(b); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) filter (where p.is_foreign) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        'foreign: ' || string_agg(p.polname, ', ' order by p.polname) filter (where p.is_foreign),
+        count(*) || ' policies'
+    )
+from (
+    select p.polname, not p.polpermissive or not p.polroles <@ array[
+        'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+        'ai_storage_operator'::regrole::oid
+    ] as is_foreign
+    from pg_policy as p
+    join pg_class as c on c.oid = p.polrelid
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+) as p
+        $q$
+    ),
+    (
+        3, 'nobody but the owning roles has a right on a table',
+        'GDPR 25(2), 32(1)(b); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(r.described, ', ' order by r.described), 'no such right')
+from (
+    select distinct
+        case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+            || ' on ' || c.relname as described
+    from pg_class as c
+    left join pg_attribute as t on t.attrelid = c.oid and t.attacl is not null
+    cross join unnest(c.relacl || t.attacl) as i (item)
+    cross join aclexplode(array[i.item]) as a
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and a.grantee <> all (array[
+          'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+          'ai_storage_operator'::regrole::oid
+      ])
+) as r
+        $q$
+    ),
+    (
+        4, 'the private schema is closed',
+        'GDPR 25(2), 32(1)(b); SOC 2 CC6.1', true,
+        $q$
+select case when count(a.grantee) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end,
+            ', '),
+        'the owning roles alone'
+    )
+from pg_namespace as n
+left join lateral aclexplode(n.nspacl) as a on a.grantee <> all (array[
+    'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+    'ai_storage_operator'::regrole::oid
+])
+where n.nspname = 'ai_storage_private'
+        $q$
+    ),
+    (
+        5, 'no function is open to everybody',
+        'GDPR 25(2); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) filter (where f.is_open) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(f.proname, ', ' order by f.proname) filter (where f.is_open),
+        count(*) || ' functions, none to public'
+    )
+from (
+    select p.proname, p.proacl is null or exists (
+        select from aclexplode(p.proacl) as a where a.grantee = 0
+    ) as is_open
+    from pg_proc as p
+    where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+) as f
+        $q$
+    ),
+    (
+        6, 'functions with the rights of their owner pin their search path',
+        'GDPR 32(1)(b); SOC 2 CC6.1, CC6.8', true,
+        $q$
+select case when count(*) filter (where f.is_loose) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(f.proname, ', ' order by f.proname) filter (where f.is_loose),
+        count(*) || ' functions'
+    )
+from (
+    select p.proname,
+        (p.proconfig @> array['search_path=pg_catalog, pg_temp']) is not true as is_loose
+    from pg_proc as p
+    where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+      and p.prosecdef
+) as f
+        $q$
+    ),
+    (
+        7, 'everything belongs to the owning roles',
+        'GDPR 32(1)(b); SOC 2 CC6.1, CC8.1', true,
+        $q$
+select case when count(*) filter (where o.owner <> all (w.roles)) = 0
+        then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(o.name, ', ' order by o.name) filter (where o.owner <> all (w.roles)),
+        count(*) || ' relations and functions'
+    )
+from (
+    select c.relname as name, c.relowner as owner
+    from pg_class as c
+    where c.relnamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+    union all
+    select p.proname, p.proowner
+    from pg_proc as p
+    where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+) as o
+cross join (
+    select array[
+        'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+        'ai_storage_operator'::regrole::oid
+    ]
+) as w (roles)
+        $q$
+    ),
+    (
+        8, 'the package''s roles cannot log in and have no power',
+        'GDPR 32(1)(b); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) filter (where r.is_powerful) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(r.rolname, ', ' order by r.rolname) filter (where r.is_powerful),
+        count(*) || ' roles'
+    )
+from (
+    select r.rolname,
+        r.rolcanlogin or r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
+            as is_powerful
+    from pg_roles as r
+    where r.rolname in (
+        'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator', 'ai_storage_app',
+        'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
+    )
+) as r
+        $q$
+    ),
+    (
+        9, 'application logins cannot walk around row level security',
+        'GDPR 25, 32(1)(b); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) filter (where l.is_powerful) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(l.rolname, ', ' order by l.rolname) filter (where l.is_powerful),
+        count(*) || ' logins'
+    )
+from (
+    select l.rolname, bool_or(
+        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
+        or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+    ) as is_powerful
+    from pg_roles as l
+    join pg_roles as r on pg_has_role(l.oid, r.oid, 'MEMBER')
+    where l.rolname in (select a.login_name from ai_storage_private.login_authorization as a)
+    group by l.rolname
+) as l
+        $q$
+    ),
+    (
+        10, 'no login may name every organisation by key',
+        'GDPR 25(2), 32(4); SOC 2 CC6.2, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(distinct a.login_name, ', '), 'no such authorisation')
+from ai_storage_private.login_authorization as a
+where a.org_id = '*' and not a.token_only
+        $q$
+    ),
+    (
+        11, 'whoever audits does not administer, and applications do neither',
+        'GDPR 32(4); SOC 2 CC5.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(r.rolname, ', ' order by r.rolname), 'no login is in two of the groups')
+from pg_roles as r
+where r.rolcanlogin
+  and not r.rolsuper
+  and pg_has_role(r.oid, 'ai_storage_admin', 'MEMBER')::integer
+      + pg_has_role(r.oid, 'ai_storage_auditor', 'MEMBER')::integer
+      + (r.rolname in (
+          select a.login_name from ai_storage_private.login_authorization as a
+      ))::integer > 1
+        $q$
+    ),
+    (
+        12, 'passwords are stored as SCRAM',
+        'GDPR 32(1)(a); SOC 2 CC6.1', true,
+        $q$
+select case current_setting('password_encryption') when 'scram-sha-256'
+        then 'passed' else 'failed' end,
+    'password_encryption = ' || current_setting('password_encryption')
+        $q$
+    ),
+    (
+        13, 'every change of a table is recorded, always',
+        'GDPR 5(2), 30; SOC 2 CC7.2, CC7.3', true,
+        $q$
+select case when count(*) filter (where t.gap > 0) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        'not on ' || string_agg(t.relname, ', ' order by t.relname) filter (where t.gap > 0),
+        'on ' || count(*) || ' tables'
+    )
+from (
+    -- Of tgtype: 4 insert, 8 delete, 16 update, 32 truncate.
+    select c.relname, 60 - (60 & coalesce(bit_or(g.tgtype), 0)) as gap
+    from pg_class as c
+    left join pg_trigger as g
+        on g.tgrelid = c.oid
+        and g.tgenabled = 'A'
+        and g.tgfoid in (
+            'ai_storage_private.record_change()'::regprocedure,
+            'ai_storage_private.record_model_change()'::regprocedure
+        )
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and c.relkind in ('r', 'p')
+      and c.relname not in (
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+      )
+    group by c.relname
+) as t
+        $q$
+    ),
+    (
+        14, 'no session replays changes as a replica',
+        'GDPR 5(2); SOC 2 CC7.2, CC8.1', true,
+        $q$
+select case when current_setting('session_replication_role') = 'origin' and count(s.setting) = 0
+        then 'passed' else 'failed' end,
+    case when count(s.setting) > 0 then 'set for a role or database'
+        else 'session_replication_role = ' || current_setting('session_replication_role') end
+from pg_db_role_setting as d
+left join lateral unnest(d.setconfig) as s (setting)
+    on s.setting like 'session_replication_role=%'
+        $q$
+    ),
+    (
+        15, 'the audit log verifies',
+        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2, CC7.3', false,
+        $q$
+select case when v.verified then 'passed' else 'failed' end,
+    coalesce(v.problem, v.events || ' events, ' || v.seals || ' seals, '
+        || v.checkpoints || ' checkpoints')
+from ai_storage.verify_all_audit() as v
+        $q$
+    ),
+    (
+        16, 'models are as the audit log says they were saved',
+        'GDPR 5(1)(d), 5(1)(f); SOC 2 CC7.2, PI1.5', false,
+        $q$
+select case when count(m.model) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        'not in ' || string_agg(m.isolation_key, ', ' order by m.isolation_key)
+            filter (where m.model is not null),
+        'in ' || count(*) || ' tenants'
+    )
+from ai_storage_private.compare_models() as m
+        $q$
+    ),
+    (
+        17, 'events are sealed within a minute',
+        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', false,
+        $q$
+select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is not false
+        then 'passed'
+        when min(p.recorded_at) > clock_timestamp() - interval '1 hour' then 'warning'
+        else 'failed' end,
+    coalesce(count(*) || ' wait, the first since ' || date_trunc('second', min(p.recorded_at)),
+        'none waits')
+from ai_storage_private.audit_pending as p
+        $q$
+    ),
+    (
+        18, 'seals are under a checkpoint within a day',
+        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', true,
+        $q$
+select case when min(s.sealed_at) < clock_timestamp() - interval '1 day'
+        then 'warning' else 'passed' end,
+    coalesce('seals wait since ' || date_trunc('second', min(s.sealed_at)), 'none waits')
+from ai_storage_private.audit_seal as s
+where s.checkpoint_number > coalesce(
+    (select max(c.checkpoint_number) from ai_storage_private.audit_checkpoint as c), 0
+)
+        $q$
+    ),
+    (
+        19, 'the audit log is written by its own functions only',
+        'GDPR 5(1)(f), 5(2); SOC 2 CC6.1, CC7.2', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(distinct a.grantee::regrole || ' may ' || lower(a.privilege_type)
+        || ' ' || c.relname, ', '), 'sealed events: insert, and erase salt and detail')
+from pg_class as c
+cross join aclexplode(c.relacl) as a
+where c.relnamespace = 'ai_storage_private'::regnamespace
+  and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+  and a.grantee <> c.relowner
+  and a.privilege_type <> 'SELECT'
+  and not (a.grantee = 'ai_storage_operator'::regrole and a.privilege_type = 'INSERT')
+  and not (
+      a.grantee = 'ai_storage_operator'::regrole
+      and a.privilege_type = 'DELETE'
+      and c.relname = 'audit_pending'
+  )
+        $q$
+    ),
+    (
+        20, 'refused credentials are few',
+        'GDPR 32(1)(d), 33; SOC 2 CC7.2, CC7.3', false,
+        $q$
+select case when max(r.in_all) - coalesce(max(r.in_all) filter (where r.is_old), 0) > 1000
+        then 'warning' else 'passed' end,
+    coalesce(max(r.in_all) - coalesce(max(r.in_all) filter (where r.is_old), 0), 0)
+        || ' in the last day'
+from (
+    select (e.detail::jsonb ->> 'in_all')::bigint as in_all,
+        e.recorded_at < clock_timestamp() - interval '1 day' as is_old
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = 0 and e.action = 'refuse credentials'
+) as r
+        $q$
+    ),
+    (
+        21, 'every tenant has a retention rule',
+        'GDPR 5(1)(e), 25(2); SOC 2 C1.2, P4.2', false,
+        $q$
+select case when count(*) filter (where r.tenant_id is null) = 0
+        then 'passed' else 'warning' end,
+    count(*) filter (where r.tenant_id is null) || ' of ' || count(*) || ' tenants have none'
+from ai_storage_private.tenant as t
+left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+        $q$
+    ),
+    (
+        22, 'retention is applied',
+        'GDPR 5(1)(e); SOC 2 C1.2, P4.2', false,
+        $q$
+select case
+        when (select count(*) from ai_storage_private.retention_rule) = 0 then 'unknown'
+        when max(e.recorded_at) > clock_timestamp() - interval '2 days' then 'passed'
+        else 'warning' end,
+    coalesce('last on ' || (max(e.recorded_at) at time zone 'UTC')::date, 'never')
+from ai_storage_private.audit_log as e
+where e.tenant_id = 0 and e.action = 'apply retention'
+        $q$
+    ),
+    (
+        23, 'what was erased is gone from the log',
+        'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
+        $q$
+select case when count(e.event_id) = 0 then 'passed' else 'failed' end,
+    count(distinct c.certificate_id) || ' certificates, '
+        || count(e.event_id) || ' events with names left'
+from ai_storage_private.erasure_certificate as c
+cross join jsonb_array_elements(c.statement::jsonb -> 'tenants') as t (erased)
+left join ai_storage_private.audit_event as e
+    on e.tenant_id = (t.erased ->> 'tenant_id')::bigint
+    and e.seal_number <= (t.erased ->> 'seal_number')::bigint
+    and e.salt is not null
+        $q$
+    ),
+    (
+        24, 'every certificate of an erasure is proved by the log',
+        'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
+        $q$
+select case when bool_and(p.is_proved) is not false then 'passed' else 'failed' end,
+    count(*) filter (where p.is_proved) || ' of ' || count(*) || ' certificates'
+from (
+    select exists (
+        select from ai_storage_private.audit_event as e
+        where e.tenant_id = 0
+          and e.event_id = c.event_id
+          and e.action = 'erase tenant'
+          and e.content_digest
+              = sha256(uuid_send(e.salt) || convert_to(c.statement, 'UTF8'))
+    ) as is_proved
+    from ai_storage_private.erasure_certificate as c
+) as p
+        $q$
+    ),
+    (
+        25, 'signing keys are rotated every 90 days',
+        'GDPR 32(1)(a); SOC 2 CC6.1', true,
+        $q$
+select case when min(k.created_at) < clock_timestamp() - interval '90 days'
+        then 'warning' else 'passed' end,
+    coalesce('the oldest in use is of ' || (min(k.created_at) at time zone 'UTC')::date,
+        'none in use')
+from ai_storage_private.signing_key as k
+where k.retired_at is null
+        $q$
+    ),
+    (
+        26, 'contexts are signed with one secret',
+        'GDPR 32(1)(a), 32(1)(b); SOC 2 CC6.1', true,
+        $q$
+select case when count(*) = 1 then 'passed' else 'failed' end, count(*) || ' secrets'
+from ai_storage_private.context_secret as s
+        $q$
+    ),
+    (
+        27, 'connections from other machines are encrypted',
+        'GDPR 32(1)(a); SOC 2 CC6.6, CC6.7', true,
+        $q$
+select case when current_setting('ssl') = 'on' or w.is_local then 'passed' else 'failed' end,
+    'ssl = ' || current_setting('ssl')
+        || case when w.is_local then '; no other machine connects' else '' end
+from (
+    select regexp_split_to_array(current_setting('listen_addresses'), ' *, *')
+        <@ array['', 'localhost', '127.0.0.1', '::1']
+) as w (is_local)
+        $q$
+    ),
+    (
+        28, 'the server''s log keeps no content',
+        'GDPR 5(1)(c), 5(1)(f); SOC 2 C1.1', true,
+        $q$
+select case when current_setting('log_statement') in ('none', 'ddl')
+            and current_setting('log_min_duration_statement') = '-1'
+            and current_setting('log_parameter_max_length_on_error') = '0'
+        then 'passed' else 'warning' end,
+    'log_statement = ' || current_setting('log_statement')
+        || ', log_min_duration_statement = ' || current_setting('log_min_duration_statement')
+        || ', log_parameter_max_length_on_error = '
+        || current_setting('log_parameter_max_length_on_error')
+        $q$
+    ),
+    (
+        29, 'a commit survives a crash',
+        'GDPR 32(1)(b), 32(1)(c); SOC 2 A1.2, PI1.5', true,
+        $q$
+select case when current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'
+            and current_setting('synchronous_commit') <> 'off'
+        then 'passed' else 'failed' end,
+    'fsync = ' || current_setting('fsync')
+        || ', full_page_writes = ' || current_setting('full_page_writes')
+        || ', synchronous_commit = ' || current_setting('synchronous_commit')
+        $q$
+    ),
+    (
+        30, 'no table is left out of the write-ahead log',
+        'GDPR 32(1)(c); SOC 2 A1.2, PI1.5', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(c.relname, ', ' order by c.relname), 'none')
+from pg_class as c
+where c.relnamespace = 'ai_storage_private'::regnamespace
+  and c.relkind in ('r', 'p', 'i') and c.relpersistence <> 'p'
+        $q$
+    ),
+    (
+        31, 'pages have checksums',
+        'GDPR 5(1)(f), 32(1)(b); SOC 2 PI1.5', true,
+        $q$
+select case current_setting('data_checksums') when 'on' then 'passed' else 'warning' end,
+    'data_checksums = ' || current_setting('data_checksums')
+        $q$
+    ),
+    (
+        32, 'no publication carries the tables elsewhere',
+        'GDPR 5(1)(f), 28; SOC 2 CC6.7', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(distinct p.pubname, ', '), 'none')
+from pg_publication_tables as p
+where p.schemaname = 'ai_storage_private'
+        $q$
+    ),
+    (
+        33, 'nobody else''s trigger or rule runs on a table',
+        'GDPR 32(1)(b); SOC 2 CC6.8, CC8.1', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(f.name, ', ' order by f.name), 'none')
+from (
+    select g.tgname as name
+    from pg_trigger as g
+    join pg_class as c on c.oid = g.tgrelid
+    join pg_proc as p on p.oid = g.tgfoid
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and not g.tgisinternal
+      and p.pronamespace <> 'ai_storage_private'::regnamespace
+    union all
+    select w.rulename
+    from pg_rewrite as w
+    join pg_class as c on c.oid = w.ev_class
+    where c.relnamespace = 'ai_storage_private'::regnamespace and c.relkind in ('r', 'p')
+) as f
+        $q$
+    ),
+    (
+        34, 'what is shared with another organisation has an end',
+        'GDPR 5(1)(c), 28, 44; SOC 2 CC6.3, P6.1', false,
+        $q$
+select case when count(*) filter (where s.expires_at is null) = 0
+        then 'passed' else 'warning' end,
+    count(*) filter (where s.expires_at is null) || ' of ' || count(*) || ' grants have none'
+from ai_storage_private.model_share as s
+where split_part(s.target, ':', 1) <> split_part(s.sharer_key, ':', 1)
+        $q$
+    ),
+    (
+        35, 'there is a backup of the last two days',
+        'GDPR 32(1)(c); SOC 2 A1.2', false,
+        $q$
+select case
+        when max(b.taken_at) is null then 'unknown'
+        when max(b.taken_at) > clock_timestamp() - interval '2 days' then 'passed'
+        else 'failed' end,
+    coalesce('last on ' || (max(b.taken_at) at time zone 'UTC')::date,
+        'none was reported with report_backup()')
+from (
+    select (e.detail::jsonb ->> 'taken_at')::timestamptz as taken_at
+    from ai_storage_private.audit_log as e
+    where e.tenant_id = 0 and e.action = 'report backup'
+) as b
+        $q$
+    ),
+    (
+        36, 'nobody broke the glass in the last 30 days',
+        'GDPR 32(4), 33; SOC 2 CC7.3, CC7.4', false,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(count(*) || ' times, last on ' || (max(e.recorded_at) at time zone 'UTC')::date,
+        'none')
+from ai_storage_private.audit_log as e
+where e.tenant_id = 0 and e.action = 'break glass'
+  and e.recorded_at > clock_timestamp() - interval '30 days'
+        $q$
+    );
+$_$;
+
+ALTER FUNCTION ai_storage_private.list_controls() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_controls(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_controls() IS 'The controls: name, references, and the query that tells status and result.';
+
+--
+-- Name: list_effective_rules(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.list_effective_rules() RETURNS TABLE(tenant_id bigint, isolation_key text, keep_versions integer, keep_versions_for interval, keep_events_for interval, is_held boolean)
+    LANGUAGE sql STABLE
+    AS $$
+    select distinct on (t.tenant_id)
+        t.tenant_id,
+        t.isolation_key,
+        r.keep_versions,
+        r.keep_versions_for,
+        r.keep_events_for,
+        bool_or(r.legal_hold) over (partition by t.tenant_id)
+    from ai_storage_private.tenant as t
+    join ai_storage_private.retention_rule as r
+        on r.org_id in ('*', t.org_id)
+        and r.server_id in ('*', t.server_id)
+        and r.project_id in ('*', t.project_id)
+        and r.environment in ('*', t.environment)
+        and r.code_hash in ('*', t.code_hash)
+    -- The rule with the fewest *; among equals the one that names the higher level.
+    order by
+        t.tenant_id,
+        cardinality(array_positions(
+            array[r.org_id, r.server_id, r.project_id, r.environment, r.code_hash], '*'
+        )),
+        r.org_id = '*', r.server_id = '*', r.project_id = '*', r.environment = '*';
+$$;
+
+ALTER FUNCTION ai_storage_private.list_effective_rules() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_effective_rules(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_effective_rules() IS 'The rule that counts for each tenant that any rule covers, and whether a hold does.';
+
+--
+-- Name: list_tenants(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.list_tenants(p_pattern text) RETURNS TABLE(tenant_id bigint, isolation_key text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+begin
+    return query
+    select t.tenant_id, t.isolation_key
+    from ai_storage_private.tenant as t
+    where v_level[1] in ('*', t.org_id)
+      and v_level[2] in ('*', t.server_id)
+      and v_level[3] in ('*', t.project_id)
+      and v_level[4] in ('*', t.environment)
+      and v_level[5] in ('*', t.code_hash)
+    order by t.isolation_key;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_tenants(p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_tenants(p_pattern text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_tenants(p_pattern text) IS 'The registered tenants that a pattern covers. Raises 22023.';
+
+--
+-- Name: list_versions(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) RETURNS TABLE(model_id uuid, version bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select v.model_id, v.version
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_versions(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) IS 'The versions that there are of the tenant that the context names.';
+
+--
 -- Name: load_shared(ai_storage_private.acting_tenant, text, text, text, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -3578,6 +5636,50 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
 
 --
+-- Name: prove_event(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_event  ai_storage_private.audit_event;
+    v_leaves bytea[];
+begin
+    select e.* into v_event
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = p_tenant_id
+      and e.event_id = p_event_id;
+    if not found then
+        raise exception using
+            errcode = 'TN401',
+            message = 'no such sealed event',
+            hint = 'Take the event_id of a sealed event from audit_trail().';
+    end if;
+    v_leaves := array(
+        select e.leaf_hash
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_tenant_id
+          and e.seal_number = v_event.seal_number
+        order by e.leaf_index
+    );
+    return ai_storage_private.render_event(v_event)
+        || jsonb_build_object(
+            'path', ai_storage_private.merkle_path(v_leaves, v_event.leaf_index),
+            'seal', ai_storage_private.render_seal(p_tenant_id, v_event.seal_number)
+        );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION prove_event(p_tenant_id bigint, p_event_id uuid); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) IS 'One sealed event with its path to the root of its seal, the seal, and the seal''s path to its checkpoint. Under row level security it sees what its caller''s policies show. Raises TN401.';
+
+--
 -- Name: record_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -3861,7 +5963,7 @@ COMMENT ON COLUMN ai_storage_private.audit_event.login IS 'The login that did it
 -- Name: COLUMN audit_event.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.audit_event.credential IS 'key, token and its kid, or none for a change by hand.';
+COMMENT ON COLUMN ai_storage_private.audit_event.credential IS 'key, token and its kid, operator, or none for a change by hand.';
 
 --
 -- Name: COLUMN audit_event.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -4304,6 +6406,149 @@ ALTER FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) IS 'Signs a context and sets it for the rest of this transaction. p_lent: further fields.';
+
+--
+-- Name: summarize_shares(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.summarize_shares() RETURNS SETOF jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select jsonb_build_object(
+        'owner', s.owner_key,
+        'target', s.target,
+        'permissions', s.permissions,
+        'models', count(distinct (s.tenant_id, s.model_id)),
+        'expires_at', case when bool_and(s.expires_at is not null) then
+            max(s.expires_at) at time zone 'UTC'
+        end
+    )
+    from ai_storage_private.model_share as s
+    group by s.owner_key, s.target, s.permissions;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.summarize_shares() OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION summarize_shares(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.summarize_shares() IS 'Who shares with whom, without the models'' names: one line per owner, target and permissions. expires_at: when the last of them ends, or null.';
+
+--
+-- Name: sweep_shares(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.sweep_shares() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_count bigint;
+begin
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.model_share as d
+        where (ai_storage_private.worth(d)).share_id is null
+        for update skip locked
+    ));
+    get diagnostics v_count = row_count;
+    return v_count;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.sweep_shares() OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION sweep_shares(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.sweep_shares() IS 'Deletes the grants that are worth nothing any more, such as expired ones. Returns how many.';
+
+--
+-- Name: sweep_versions(bigint, integer, timestamp with time zone); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_count bigint;
+begin
+    -- The current version stays, and so does one that is shared by its number.
+    delete from ai_storage_private.progress_version as v
+    using (
+        select
+            w.model_id,
+            w.version,
+            w.saved_at,
+            row_number() over (partition by w.model_id order by w.version desc) as place
+        from ai_storage_private.progress_version as w
+        where w.tenant_id = p_tenant_id
+    ) as o
+    where v.tenant_id = p_tenant_id
+      and v.model_id = o.model_id
+      and v.version = o.version
+      and o.place > 1
+      and (o.place > p_keep_versions or o.saved_at < p_before)
+      and not exists (
+          select from ai_storage_private.model_share as s
+          where s.tenant_id = p_tenant_id
+            and s.model_id = v.model_id
+            and s.pinned_version = v.version
+      );
+    get diagnostics v_count = row_count;
+
+    delete from ai_storage_private.idempotency_key as k
+    where k.tenant_id = p_tenant_id
+      and k.saved_at < p_before;
+    return v_count;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) IS 'Deletes what a rule keeps no longer of the tenant that the context names: versions beyond the newest p_keep_versions, and versions and idempotency keys from before p_before; null: no limit. Returns how many versions.';
+
+--
+-- Name: take_turn(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.take_turn() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = '25000',
+            message = 'this works under read committed only',
+            hint = 'Begin the transaction with isolation level read committed.';
+    end if;
+    -- Writers do not wait for this lock.
+    lock table ai_storage_private.audit_pending in share update exclusive mode;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.take_turn() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION take_turn(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.take_turn() IS 'Lets one of those who seal, chain or erase work at a time, on what the others committed. Raises 25000.';
 
 --
 -- Name: target_patterns(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5129,7 +7374,7 @@ COMMENT ON COLUMN ai_storage_private.audit_pending.login IS 'The login that did 
 -- Name: COLUMN audit_pending.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.audit_pending.credential IS 'key, token and its kid, or none for a change by hand.';
+COMMENT ON COLUMN ai_storage_private.audit_pending.credential IS 'key, token and its kid, operator, or none for a change by hand.';
 
 --
 -- Name: COLUMN audit_pending.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5159,7 +7404,7 @@ COMMENT ON COLUMN ai_storage_private.audit_pending.detail IS 'Names, as JSON; nu
 -- Name: audit_log; Type: VIEW; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE VIEW ai_storage_private.audit_log WITH (security_barrier='true') AS
+CREATE VIEW ai_storage_private.audit_log WITH (security_invoker='true', security_barrier='true') AS
  SELECT e.tenant_id,
     e.event_id,
     e.recorded_at,
@@ -5248,7 +7493,7 @@ COMMENT ON COLUMN ai_storage_private.audit_log.login IS 'The login that did it.'
 -- Name: COLUMN audit_log.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.audit_log.credential IS 'key, token and its kid, or none for a change by hand.';
+COMMENT ON COLUMN ai_storage_private.audit_log.credential IS 'key, token and its kid, operator, or none for a change by hand.';
 
 --
 -- Name: COLUMN audit_log.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5344,6 +7589,51 @@ COMMENT ON COLUMN ai_storage_private.deleted_model.deleted_at IS 'When the model
 --
 
 COMMENT ON COLUMN ai_storage_private.deleted_model.model_name IS 'The name that was deleted.';
+
+--
+-- Name: erasure_certificate; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.erasure_certificate (
+    certificate_id uuid NOT NULL,
+    event_id uuid NOT NULL,
+    erased_at timestamp with time zone NOT NULL,
+    statement text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.erasure_certificate FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.erasure_certificate OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE erasure_certificate; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.erasure_certificate IS 'What was erased, and when.';
+
+--
+-- Name: COLUMN erasure_certificate.certificate_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.erasure_certificate.certificate_id IS 'Id of the certificate.';
+
+--
+-- Name: COLUMN erasure_certificate.event_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.erasure_certificate.event_id IS 'The event in the operator''s log that holds the statement''s digest.';
+
+--
+-- Name: COLUMN erasure_certificate.erased_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.erasure_certificate.erased_at IS 'When it was erased.';
+
+--
+-- Name: COLUMN erasure_certificate.statement; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.erasure_certificate.statement IS 'What was erased, as JSON text: pattern, reason, and each tenant with its counts.';
 
 --
 -- Name: external_sharing_permit; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5647,6 +7937,103 @@ CREATE SEQUENCE ai_storage_private.refused_credential
 ALTER SEQUENCE ai_storage_private.refused_credential OWNER TO ai_storage_owner;
 
 --
+-- Name: retention_rule; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.retention_rule (
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    server_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    code_hash text NOT NULL COLLATE pg_catalog."C",
+    keep_versions integer,
+    keep_versions_for interval,
+    keep_events_for interval,
+    legal_hold boolean NOT NULL,
+    set_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    set_by name DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT retention_rule_events_for_positive CHECK ((keep_events_for > '00:00:00'::interval)),
+    CONSTRAINT retention_rule_keeps_the_current CHECK ((keep_versions > 0)),
+    CONSTRAINT retention_rule_versions_for_positive CHECK ((keep_versions_for > '00:00:00'::interval))
+);
+
+ALTER TABLE ONLY ai_storage_private.retention_rule FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.retention_rule OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE retention_rule; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.retention_rule IS 'How long the data of the tenants of a pattern is kept.';
+
+--
+-- Name: COLUMN retention_rule.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.org_id IS 'Level 1 of the pattern, or *.';
+
+--
+-- Name: COLUMN retention_rule.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.server_id IS 'Level 2 of the pattern, or *.';
+
+--
+-- Name: COLUMN retention_rule.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.project_id IS 'Level 3 of the pattern, or *.';
+
+--
+-- Name: COLUMN retention_rule.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.environment IS 'Level 4 of the pattern, or *.';
+
+--
+-- Name: COLUMN retention_rule.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.code_hash IS 'Level 5 of the pattern, or *.';
+
+--
+-- Name: COLUMN retention_rule.keep_versions; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.keep_versions IS 'How many versions of a model are kept at most; null: all.';
+
+--
+-- Name: COLUMN retention_rule.keep_versions_for; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.keep_versions_for IS 'How long a version is kept that is no longer the current one; null: for ever.';
+
+--
+-- Name: COLUMN retention_rule.keep_events_for; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.keep_events_for IS 'How long events keep salt and detail; null: for ever.';
+
+--
+-- Name: COLUMN retention_rule.legal_hold; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.legal_hold IS 'Whether nothing of these tenants may be deleted or erased.';
+
+--
+-- Name: COLUMN retention_rule.set_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.set_at IS 'When the rule was set.';
+
+--
+-- Name: COLUMN retention_rule.set_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_rule.set_by IS 'The login that set it.';
+
+--
 -- Name: signing_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5873,6 +8260,13 @@ ALTER TABLE ONLY ai_storage_private.deleted_model
     ADD CONSTRAINT deleted_model_pk PRIMARY KEY (tenant_id, model_name);
 
 --
+-- Name: erasure_certificate erasure_certificate_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.erasure_certificate
+    ADD CONSTRAINT erasure_certificate_pk PRIMARY KEY (certificate_id);
+
+--
 -- Name: external_sharing_permit external_sharing_permit_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5913,6 +8307,13 @@ ALTER TABLE ONLY ai_storage_private.model_share
 
 ALTER TABLE ONLY ai_storage_private.progress_version
     ADD CONSTRAINT progress_version_pk PRIMARY KEY (tenant_id, model_id, version);
+
+--
+-- Name: retention_rule retention_rule_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.retention_rule
+    ADD CONSTRAINT retention_rule_pk PRIMARY KEY (org_id, server_id, project_id, environment, code_hash);
 
 --
 -- Name: signing_key signing_key_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5978,6 +8379,20 @@ CREATE TRIGGER forget_model AFTER DELETE ON ai_storage_private.ai_progress_tenan
 COMMENT ON TRIGGER forget_model ON ai_storage_private.ai_progress_tenant IS 'Clears what belongs to a deleted model and remembers its last version.';
 
 --
+-- Name: context_secret record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.context_secret FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('context secret', '');
+
+ALTER TABLE ai_storage_private.context_secret ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON context_secret; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.context_secret IS 'One event per change.';
+
+--
 -- Name: deleted_model record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5990,6 +8405,20 @@ ALTER TABLE ai_storage_private.deleted_model ENABLE ALWAYS TRIGGER record_change
 --
 
 COMMENT ON TRIGGER record_change ON ai_storage_private.deleted_model IS 'One event per change by hand.';
+
+--
+-- Name: erasure_certificate record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.erasure_certificate FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('erasure certificate', 'certificate_id');
+
+ALTER TABLE ai_storage_private.erasure_certificate ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON erasure_certificate; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.erasure_certificate IS 'One event per change.';
 
 --
 -- Name: external_sharing_permit record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6060,6 +8489,20 @@ ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_cha
 --
 
 COMMENT ON TRIGGER record_change ON ai_storage_private.progress_version IS 'One event per change by hand.';
+
+--
+-- Name: retention_rule record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.retention_rule FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('retention rule', 'org_id,server_id,project_id,environment,code_hash,keep_versions,keep_versions_for,keep_events_for,legal_hold');
+
+ALTER TABLE ai_storage_private.retention_rule ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON retention_rule; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.retention_rule IS 'One event per change.';
 
 --
 -- Name: signing_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6160,6 +8603,20 @@ ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER record_t
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.ai_progress_tenant IS 'One event per TRUNCATE.';
 
 --
+-- Name: context_secret record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.context_secret FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('context_secret', '');
+
+ALTER TABLE ai_storage_private.context_secret ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON context_secret; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.context_secret IS 'One event per TRUNCATE.';
+
+--
 -- Name: deleted_model record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6172,6 +8629,20 @@ ALTER TABLE ai_storage_private.deleted_model ENABLE ALWAYS TRIGGER record_trunca
 --
 
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.deleted_model IS 'One event per TRUNCATE.';
+
+--
+-- Name: erasure_certificate record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.erasure_certificate FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('erasure_certificate', '');
+
+ALTER TABLE ai_storage_private.erasure_certificate ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON erasure_certificate; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.erasure_certificate IS 'One event per TRUNCATE.';
 
 --
 -- Name: external_sharing_permit record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6244,6 +8715,20 @@ ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_tru
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.progress_version IS 'One event per TRUNCATE.';
 
 --
+-- Name: retention_rule record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.retention_rule FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('retention_rule', '');
+
+ALTER TABLE ai_storage_private.retention_rule ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON retention_rule; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.retention_rule IS 'One event per TRUNCATE.';
+
+--
 -- Name: signing_key record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6314,6 +8799,12 @@ ALTER TABLE ai_storage_private.context_secret ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ai_storage_private.deleted_model ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: erasure_certificate; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.erasure_certificate ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: external_sharing_permit; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6362,6 +8853,18 @@ CREATE POLICY operator_keeps_authorizations ON ai_storage_private.login_authoriz
 COMMENT ON POLICY operator_keeps_authorizations ON ai_storage_private.login_authorization IS 'Authorisations are checked by enter() and changed by authorize_login() and deauthorize_login() only.';
 
 --
+-- Name: erasure_certificate operator_keeps_certificates; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_certificates ON ai_storage_private.erasure_certificate TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_certificates ON erasure_certificate; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_certificates ON ai_storage_private.erasure_certificate IS 'A certificate names all tenants of an erasure; erase_tenant() writes it, nothing changes it.';
+
+--
 -- Name: audit_checkpoint operator_keeps_checkpoints; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6372,6 +8875,18 @@ CREATE POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint 
 --
 
 COMMENT ON POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint IS 'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+--
+-- Name: retention_rule operator_keeps_rules; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_rules ON ai_storage_private.retention_rule TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_rules ON retention_rule; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_rules ON ai_storage_private.retention_rule IS 'Rules cover many tenants; administrators set and drop them, tenants do not see them.';
 
 --
 -- Name: audit_seal operator_keeps_seals; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6480,6 +8995,12 @@ ALTER TABLE ai_storage_private.progress_version ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE ai_storage_private.refusal_report ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: retention_rule; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.retention_rule ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: model_share sharing_matches_grants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6663,6 +9184,13 @@ REVOKE ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) FROM PUB
 GRANT ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) TO ai_storage_admin;
 
 --
+-- Name: FUNCTION apply_retention(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.apply_retention() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.apply_retention() TO ai_storage_admin;
+
+--
 -- Name: FUNCTION audit_proof(p_event_id uuid, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -6684,12 +9212,35 @@ REVOKE ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, 
 GRANT ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) TO ai_storage_admin;
 
 --
+-- Name: FUNCTION break_glass(p_pattern text, p_reason text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION clear_tenant(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage.clear_tenant() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.clear_tenant() TO ai_storage_app;
 GRANT ALL ON FUNCTION ai_storage.clear_tenant() TO ai_storage_sql;
+
+--
+-- Name: FUNCTION collect_evidence(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.collect_evidence() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.collect_evidence() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.collect_evidence() TO ai_storage_auditor;
+
+--
+-- Name: FUNCTION compliance_report(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.compliance_report() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.compliance_report() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.compliance_report() TO ai_storage_auditor;
 
 --
 -- Name: FUNCTION create_checkpoint(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -6729,11 +9280,40 @@ REVOKE ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_
 GRANT ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION drop_retention(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.drop_retention(p_pattern text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.drop_retention(p_pattern text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION erase_tenant(p_pattern text, p_reason text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION erasure_certificate(p_certificate_id uuid); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.erasure_certificate(p_certificate_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.erasure_certificate(p_certificate_id uuid) TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.erasure_certificate(p_certificate_id uuid) TO ai_storage_auditor;
+
+--
 -- Name: FUNCTION export_audit(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage.export_audit(p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.export_audit(p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION export_tenant(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.export_tenant(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.export_tenant(p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION forbid_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -6748,6 +9328,13 @@ GRANT ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) TO ai_st
 
 REVOKE ALL ON FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION import_tenant(p_records jsonb, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION is_isolation_key(p_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -6773,6 +9360,14 @@ REVOKE ALL ON FUNCTION ai_storage.list_authorizations() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_authorizations() TO ai_storage_admin;
 
 --
+-- Name: FUNCTION list_erasures(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_erasures() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_erasures() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.list_erasures() TO ai_storage_auditor;
+
+--
 -- Name: FUNCTION list_external_sharing(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -6785,6 +9380,14 @@ GRANT ALL ON FUNCTION ai_storage.list_external_sharing() TO ai_storage_admin;
 
 REVOKE ALL ON FUNCTION ai_storage.list_received_shares(p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_received_shares(p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION list_retention(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_retention() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_retention() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.list_retention() TO ai_storage_auditor;
 
 --
 -- Name: FUNCTION list_shares(p_model_name text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
@@ -6836,6 +9439,13 @@ REVOKE ALL ON FUNCTION ai_storage.renew_context_secret() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.renew_context_secret() TO ai_storage_admin;
 
 --
+-- Name: FUNCTION report_backup(p_taken_at timestamp with time zone, p_location text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.report_backup(p_taken_at timestamp with time zone, p_location text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.report_backup(p_taken_at timestamp with time zone, p_location text) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION retire_signing_key(p_kid text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -6871,6 +9481,13 @@ REVOKE ALL ON FUNCTION ai_storage.seal_audit() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.seal_audit() TO ai_storage_admin;
 
 --
+-- Name: FUNCTION set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION set_tenant(p_credential text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -6884,6 +9501,13 @@ GRANT ALL ON FUNCTION ai_storage.set_tenant(p_credential text) TO ai_storage_sql
 
 REVOKE ALL ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION tenant_stats(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.tenant_stats(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.tenant_stats(p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION unshare_model(p_model_name text, p_targets jsonb, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
@@ -6912,10 +9536,17 @@ GRANT ALL ON FUNCTION ai_storage.verify_audit(p_as text) TO ai_storage_app;
 --
 
 REVOKE ALL ON FUNCTION ai_storage.version() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_operator;
 GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_app;
 GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_admin;
 GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_auditor;
 GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_sql;
+
+--
+-- Name: FUNCTION act_for(p_tenant_id bigint, p_isolation_key text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) FROM PUBLIC;
 
 --
 -- Name: TABLE model_share; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6931,6 +9562,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.model_share TO ai_
 REVOKE ALL ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION check_controls(p_only_quick boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_controls(p_only_quick boolean) FROM PUBLIC;
+
+--
 -- Name: FUNCTION check_credential(p_credential text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -6944,6 +9581,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) FROM PUB
 GRANT ALL ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION check_pattern(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_pattern(p_pattern text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION check_permission(p_permission text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6955,6 +9598,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_permission(p_permission text) FR
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION check_reason(p_reason text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_reason(p_reason text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_targets(p_targets jsonb, p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6983,10 +9632,30 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_checkpoint TO ai_storage_o
 REVOKE ALL ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) FROM PUBLIC;
 
 --
+-- Name: FUNCTION compare_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.compare_models() FROM PUBLIC;
+
+--
+-- Name: FUNCTION compliance_status(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.compliance_status() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.compliance_status() TO ai_storage_owner;
+
+--
 -- Name: FUNCTION context_mac(p_payload text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_payload text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION count_received(p_tenant ai_storage_private.acting_tenant); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION count_refusal(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7035,10 +9704,31 @@ REVOKE ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) F
 GRANT ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION erase_content(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION erase_shares(p_tenant_id bigint, p_isolation_key text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) TO ai_storage_operator;
+
+--
 -- Name: FUNCTION find_tenant(p_levels text[], p_register boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) FROM PUBLIC;
+
+--
+-- Name: FUNCTION find_unlogged_model(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION forget_model(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7073,6 +9763,24 @@ GRANT ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.
 REVOKE ALL ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) FROM PUBLIC;
 
 --
+-- Name: FUNCTION import_deletion(p_tenant_id bigint, p_record jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION import_key(p_tenant_id bigint, p_record jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.import_key(p_tenant_id bigint, p_record jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION import_version(p_tenant_id bigint, p_record jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record jsonb) FROM PUBLIC;
+
+--
 -- Name: FUNCTION is_base64url(p_text text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -7103,6 +9811,7 @@ GRANT ALL ON FUNCTION ai_storage_private.is_metrics(p_metrics jsonb) TO ai_stora
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.is_name(p_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.is_name(p_name text) TO ai_storage_operator;
 GRANT ALL ON FUNCTION ai_storage_private.is_name(p_name text) TO ai_storage_sharing;
 
 --
@@ -7147,6 +9856,31 @@ GRANT ALL ON FUNCTION ai_storage_private.lent_tenant_ids() TO ai_storage_sharing
 
 REVOKE ALL ON FUNCTION ai_storage_private.list_checkpoints() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.list_checkpoints() TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_controls(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_controls() FROM PUBLIC;
+
+--
+-- Name: FUNCTION list_effective_rules(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_effective_rules() FROM PUBLIC;
+
+--
+-- Name: FUNCTION list_tenants(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_tenants(p_pattern text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION list_versions(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -7207,6 +9941,13 @@ GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION prove_event(p_tenant_id bigint, p_event_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) TO ai_storage_operator;
+
+--
 -- Name: FUNCTION record_change(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -7244,6 +9985,18 @@ REVOKE ALL ON FUNCTION ai_storage_private.render_checkpoint(p_checkpoint ai_stor
 --
 
 GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_event TO ai_storage_operator;
+
+--
+-- Name: COLUMN audit_event.salt; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT UPDATE(salt) ON TABLE ai_storage_private.audit_event TO ai_storage_operator;
+
+--
+-- Name: COLUMN audit_event.detail; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT UPDATE(detail) ON TABLE ai_storage_private.audit_event TO ai_storage_operator;
 
 --
 -- Name: FUNCTION render_event(p_event ai_storage_private.audit_event); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7297,6 +10050,33 @@ GRANT ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.aud
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION summarize_shares(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.summarize_shares() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.summarize_shares() TO ai_storage_operator;
+
+--
+-- Name: FUNCTION sweep_shares(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.sweep_shares() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.sweep_shares() TO ai_storage_operator;
+
+--
+-- Name: FUNCTION sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION take_turn(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.take_turn() FROM PUBLIC;
 
 --
 -- Name: FUNCTION target_patterns(p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7363,10 +10143,22 @@ GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage
 GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.audit_pending TO ai_storage_operator;
 
 --
+-- Name: TABLE audit_log; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT ON TABLE ai_storage_private.audit_log TO ai_storage_operator;
+
+--
 -- Name: TABLE context_secret; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 GRANT SELECT,INSERT,TRUNCATE ON TABLE ai_storage_private.context_secret TO ai_storage_operator;
+
+--
+-- Name: TABLE erasure_certificate; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT ON TABLE ai_storage_private.erasure_certificate TO ai_storage_operator;
 
 --
 -- Name: TABLE external_sharing_permit; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7397,6 +10189,12 @@ GRANT SELECT,UPDATE ON TABLE ai_storage_private.refusal_report TO ai_storage_ope
 --
 
 GRANT SELECT,USAGE ON SEQUENCE ai_storage_private.refused_credential TO ai_storage_operator;
+
+--
+-- Name: TABLE retention_rule; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.retention_rule TO ai_storage_operator;
 
 --
 -- Name: TABLE signing_key; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
