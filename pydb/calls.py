@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
 
@@ -21,37 +21,53 @@ __all__ = [
     "AuditVerification",
     "Authorization",
     "Call",
+    "Control",
+    "Erasure",
     "ExternalSharing",
     "Grant",
     "NewSigningKey",
     "Permission",
     "Progress",
     "Promoted",
+    "RetentionRule",
     "Saved",
     "Scope",
     "Sealed",
     "Share",
     "SigningKey",
+    "Swept",
     "Target",
+    "TenantStats",
     "Version",
     "allow_external_sharing",
+    "apply_retention",
     "audit_proof",
     "audit_trail",
     "authorize_login",
+    "break_glass",
     "clear_tenant",
+    "collect_evidence",
+    "compliance_report",
     "create_checkpoint",
     "create_signing_key",
     "current_tenant",
     "deauthorize_login",
     "delete_progress",
+    "drop_retention",
+    "erase_tenant",
+    "erasure_certificate",
     "export_audit",
+    "export_tenant",
     "forbid_external_sharing",
     "has_permission",
+    "import_tenant",
     "is_isolation_key",
     "isolation_key",
     "list_authorizations",
+    "list_erasures",
     "list_external_sharing",
     "list_received_shares",
+    "list_retention",
     "list_shares",
     "list_signing_keys",
     "load_history",
@@ -59,13 +75,16 @@ __all__ = [
     "parse_isolation_key",
     "promote_progress",
     "renew_context_secret",
+    "report_backup",
     "retire_signing_key",
     "revoke_share",
     "save_progress",
     "save_progress_batch",
     "seal_audit",
+    "set_retention",
     "set_tenant",
     "share_model",
+    "tenant_stats",
     "unshare_model",
     "verify_all_audit",
     "verify_audit",
@@ -266,6 +285,75 @@ class Sealed:
     seals: int
 
 
+@dataclass(frozen=True, slots=True)
+class RetentionRule:
+    """How long the data of a pattern's tenants is kept. None: all of it, for ever. legal_hold: delete nothing."""
+
+    pattern: str
+    keep_versions: int | None
+    keep_versions_for: timedelta | None
+    keep_events_for: timedelta | None
+    legal_hold: bool
+    set_at: datetime
+    set_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What retention took: how many tenants lost something; versions; names of events; grants worth nothing."""
+
+    tenants: int
+    versions: int
+    events: int
+    shares: int
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """An erasure that has a certificate. tenants: how many were erased."""
+
+    certificate_id: UUID
+    erased_at: datetime
+    erased_by: str
+    pattern: str
+    reason: str
+    tenants: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One line of the compliance report.
+
+    reference: GDPR articles and SOC 2 criteria. status: passed, warning, failed, or unknown when nobody told.
+    result: what was found. evidence: the query that found it.
+    """
+
+    control: str
+    reference: str
+    status: str
+    result: str
+    evidence: str
+    checked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TenantStats:
+    """How much a tenant has. shared_models: others' that it may read. artifact_bytes: in bytes.
+
+    compliance_status: passed, warning or failed: the worst of the controls of the whole database that are quick to
+    check.
+    """
+
+    isolation_key: str
+    own_models: int
+    shared_models: int
+    total_models: int
+    versions: int
+    artifact_bytes: int
+    last_saved_at: datetime | None
+    compliance_status: str
+
+
 def _rows_of(cls: Callable[..., T]) -> Callable[[list[Row]], list[T]]:
     return lambda rows: [cls(*row) for row in rows]
 
@@ -289,12 +377,15 @@ _KEYS = _rows_of(SigningKey)
 _SHARES = _rows_of(Share)
 _GRANTS = _rows_of(Grant)
 _EXTERNAL = _rows_of(ExternalSharing)
-
-
 _EVENTS = _rows_of(AuditEvent)
 _VERIFICATION = _row_of(AuditVerification)
 _SUMMARY = _row_of(AuditSummary)
 _SEALED = _row_of(Sealed)
+_RULES = _rows_of(RetentionRule)
+_SWEPT = _row_of(Swept)
+_ERASURES = _rows_of(Erasure)
+_CONTROLS = _rows_of(Control)
+_STATS = _row_of(TenantStats)
 
 
 def _values(rows: list[Row]) -> list[Any]:
@@ -809,3 +900,168 @@ def verify_all_audit() -> Call[AuditSummary]:
     Source: sql/40_audit.sql, ai_storage.verify_all_audit
     """
     return Call("select * from ai_storage.verify_all_audit()", (), _SUMMARY, tenant=False)
+
+
+# Retention and erasure
+
+
+def set_retention(
+    pattern: str,
+    *,
+    keep_versions: int | None = None,
+    keep_versions_for: timedelta | None = None,
+    keep_events_for: timedelta | None = None,
+    legal_hold: bool = False,
+) -> Call[None]:
+    """Set how long the data of a pattern's tenants is kept, in place of the pattern's rule before. For administrators.
+
+    keep_versions: most versions of a model. keep_versions_for: how long those that are not current are kept.
+    keep_events_for: how long events keep names. None: all, for ever. legal_hold: delete and erase nothing.
+    Raises: InvalidArgument (22023).
+    Source: sql/45_retention.sql, ai_storage.set_retention
+    """
+    return Call(
+        "select ai_storage.set_retention(p_pattern => %s, p_keep_versions => %s::integer, "
+        "p_keep_versions_for => %s::interval, p_keep_events_for => %s::interval, p_legal_hold => %s::boolean)",
+        (pattern, keep_versions, keep_versions_for, keep_events_for, legal_hold),
+        lambda rows: None,
+        tenant=False,
+    )
+
+
+def drop_retention(pattern: str) -> Call[bool]:
+    """Remove the rule of exactly this pattern, and its legal hold with it. For administrators.
+
+    Returns: False when there is none.
+    Raises: InvalidArgument (22023).
+    Source: sql/45_retention.sql, ai_storage.drop_retention
+    """
+    return Call("select ai_storage.drop_retention(p_pattern => %s)", (pattern,), _value, tenant=False)
+
+
+def list_retention() -> Call[list[RetentionRule]]:
+    """The rules, one per pattern. For administrators and auditors.
+
+    Source: sql/45_retention.sql, ai_storage.list_retention
+    """
+    return Call("select * from ai_storage.list_retention()", (), _RULES, tenant=False)
+
+
+def apply_retention() -> Call[Swept]:
+    """Delete what the rules keep no longer. For administrators.
+
+    Raises: psycopg's InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
+    Source: sql/45_retention.sql, ai_storage.apply_retention
+    """
+    return Call("select * from ai_storage.apply_retention()", (), _SWEPT, tenant=False)
+
+
+def erase_tenant(pattern: str, reason: str) -> Call[dict[str, Any]]:
+    """Erase all data of the tenants that a pattern covers. It cannot be undone. For administrators.
+
+    Returns: the certificate, which pydb/verifier.py checks offline, as JSON.
+    Raises: InvalidArgument (22023), LegalHold (TN501); psycopg's UndefinedObject when the pattern covers no tenant, and
+    InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
+    Source: sql/45_retention.sql, ai_storage.erase_tenant
+    """
+    return Call(
+        "select ai_storage.erase_tenant(p_pattern => %s, p_reason => %s)", (pattern, reason), _value, tenant=False
+    )
+
+
+def erasure_certificate(certificate_id: UUID | str) -> Call[dict[str, Any]]:
+    """The certificate of an erasure once more. For administrators and auditors.
+
+    Raises: CertificateNotFound (TN502), InvalidArgument (22023) when certificate_id is not a UUID.
+    Source: sql/45_retention.sql, ai_storage.erasure_certificate
+    """
+    return Call(
+        "select ai_storage.erasure_certificate(p_certificate_id => %s)", (str(certificate_id),), _value, tenant=False
+    )
+
+
+def list_erasures() -> Call[list[Erasure]]:
+    """The erasures, one per certificate. For administrators and auditors.
+
+    Source: sql/45_retention.sql, ai_storage.list_erasures
+    """
+    return Call("select * from ai_storage.list_erasures()", (), _ERASURES, tenant=False)
+
+
+# Export and import
+
+
+def export_tenant() -> Call[list[dict[str, Any]]]:
+    """All that the tenant has: a manifest, then a record per version, remembered deletion, idempotency key and grant.
+
+    Returns: dicts. The manifest's digest is of the records as the server writes them; `pydb export` keeps them so.
+    Raises: psycopg's ReadOnlySqlTransaction in a read-only transaction, since the export is logged.
+    Source: sql/45_retention.sql, ai_storage.export_tenant
+    """
+    return Call("select * from ai_storage.export_tenant(p_as => %s)", (), _values)
+
+
+def import_tenant(records: Iterable[Mapping[str, Any] | str]) -> Call[int]:
+    """Restore records of export_tenant, all or none, into the caller's tenant. Grants are left out.
+
+    records: in their order, as dicts or as JSON texts. Many go in several calls, best in one transaction.
+    Returns: how many were restored.
+    Raises: InvalidArgument (22023); psycopg's UniqueViolation when the tenant has or had a model of the same name.
+    Source: sql/45_retention.sql, ai_storage.import_tenant
+    """
+    lines = (record if isinstance(record, str) else _json(record, "record") for record in records)
+    return Call("select ai_storage.import_tenant(p_records => %s, p_as => %s)", (f"[{','.join(lines)}]",), _value)
+
+
+# Compliance
+
+
+def tenant_stats() -> Call[TenantStats]:
+    """How much the tenant has, and how the database stands.
+
+    Source: sql/50_compliance.sql, ai_storage.tenant_stats
+    """
+    return Call("select * from ai_storage.tenant_stats(p_as => %s)", (), _STATS)
+
+
+def compliance_report() -> Call[list[Control]]:
+    """Check every control now, which takes as long as verify_all_audit. For administrators and auditors.
+
+    Source: sql/50_compliance.sql, ai_storage.compliance_report
+    """
+    return Call("select * from ai_storage.compliance_report()", (), _CONTROLS, tenant=False)
+
+
+def collect_evidence() -> Call[dict[str, Any]]:
+    """What an auditor takes along, by section; `pydb evidence` writes it as files. For administrators and auditors.
+
+    Source: sql/50_compliance.sql, ai_storage.collect_evidence
+    """
+    return Call("select * from ai_storage.collect_evidence()", (), lambda rows: dict(rows), tenant=False)
+
+
+def report_backup(taken_at: datetime, location: str | None = None) -> Call[None]:
+    """Tell the log that a backup was taken, for the compliance report. For administrators.
+
+    taken_at: aware and past.
+    Raises: InvalidArgument (22023).
+    Source: sql/50_compliance.sql, ai_storage.report_backup
+    """
+    return Call(
+        "select ai_storage.report_backup(p_taken_at => %s::timestamp with time zone, p_location => %s)",
+        (taken_at, location),
+        lambda rows: None,
+        tenant=False,
+    )
+
+
+def break_glass(pattern: str, reason: str) -> Call[int]:
+    """Announce, in the log of each tenant of a pattern, that somebody is going to look at its data. For administrators.
+
+    Returns: how many tenants are told.
+    Raises: InvalidArgument (22023).
+    Source: sql/50_compliance.sql, ai_storage.break_glass
+    """
+    return Call(
+        "select ai_storage.break_glass(p_pattern => %s, p_reason => %s)", (pattern, reason), _value, tenant=False
+    )

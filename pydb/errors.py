@@ -11,11 +11,13 @@ import psycopg
 
 __all__ = [
     "AnotherTenant",
+    "CertificateNotFound",
     "EventNotFound",
     "ExternalSharingForbidden",
     "IdempotencyConflict",
     "InvalidArgument",
     "InvalidTarget",
+    "LegalHold",
     "LoginTooPowerful",
     "MalformedCredential",
     "ModelNotFound",
@@ -134,6 +136,18 @@ class EventNotFound(StorageError):
     """No such sealed event in the caller's own log."""
 
     sqlstate = "TN401"
+
+
+class LegalHold(StorageError):
+    """A legal hold forbids the erasure."""
+
+    sqlstate = "TN501"
+
+
+class CertificateNotFound(StorageError):
+    """No such certificate of an erasure."""
+
+    sqlstate = "TN502"
 
 
 _BY_SQLSTATE = {cls.sqlstate: cls for cls in StorageError.__subclasses__()}

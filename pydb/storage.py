@@ -162,6 +162,9 @@ class TenantAwareStorage:
     verify_audit = _method(calls.verify_audit)
     audit_proof = _method(calls.audit_proof)
     export_audit = _method(calls.export_audit)
+    export_tenant = _method(calls.export_tenant)
+    import_tenant = _method(calls.import_tenant)
+    get_tenant_stats = _method(calls.tenant_stats)
 
     def close(self) -> None:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""
@@ -242,6 +245,9 @@ class AsyncTenantAwareStorage:
     verify_audit = _async_method(calls.verify_audit)
     audit_proof = _async_method(calls.audit_proof)
     export_audit = _async_method(calls.export_audit)
+    export_tenant = _async_method(calls.export_tenant)
+    import_tenant = _async_method(calls.import_tenant)
+    get_tenant_stats = _async_method(calls.tenant_stats)
 
     async def close(self) -> None:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""

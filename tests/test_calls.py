@@ -21,7 +21,7 @@ BUILDERS = {name: getattr(calls, name) for name in calls.__all__ if inspect.isfu
 ARGUMENT = re.compile(r"(p_\w+) => %s(?:::([a-z ]+))?")
 # Types by keywords of the grammar. A cast to any other is read by the search path, and a pooled session may keep
 # somebody's temporary type of that name; without one the parameter takes the function's type.
-KEYWORDS = ("bigint", "boolean", "double precision", "integer", "timestamp with time zone")
+KEYWORDS = ("bigint", "boolean", "double precision", "integer", "interval", "timestamp with time zone")
 
 
 def build(builder: Any) -> Call[Any]:
