@@ -172,9 +172,7 @@ class TestApply:
         before = call(admin, "create_checkpoint")
         (swept,) = call(admin, "apply_retention")
         assert swept.events == 3  # the registration, the save and the deletion
-        details = {
-            (row.action, (row.detail or {}).get("model_name")) for row in call(app, "audit_trail", as_=ACME)
-        }
+        details = {(row.action, (row.detail or {}).get("model_name")) for row in call(app, "audit_trail", as_=ACME)}
         assert details == {
             ("insert tenant", None),
             ("save model", None),
