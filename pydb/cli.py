@@ -11,9 +11,11 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -21,7 +23,7 @@ from uuid import UUID
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from . import __version__, calls, doctor, embedded, graph, migrate, session, token
+from . import __version__, calls, doctor, embedded, evidence, evidence_page, graph, migrate, session, token
 from .errors import StorageError
 from .storage import LOGIN_POWERS, refuse_powerful
 
@@ -452,6 +454,30 @@ def _follow(args: argparse.Namespace) -> None:
             time.sleep(1)
 
 
+def _evidence(args: argparse.Namespace) -> int:
+    attacks = None if args.attacks is None else evidence.read_attacks(args.attacks)
+    key = None if args.key is None else evidence.read_key(args.key)
+    with migrate.connect(_admin_dsn(args)) as connection:
+        sections = evidence.collect(connection)
+    files = evidence.build(sections, attacks=attacks, key=key)
+    try:
+        evidence.write(args.out, files)
+    except OSError as error:
+        raise CommandError(
+            f"{args.out} cannot be written: {error.strerror}.", "Name a folder whose parent exists."
+        ) from error
+    counts = Counter(control["status"] for control in sections["controls"])
+    print("Controls: " + (", ".join(f"{counts[name]} {name}" for name in sorted(counts)) or "none") + ".")
+    if attacks is None:
+        print("Attack suite: not given.")
+    else:
+        counts = Counter(attacks.values())
+        print("Attack suite: " + ", ".join(f"{counts[name]} {name}" for name in sorted(counts)) + ".")
+    print(f"Audit trail: {'verified' if sections['audit']['verified'] else 'NOT verified'}.")
+    print(f"{args.out}/manifest.json: sha256 {sha256(files['manifest.json']).hexdigest()}")
+    return 1 if evidence_page.status(sections, attacks) == "failed" else 0
+
+
 def _token_text(path: str, limit: int) -> str:
     """What a file holds, or standard input for -, without white space around it: somewhat more than limit at most."""
     try:
@@ -826,6 +852,20 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--bundle", type=Path, metavar="FILE", help="write the whole sealed log with its proofs, as JSON lines"
     )
+    added = command(
+        "evidence",
+        _evidence,
+        "write what an auditor reads: controls, rights, checkpoints, shares; exit 1 when anything failed",
+        database,
+    )
+    added.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder; an earlier one that is unchanged is replaced"
+    )
+    added.add_argument("--attacks", type=Path, metavar="FILE", help="JUnit XML of the attack suite: make attacks")
+    added.add_argument(
+        "--key", type=Path, metavar="FILE", help="Ed25519 key in PEM that signs the manifest (default: not signed)"
+    )
+    added.epilog = "python pydb/verifier.py DIR verifies it without a database. Nothing changed: the same bytes."
     added = command("db", _db, "run the embedded PostgreSQL", listing)
     added.add_argument("action", choices=["start", "stop", "status", "url", "destroy"])
     added.add_argument("--yes", action="store_true", help="destroy without asking")
@@ -932,7 +972,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args) or 0
-    except (CommandError, migrate.MigrationError, embedded.EmbeddedError) as error:
+    except (CommandError, migrate.MigrationError, embedded.EmbeddedError, evidence.EvidenceError) as error:
         print(f"pydb: {error.message}\nhint: {error.hint}", file=sys.stderr)
     except StorageError as error:
         print(f"pydb: {error.args[0]}{f' ({error.sqlstate})' if error.sqlstate else ''}", file=sys.stderr)

@@ -1,6 +1,8 @@
 """Verify an audit log without its database: one file, for Python 3.11 or newer, that imports nothing else.
 
     python verifier.py BUNDLE.jsonl [--checkpoint HASH] [--seal HASH] [--json]
+    python verifier.py CERTIFICATE.json [--checkpoint HASH] [--json]
+    python verifier.py EVIDENCE_FOLDER [--checkpoint HASH] [--public-key FILE_OR_HEX] [--json]
 
 A bundle holds one JSON object per line: what ai_storage.export_audit() returns, all events, seals and checkpoints of
 one tenant, in that order; or what ai_storage.audit_proof() returns, followed by the checkpoints of an export. Exit
@@ -16,6 +18,14 @@ under seals with a path to one of them, are those of that time. --seal, the hash
 in the tenant's chain, so this seal and all before it are still there. Only that, or ai_storage.verify_all_audit(),
 tells that the newest seals of one tenant were left out with their events: a checkpoint does not say whose seals it
 covers. So keep both: the operator the hash of each checkpoint, a tenant the hash of its newest seal.
+
+A certificate of an erasure is one JSON object: the statement, the proof of the event that holds the statement's digest,
+and the checkpoint over it. Here --checkpoint is that checkpoint's hash. White space, the order of fields, and how JSON
+writes a character are not covered; everything that the file says is.
+
+A folder of evidence is what `pydb evidence` wrote. Verified: it holds the files of its manifest and no other, none was
+changed since, the manifest's signature (Ed25519, RFC 8032), and the chain of checkpoints. Whoever changes a file may
+also write the manifest and sign it with a key of his own: that shows by --public-key, or by the manifest's sha256.
 """
 
 from __future__ import annotations
@@ -30,16 +40,26 @@ if __name__ == "__main__":
 import argparse
 import json
 import re
+from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from hashlib import sha256, sha512
 from itertools import islice
 from operator import itemgetter
 from typing import Any
 
-__all__ = ["Result", "merkle_root", "verify"]
+__all__ = [
+    "Evidence",
+    "Result",
+    "ed25519_verify",
+    "merkle_root",
+    "read_public_key",
+    "verify",
+    "verify_certificate",
+    "verify_evidence",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -534,24 +554,345 @@ class _Check:
             raise _Problem(None, "the seal kept outside is not in the chain", self.tenant_id)
 
 
+# A certificate of an erasure
+
+
+def _parse(text: str) -> Any:
+    """One JSON value. Raises: ValueError, RecursionError."""
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def verify_certificate(text: str, *, checkpoint: str | None = None) -> Result:
+    """Verify the certificate of an erasure: the text of its file.
+
+    checkpoint: the hash of its checkpoint, kept outside, in lower-case hexadecimal.
+    """
+    check = _Check(checkpoint, None)
+    try:
+        _take_certificate(check, text)
+    except _Problem as problem:
+        return check.result(problem)
+    return check.result(None)
+
+
+def _take_certificate(check: _Check, text: str) -> None:
+    try:
+        certificate = _parse(text)
+    except (ValueError, RecursionError) as error:
+        raise _Problem(None, _reason(error)) from error
+    if type(certificate) is not dict or certificate.keys() != {"kind", "statement", "proof", "checkpoint"}:
+        raise _Problem(None, "not a certificate")
+    statement, proof, checkpoint = certificate["statement"], certificate["proof"], certificate["checkpoint"]
+    if certificate["kind"] != "certificate" or type(statement) is not str:
+        raise _Problem(None, "not a certificate")
+    numbers = ("tenant_id", "seal_number", "leaf_index")
+    if (
+        type(proof) is not dict
+        or proof.get("kind") != "event"
+        or "seal" not in proof
+        or not all(_is_count(proof.get(name)) for name in numbers)
+    ):
+        raise _Problem(None, "a proof with wrong fields")
+    if (
+        type(checkpoint) is not dict
+        or checkpoint.get("kind") != "checkpoint"
+        or not _has_fields(checkpoint, _CHECKPOINT)
+    ):
+        raise _Problem(None, "a checkpoint with wrong fields")
+    try:
+        check.take_proof(_Line(0, proof))
+        # It stands alone: what came before it is known by its previous_hash only.
+        check.checkpoints = checkpoint["checkpoint_number"] - 1
+        check.checkpoint_hash = checkpoint["previous_hash"]
+        check.take_checkpoint(_Line(0, checkpoint))
+        check.checkpoints = 1
+    except _Problem as problem:
+        problem.text = problem.text.removeprefix("line 0: ")
+        raise
+    here = _place(proof)
+    if check.paths or check.open:
+        raise _Problem(None, "the checkpoint is not the one over the proof's seal", *here)
+    if proof["action"] != "erase tenant":
+        raise _Problem(None, "the proof is not of an erasure", *here)
+    try:
+        digest = sha256(bytes.fromhex(proof["salt"] or "") + statement.encode()).hexdigest()
+    except UnicodeError:
+        digest = ""
+    if proof["salt"] is None or digest != proof["content_digest"]:
+        raise _Problem(None, "the statement is not the one that was logged", *here)
+    if check.kept_checkpoint is not None:
+        raise _Problem(None, "the checkpoint is not the one kept outside")
+
+
+# A signature (Ed25519, RFC 8032, section 5.1). Nothing here is secret, so nothing has to take the same time.
+
+_P = 2**255 - 19
+_ORDER = 2**252 + 27742317777372353535851937790883648493
+_D = -121665 * pow(121666, -1, _P) % _P
+_Point = tuple[int, int, int, int]  # extended coordinates X, Y, Z, T
+_NEUTRAL: _Point = (0, 1, 1, 0)
+
+
+def _add(one: _Point, other: _Point) -> _Point:
+    a = (one[1] - one[0]) * (other[1] - other[0])
+    b = (one[1] + one[0]) * (other[1] + other[0])
+    c = 2 * one[3] * other[3] * _D
+    d = 2 * one[2] * other[2]
+    e, f, g, h = (b - a) % _P, (d - c) % _P, (d + c) % _P, (b + a) % _P
+    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
+
+
+def _multiply(scalar: int, point: _Point) -> _Point:
+    product = _NEUTRAL
+    while scalar:
+        if scalar & 1:
+            product = _add(product, point)
+        point = _add(point, point)
+        scalar >>= 1
+    return product
+
+
+def _decode_point(data: bytes) -> _Point:
+    """Raises: ValueError when it is no point, or not written in the one way that a point is."""
+    y = int.from_bytes(data, "little")
+    sign, y = y >> 255, y & (1 << 255) - 1
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    x = pow(square, (_P + 3) // 8, _P)
+    if x * x % _P != square:
+        x = x * pow(2, (_P - 1) // 4, _P) % _P
+    if y >= _P or x * x % _P != square or (x == 0 and sign):
+        raise ValueError("not a point")
+    if x & 1 != sign:
+        x = _P - x
+    return x, y, 1, x * y % _P
+
+
+def _encode_point(point: _Point) -> bytes:
+    inverse = pow(point[2], -1, _P)
+    x, y = point[0] * inverse % _P, point[1] * inverse % _P
+    return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+_BASE = _decode_point(bytes.fromhex("58" + "66" * 31))
+
+
+def ed25519_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether a signature fits. Of two signatures of one message that differ in writing only, one is taken.
+
+    A key of small order is refused: a signature by it fits many messages.
+    """
+    if len(public_key) != 32 or len(signature) != 64:
+        return False
+    s = int.from_bytes(signature[32:], "little")
+    try:
+        key = _decode_point(public_key)
+    except ValueError:
+        return False
+    if s >= _ORDER or _encode_point(_multiply(8, key)) == _encode_point(_NEUTRAL):
+        return False
+    digest = sha512(signature[:32] + public_key + message).digest()
+    k = int.from_bytes(digest, "little") % _ORDER
+    minus_key = (_P - key[0], key[1], 1, _P - key[3])
+    # Written anew, so another way to write the same R does not pass.
+    return _encode_point(_add(_multiply(s, _BASE), _multiply(k, minus_key))) == signature[:32]
+
+
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----").fullmatch
+_DER = bytes.fromhex("302a300506032b6570032100")  # what an Ed25519 key begins with
+
+
+def read_public_key(text: str) -> bytes:
+    """An Ed25519 public key of 64 hexadecimal digits, or in PEM as openssl writes it.
+
+    Raises: ValueError.
+    """
+    text = text.strip()
+    if re.fullmatch("[0-9a-fA-F]{64}", text):
+        return bytes.fromhex(text)
+    found = _PEM(text)
+    der = b64decode("".join(found[1].split()), validate=True) if found else b""
+    if not der.startswith(_DER) or len(der) != len(_DER) + 32:
+        raise ValueError("not an Ed25519 public key")
+    return der[len(_DER) :]
+
+
+# A folder of evidence
+
+_MANIFEST, _SIGNATURE, _KEY, _CHAIN = "manifest.json", "manifest.sig", "public_key.pem", "checkpoints.json"
+_is_file_name = re.compile(r"[a-z0-9_]+\.[a-z]+").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a folder of evidence shows. files, checkpoints: how many were verified.
+
+    manifest: its sha256. signed_by: the public key that it was signed with, or None. attacks: whether results of the
+    attack suite are among the files. problem: the file and what is wrong with it, or None.
+    """
+
+    verified: bool
+    files: int = 0
+    checkpoints: int = 0
+    manifest: str | None = None
+    signed_by: str | None = None
+    attacks: bool = False
+    problem: str | None = None
+
+
+def verify_evidence(
+    folder: str | os.PathLike[str], *, public_key: bytes | None = None, checkpoint: str | None = None
+) -> Evidence:
+    """Verify a folder of evidence. The first bad file ends it.
+
+    public_key: the key that must have signed it, 32 bytes; None takes the folder's own, if it has one. checkpoint: the
+    hash of a checkpoint, kept outside, in lower-case hexadecimal.
+    Raises: OSError.
+    """
+    files: dict[str, bytes] = {}
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if not entry.is_file(follow_symlinks=False):
+                return Evidence(False, problem=f"{entry.name!a}: not a file")
+            if not _is_file_name(entry.name):
+                return Evidence(False, problem=f"{entry.name!a}: not in the manifest")
+            with open(entry.path, "rb") as file:
+                files[entry.name] = file.read()
+    return _check_evidence(files, public_key, checkpoint)
+
+
+def _check_evidence(files: dict[str, bytes], public_key: bytes | None, checkpoint: str | None) -> Evidence:
+    if _MANIFEST not in files:
+        return Evidence(False, problem=f"{_MANIFEST}: missing")
+    raw = files.pop(_MANIFEST)
+    signature = files.pop(_SIGNATURE, None)
+    digest = sha256(raw).hexdigest()
+    signed_by: str | None = None
+
+    def bad(problem: str) -> Evidence:
+        return Evidence(False, manifest=digest, signed_by=signed_by, problem=problem)
+
+    if (signature is None) != (_KEY not in files):
+        return bad(f"{_KEY if signature else _SIGNATURE}: missing")
+    if signature is not None:
+        try:
+            own_key = read_public_key(files[_KEY].decode("ascii"))
+        except ValueError:
+            return bad(f"{_KEY}: not an Ed25519 public key")
+        if public_key is not None and own_key != public_key:
+            return bad(f"{_KEY}: another key than the one given")
+        if not ed25519_verify(own_key, raw, signature):
+            return bad(f"{_SIGNATURE}: not a signature of {_MANIFEST} by this key")
+        signed_by = own_key.hex()
+    elif public_key is not None:
+        return bad(f"{_SIGNATURE}: missing")
+
+    try:
+        manifest = _parse(raw.decode())
+    except (ValueError, RecursionError):
+        return bad(f"{_MANIFEST}: not JSON in UTF-8, or a field twice")
+    if type(manifest) is not dict or manifest.keys() != {"kind", "attacks", "files"} or manifest["kind"] != "manifest":
+        return bad(f"{_MANIFEST}: not a manifest")
+    digests = manifest["files"]
+    if type(digests) is not dict or not all(_is_file_name(name) and _is_digest(digests[name]) for name in digests):
+        return bad(f"{_MANIFEST}: not a manifest")
+    if raw != (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode():
+        return bad(f"{_MANIFEST}: not written as pydb evidence does")
+    for name in sorted(digests.keys() | files.keys()):
+        if name not in files:
+            return bad(f"{name}: missing")
+        if name not in digests:
+            return bad(f"{name}: not in the manifest")
+        if sha256(files[name]).hexdigest() != digests[name]:
+            return bad(f"{name}: changed")
+    attacks = "attacks.json" in files
+    if manifest["attacks"] != ("attacks.json" if attacks else "not given"):
+        return bad(f"{_MANIFEST}: not a manifest")
+
+    check = _Check(checkpoint, None)
+    try:
+        chain = _parse(files.get(_CHAIN, b"null").decode())
+        if type(chain) is not list:
+            raise _Problem(None, "not a list of checkpoints")
+        for value in chain:
+            if type(value) is not dict or value.get("kind") != "checkpoint":
+                raise _Problem(None, "not a list of checkpoints")
+            check.take_checkpoint(_Line(0, value))
+        check.finish()
+    except (ValueError, RecursionError):
+        return bad(f"{_CHAIN}: not JSON in UTF-8, or a field twice")
+    except _Problem as problem:
+        return bad(f"{_CHAIN}: {problem.text.removeprefix('line 0: ')}")
+    return Evidence(True, len(files), check.checkpoints, digest, signed_by, attacks)
+
+
+# The command
+
+_LARGEST_CERTIFICATE = 2**24  # characters
+
+
+def _certificate(path: str) -> str | None:
+    """The text of a file that is a certificate, so one JSON object, or None."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        text = file.read(_LARGEST_CERTIFICATE)
+    try:
+        value = _parse(text)
+    except (ValueError, RecursionError):
+        return None
+    return text if type(value) is dict and value.get("kind") == "certificate" else None
+
+
+def _given_key(given: str) -> bytes:
+    """Raises: OSError, ValueError."""
+    if not re.fullmatch("[0-9a-fA-F]{64}", given):
+        with open(given, encoding="ascii") as file:
+            given = file.read()
+    return read_public_key(given)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns: its exit code."""
     parser = argparse.ArgumentParser(
         prog="verifier.py", description="Verify an audit log without its database. See the head of this file."
     )
-    parser.add_argument("bundle", help="file of JSON lines: an export, or proofs and checkpoints")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="file of JSON lines: an export, or proofs and checkpoints; a certificate of an erasure; or a folder of "
+        "evidence",
+    )
     parser.add_argument("--checkpoint", metavar="HASH", help="hash of a checkpoint kept outside the database")
     parser.add_argument("--seal", metavar="HASH", help="hash of a seal of this tenant kept outside the database")
+    parser.add_argument(
+        "--public-key", metavar="FILE_OR_HEX", help="the Ed25519 key that must have signed a folder of evidence"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
     for name in ("checkpoint", "seal"):
         kept = getattr(options, name)
         if kept is not None and not _is_hash(kept):
             parser.error(f"--{name} takes 64 lower-case hexadecimal digits")
+    folder = os.path.isdir(options.path)
+    if options.public_key is not None and not folder:
+        parser.error("--public-key goes with a folder of evidence")
+    result: Result | Evidence
+    public_key = None
     try:
-        # Bytes that are no UTF-8 become surrogates, which no line may hold.
-        with open(options.bundle, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-            result = verify(lines, checkpoint=options.checkpoint, seal=options.seal, processes=os.cpu_count() or 1)
+        if options.public_key is not None:
+            try:
+                public_key = _given_key(options.public_key)
+            except ValueError:
+                parser.error("--public-key takes 64 hexadecimal digits, or a file with an Ed25519 public key in PEM")
+        certificate = None if folder else _certificate(options.path)
+        if options.seal is not None and (folder or certificate is not None):
+            parser.error("--seal goes with a bundle")
+        if folder:
+            result = verify_evidence(options.path, public_key=public_key, checkpoint=options.checkpoint)
+        elif certificate is not None:
+            result = verify_certificate(certificate, checkpoint=options.checkpoint)
+        else:
+            # Bytes that are no UTF-8 become surrogates, which no line may hold.
+            with open(options.path, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+                result = verify(lines, checkpoint=options.checkpoint, seal=options.seal, processes=os.cpu_count() or 1)
     except OSError as error:
         print(f"verifier.py: {error}", file=sys.stderr)
         return 2
@@ -562,6 +903,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, value in asdict(result).items():
             if name not in ("verified", "problem") and value is not None:
                 print(f"  {name}: {value}")
+        if isinstance(result, Evidence) and result.verified and public_key is None:
+            print(
+                "The signing key came with the folder: compare signed_by with the key that you were given, or name it "
+                "by --public-key."
+                if result.signed_by
+                else "Not signed: compare the manifest with the sha256 that you were given."
+            )
     return 0 if result.verified else 1
 
 

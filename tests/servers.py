@@ -77,6 +77,11 @@ def bin_dir(major: int) -> Path:
     )
 
 
+def browser() -> str | None:
+    """Chromium's path, or None where it is not installed."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
 def _apt_install(*packages: str) -> None:
     """Install packages of the system where that can be done: as root, where apt is."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -131,6 +136,9 @@ def main() -> None:
     if pgbouncer.program() is None:
         _apt_install("pgbouncer")
     print(f"PgBouncer in {pgbouncer.program()}")
+    if browser() is None:
+        _apt_install("chromium")
+    print(f"Chromium in {browser()}")
 
 
 if __name__ == "__main__":
