@@ -350,7 +350,13 @@ AUDIT = [
         "keep checkpoints elsewhere",
     ),
     Attack(62, "Deleting a tenant deletes its trail", "d", "Nothing that belongs to a tenant leads to its log's rows."),
-    Attack(63, "Plaintext stays in tables, dead rows or indexes after an erasure", "d", "", "there is no erasure yet"),
+    Attack(
+        63,
+        "Plaintext stays in tables, dead rows or indexes after an erasure",
+        "d",
+        "`pydb erase --rewrite` writes the tables and indexes anew after the erasure. The write-ahead log and backups "
+        "keep old bytes until they are recycled.",
+    ),
     Attack(65, "A cache key without the tenant", "a", "", "there is no cache yet"),
 ]
 
