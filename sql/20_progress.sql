@@ -8,7 +8,7 @@
 --
 -- Tables: ai_progress_tenant, progress_version, deleted_model, idempotency_key (0002_progress).
 -- Every statement names tenant_id itself, although the policies would add it: the planner needs it,
--- and so does a cluster. Errors: 22023, TN101 to TN103, and those of 10_context.sql.
+-- and so does a cluster. Errors: 22023, TN101 to TN103, TN501, and those of 10_context.sql.
 
 set local role ai_storage_owner;
 
@@ -636,6 +636,7 @@ declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
     v_version bigint;
 begin
+    perform ai_storage_private.check_hold(v_tenant.levels);
     loop
         delete from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = v_tenant.tenant_id
@@ -667,7 +668,7 @@ end;
 $fn$;
 comment on function ai_storage.delete_progress(text, bigint, text) is
     'Deletes a model with all its versions. Returns false when there is none of that name. '
-    'p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102.';
+    'p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102, TN501.';
 
 create or replace function ai_storage_private.forget_model()
 returns trigger

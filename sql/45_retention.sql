@@ -344,8 +344,9 @@ comment on function ai_storage.set_retention(text, integer, interval, interval, 
     'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the '
     'same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long '
     'one that is not current, and an idempotency key. p_keep_events_for: how long events keep '
-    'names. Null: all, for ever. p_legal_hold: delete and erase nothing. Of several rules the most '
-    'specific counts; a hold of any. Nothing happens before apply_retention(). Raises 22023.';
+    'names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the '
+    'tenant. Of several rules the most specific counts; a hold of any. Nothing is deleted before '
+    'apply_retention(). Raises 22023.';
 
 create or replace function ai_storage.drop_retention(p_pattern text)
 returns boolean
@@ -399,6 +400,35 @@ begin
 end;
 $fn$;
 comment on function ai_storage.list_retention() is 'The rules, one row a pattern.';
+
+create or replace function ai_storage_private.check_hold(p_levels text[])
+returns void
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    if exists (
+        select from ai_storage_private.retention_rule as r
+        where r.legal_hold
+          and r.org_id in ('*', p_levels[1])
+          and r.server_id in ('*', p_levels[2])
+          and r.project_id in ('*', p_levels[3])
+          and r.environment in ('*', p_levels[4])
+          and r.code_hash in ('*', p_levels[5])
+    ) then
+        raise exception using
+            errcode = 'TN501',
+            message = 'a legal hold keeps this data',
+            hint = 'An administrator sees the holds with list_retention(), and ends one with '
+                'set_retention() or drop_retention().';
+    end if;
+end;
+$fn$;
+comment on function ai_storage_private.check_hold(text[]) is
+    'Refuses to delete or erase what a legal hold keeps. Raises TN501.';
 
 create or replace function ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text)
 returns text
@@ -516,17 +546,6 @@ begin
             message = 'no tenant is covered by the pattern',
             hint = 'A tenant is known from its first save on; compare the five levels.';
     end if;
-    if exists (
-        select from ai_storage_private.list_effective_rules() as r
-        where r.tenant_id = any (v_tenant_ids)
-          and r.is_held
-    ) then
-        raise exception using
-            errcode = 'TN501',
-            message = 'a legal hold forbids the erasure',
-            hint = 'list_retention() shows the holds; set_retention() and drop_retention() end '
-                'them.';
-    end if;
 
     -- The content, tenant by tenant. Whoever is writing is waited for.
     for v_tenant in
@@ -534,6 +553,7 @@ begin
         from ai_storage_private.tenant as t
         where t.tenant_id = any (v_tenant_ids)
     loop
+        perform ai_storage_private.check_hold(string_to_array(v_tenant.isolation_key, ':'));
         perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
         v_counts := v_counts || (
             jsonb_build_object(

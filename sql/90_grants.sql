@@ -177,6 +177,7 @@ grant execute on function
     ai_storage_private.render_event(ai_storage_private.audit_event),
     ai_storage_private.render_seal(bigint, bigint),
     ai_storage_private.list_checkpoints(),
+    ai_storage_private.check_hold(text[]),
     ai_storage_private.compliance_status()
 to ai_storage_owner;
 grant execute on function

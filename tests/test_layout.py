@@ -86,6 +86,7 @@ DEFINERS = {
         "ai_storage.list_retention",
         "ai_storage.report_backup",
         "ai_storage.set_retention",
+        "ai_storage_private.check_hold",
         "ai_storage_private.compliance_status",
     },
     "ai_storage_owner": {

@@ -316,6 +316,11 @@ class TestErasure:
         call(admin, "set_retention", pattern="acme:*:*:*:*", legal_hold=True)
         with unchanged(database), refused("TN501"):
             erase(admin, "*:*:*:*:*")
+        app_of_beta = database.connect("beta_app")
+        with unchanged(database), refused("TN501"):
+            call(app, "delete_progress", model_name="m", as_=ACME)
+        save(app_of_beta, "n", as_=BETA)
+        assert value(app_of_beta, "delete_progress", model_name="n", as_=BETA) is True
         call(admin, "set_retention", pattern="acme:*:*:*:*")
         erase(admin, "*:*:*:*:*")
         assert names(app, as_=ACME) == []

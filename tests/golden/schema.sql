@@ -880,6 +880,7 @@ declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
     v_version bigint;
 begin
+    perform ai_storage_private.check_hold(v_tenant.levels);
     loop
         delete from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = v_tenant.tenant_id
@@ -916,7 +917,7 @@ ALTER FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version 
 -- Name: FUNCTION delete_progress(p_model_name text, p_expected_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102.';
+COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102, TN501.';
 
 --
 -- Name: drop_retention(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -974,17 +975,6 @@ begin
             message = 'no tenant is covered by the pattern',
             hint = 'A tenant is known from its first save on; compare the five levels.';
     end if;
-    if exists (
-        select from ai_storage_private.list_effective_rules() as r
-        where r.tenant_id = any (v_tenant_ids)
-          and r.is_held
-    ) then
-        raise exception using
-            errcode = 'TN501',
-            message = 'a legal hold forbids the erasure',
-            hint = 'list_retention() shows the holds; set_retention() and drop_retention() end '
-                'them.';
-    end if;
 
     -- The content, tenant by tenant. Whoever is writing is waited for.
     for v_tenant in
@@ -992,6 +982,7 @@ begin
         from ai_storage_private.tenant as t
         where t.tenant_id = any (v_tenant_ids)
     loop
+        perform ai_storage_private.check_hold(string_to_array(v_tenant.isolation_key, ':'));
         perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
         v_counts := v_counts || (
             jsonb_build_object(
@@ -2350,7 +2341,7 @@ ALTER FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer,
 -- Name: FUNCTION set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) IS 'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long one that is not current, and an idempotency key. p_keep_events_for: how long events keep names. Null: all, for ever. p_legal_hold: delete and erase nothing. Of several rules the most specific counts; a hold of any. Nothing happens before apply_retention(). Raises 22023.';
+COMMENT ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) IS 'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long one that is not current, and an idempotency key. p_keep_events_for: how long events keep names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the tenant. Of several rules the most specific counts; a hold of any. Nothing is deleted before apply_retention(). Raises 22023.';
 
 --
 -- Name: set_tenant(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3001,6 +2992,42 @@ ALTER FUNCTION ai_storage_private.check_credential(p_credential text) OWNER TO a
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_credential(p_credential text) IS 'Checks what a caller presents and returns the tenant it stands for. Raises TN002, TN003, TN005.';
+
+--
+-- Name: check_hold(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_hold(p_levels text[]) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if exists (
+        select from ai_storage_private.retention_rule as r
+        where r.legal_hold
+          and r.org_id in ('*', p_levels[1])
+          and r.server_id in ('*', p_levels[2])
+          and r.project_id in ('*', p_levels[3])
+          and r.environment in ('*', p_levels[4])
+          and r.code_hash in ('*', p_levels[5])
+    ) then
+        raise exception using
+            errcode = 'TN501',
+            message = 'a legal hold keeps this data',
+            hint = 'An administrator sees the holds with list_retention(), and ends one with '
+                'set_retention() or drop_retention().';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_hold(p_levels text[]) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_hold(p_levels text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_hold(p_levels text[]) IS 'Refuses to delete or erase what a legal hold keeps. Raises TN501.';
 
 --
 -- Name: check_log(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -9578,6 +9605,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_controls(p_only_quick boolean) F
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_credential(p_credential text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION check_hold(p_levels text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_hold(p_levels text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_hold(p_levels text[]) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION check_log(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
