@@ -12,18 +12,19 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TextIO, TypeVar
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from . import __version__, calls, doctor, embedded, evidence, evidence_page, graph, migrate, session, token
+from . import __version__, calls, doctor, embedded, evidence, evidence_page, graph, migrate, session, token, transfer
 from .errors import StorageError
 from .storage import LOGIN_POWERS, refuse_powerful
 
@@ -107,7 +108,17 @@ def _run_on(dsn: str, call: calls.Call[T], credential: str | None = None) -> T:
 # What to print
 
 
+def _span(value: timedelta) -> str:
+    """A duration as the options take it, such as 90d."""
+    for unit, length in (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1))):
+        if not value % length:
+            return f"{value // length}{unit}"
+    return f"{value.total_seconds():g}s"
+
+
 def _plain(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return _span(value)
     return str(value.isoformat() if hasattr(value, "isoformat") else value)
 
 
@@ -116,6 +127,8 @@ def _cell(value: Any) -> str:
         return ""
     if hasattr(value, "isoformat"):
         return str(value.isoformat(sep=" ", timespec="seconds"))
+    if isinstance(value, timedelta):
+        return _span(value)
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
     return str(value)
@@ -130,6 +143,25 @@ def _print_rows(args: argparse.Namespace, rows: Sequence[Any], columns: Sequence
     widths = [max(len(line[index]) for line in table) for index in range(len(columns))]
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _progress(what: str) -> transfer.Progress:
+    """Hands on what passes, and draws on a terminal how much it was."""
+
+    def watch(lines: Iterable[str], total: int) -> Iterator[str]:
+        if not sys.stderr.isatty():
+            yield from lines
+            return
+        drawn = 0.0  # seconds
+        for done, line in enumerate(lines, 1):
+            yield line
+            if time.monotonic() - drawn > 0.1 or done == total:
+                drawn = time.monotonic()
+                bar = "#" * (30 * done // total)
+                end = "\n" if done == total else ""
+                print(f"\r{what} [{bar:<30}] {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+
+    return watch
 
 
 # Operating the database
@@ -384,11 +416,7 @@ def _keep_checkpoint(path: Path, checkpoint: dict[str, Any]) -> bool:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    transfer.sync_folder(path.parent)
     return True
 
 
@@ -476,6 +504,213 @@ def _evidence(args: argparse.Namespace) -> int:
     print(f"Audit trail: {'verified' if sections['audit']['verified'] else 'NOT verified'}.")
     print(f"{args.out}/manifest.json: sha256 {sha256(files['manifest.json']).hexdigest()}")
     return 1 if evidence_page.status(sections, attacks) == "failed" else 0
+
+
+def _compliance(args: argparse.Namespace) -> int:
+    controls = _run_on(_admin_dsn(args), calls.compliance_report())
+    _print_rows(args, controls, ["control", "status", "reference", "result"])
+    return 1 if any(control.status == "failed" for control in controls) else 0
+
+
+def _break_glass(args: argparse.Namespace) -> None:
+    count = _run_on(_admin_dsn(args), calls.break_glass(args.pattern, args.reason))
+    print(f"It stands in the operator's log and in those of {count} tenants. It granted nothing.")
+
+
+def _report_backup(args: argparse.Namespace) -> None:
+    with migrate.connect(_admin_dsn(args)) as connection:
+        # Now is what the server's clock says: by ours the backup might be of the future.
+        now = calls.Call("select pg_catalog.clock_timestamp()", (), lambda rows: rows[0][0], tenant=False)
+        taken_at = args.taken_at or session.run(connection, now)
+        session.run(connection, calls.report_backup(taken_at, args.location))
+    print(f"Reported a backup of {_cell(taken_at)}.")
+
+
+# Retention and erasure
+
+
+def _retention_set(args: argparse.Namespace) -> None:
+    call = calls.set_retention(
+        args.pattern,
+        keep_versions=args.versions,
+        keep_versions_for=args.versions_for,
+        keep_events_for=args.events_for,
+        legal_hold=args.legal_hold,
+    )
+    with migrate.connect(_admin_dsn(args)) as connection:
+        held = any(
+            rule.pattern == args.pattern and rule.legal_hold for rule in session.run(connection, calls.list_retention())
+        )
+        if held and not args.legal_hold:
+            raise CommandError(
+                "The pattern's rule has a legal hold, which this would end.",
+                f"Add --legal-hold to keep it. To end it, first run: pydb retention drop '{args.pattern}'",
+            )
+        session.run(connection, call)
+    print(f"Set the rule of {args.pattern}. pydb retention apply deletes what it keeps no longer.")
+
+
+def _retention_list(args: argparse.Namespace) -> None:
+    rows = _run_on(_admin_dsn(args), calls.list_retention())
+    _print_rows(
+        args,
+        rows,
+        ["pattern", "keep_versions", "keep_versions_for", "keep_events_for", "legal_hold", "set_at", "set_by"],
+    )
+
+
+def _retention_drop(args: argparse.Namespace) -> None:
+    if not _run_on(_admin_dsn(args), calls.drop_retention(args.pattern)):
+        raise CommandError("There is no rule of this pattern.", "Run: pydb retention list")
+    print(f"Dropped the rule of {args.pattern}.")
+
+
+def _retention_apply(args: argparse.Namespace) -> None:
+    _print_rows(args, [_run_on(_admin_dsn(args), calls.apply_retention())], ["tenants", "versions", "events", "shares"])
+
+
+def _keep(text: str) -> timedelta:
+    years = re.fullmatch("([0-9]{1,3})y", text)
+    return timedelta(days=365 * int(years[1])) if years else _duration(text)
+
+
+def _confirm(args: argparse.Namespace) -> None:
+    if args.yes is None and sys.stdin.isatty():
+        print(
+            f"This erases all data of every tenant that {args.pattern} covers. It cannot be undone.\n"
+            "Type the pattern to go on: ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+        if sys.stdin.readline().removesuffix("\n") != args.pattern:
+            raise CommandError("Nothing was erased.", "Type the pattern exactly as it was given.")
+    elif args.yes != args.pattern:
+        args.refuse(
+            "--yes has to repeat PATTERN exactly" if args.yes else "without a terminal, --yes has to repeat PATTERN"
+        )
+
+
+def _erase(args: argparse.Namespace) -> int:
+    _confirm(args)
+    with migrate.connect(_admin_dsn(args)) as connection:
+        # First the file: a certificate that nothing can take is no use.
+        try:
+            file = None if args.out is None else open(args.out, "x", encoding="utf-8")  # noqa: SIM115  # closed below
+        except OSError as error:
+            raise CommandError(
+                f"{args.out} cannot be made: {error.strerror}.", "Name a new file in a folder that exists."
+            ) from error
+        try:
+            certificate = session.run(connection, calls.erase_tenant(args.pattern, args.reason))
+        except BaseException:
+            if file is not None:
+                file.close()
+                args.out.unlink()
+            raise
+        written = _hand_over(json.dumps(certificate), file)
+        tenants = json.loads(certificate["statement"])["tenants"]
+        said = sys.stderr if file is None else sys.stdout
+        for tenant in tenants:
+            print(
+                f"Erased {tenant['isolation_key']}: {tenant['models']} models, {tenant['versions']} versions.",
+                file=said,
+            )
+        if args.rewrite:
+            print("Rewriting the tables, which are locked meanwhile.", file=said, flush=True)
+        problems = _vacuum(connection, args.rewrite)
+    for problem in problems:
+        print(f"pydb: {problem}", file=sys.stderr)
+    if problems:
+        print(
+            "hint: The erasure is done and certified; its dead rows are not all gone. As the database's owner, run: "
+            f"vacuum ({'full, ' if args.rewrite else ''}analyze);",
+            file=sys.stderr,
+        )
+    else:
+        print("The tables are rewritten." if args.rewrite else "The tables are vacuumed.", file=said)
+    print(OLD_BYTES_NOTE, file=said)
+    return 0 if written and not problems else 1
+
+
+OLD_BYTES_NOTE = (
+    "The write-ahead log, its archive, replicas and backups hold what was erased until they are recycled or expire."
+)
+
+
+def _hand_over(certificate: str, file: TextIO | None) -> bool:
+    """Write a certificate into its file, and onto standard output when there is none or it cannot take it.
+
+    Returns: False when the file could not take it.
+    """
+    error = None
+    if file is not None:
+        try:
+            with file:
+                print(certificate, file=file, flush=True)
+                os.fsync(file.fileno())
+            transfer.sync_folder(Path(file.name).parent)
+            return True
+        except OSError as caught:
+            error = caught
+    print(certificate, flush=True)
+    if error is not None:
+        print(f"pydb: {file.name if file else ''} cannot be written: {error.strerror}.", file=sys.stderr)
+    return error is None
+
+
+# Whoever may still see rows that were dead before a transaction id: transactions, prepared ones, replicas' slots.
+OLD_SNAPSHOTS: LiteralString = """
+select bool_or(greatest(age(o.xid), age(o.xmin)) > age(xid(%s::xid8))) from (
+    select a.backend_xid, a.backend_xmin
+    from pg_stat_activity as a
+    where coalesce(a.datname, current_database()) = current_database()
+      and a.pid <> pg_backend_pid()
+      and a.pid not in (select v.pid from pg_stat_progress_vacuum as v)
+    union all
+    select p.transaction, null from pg_prepared_xacts as p where p.database = current_database()
+    union all
+    select null, s.xmin from pg_replication_slots as s
+) as o (xid, xmin)
+"""
+OLD_SNAPSHOT_PATIENCE = 5.0  # seconds
+
+
+def _vacuum(connection: psycopg.Connection[Any], rewrite: bool) -> list[str]:
+    """Vacuum the tables after an erasure, and what the planner remembers of their values.
+
+    Returns: what was wrong; nothing when all dead rows are gone.
+    """
+    problems: list[str] = []
+
+    def warn(diagnostic: psycopg.errors.Diagnostic) -> None:
+        # A table that the login may not vacuum is no error to the server.
+        if diagnostic.severity_nonlocalized == "WARNING":
+            problems.append(diagnostic.message_primary or "")
+
+    connection.add_notice_handler(warn)
+    try:
+        rows = connection.execute("select pg_snapshot_xmax(pg_current_snapshot())").fetchall()
+        end = time.monotonic() + OLD_SNAPSHOT_PATIENCE
+        while connection.execute(OLD_SNAPSHOTS, rows[0]).fetchone() == (True,):
+            if time.monotonic() > end:
+                problems.append("Open transactions can still see what was erased.")
+                break
+            time.sleep(0.1)
+        tables = connection.execute(
+            "select c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
+            "where n.nspname = 'ai_storage_private' and c.relkind = 'r' order by 1"
+        ).fetchall()
+        vacuum = sql.SQL("vacuum (full, analyze) {}" if rewrite else "vacuum (analyze) {}")
+        # The schema is closed to whoever is no superuser.
+        connection.execute("set role ai_storage_owner")
+        for (name,) in tables:
+            connection.execute(vacuum.format(sql.Identifier("ai_storage_private", name)))
+        connection.execute("reset role")
+        connection.execute(vacuum.format(sql.Identifier("pg_catalog", "pg_statistic")))
+    except psycopg.Error as error:
+        problems.append(error.diag.message_primary or str(error).strip())
+    return problems
 
 
 def _token_text(path: str, limit: int) -> str:
@@ -593,6 +828,40 @@ def _delete(args: argparse.Namespace) -> None:
 def _promote(args: argparse.Namespace) -> None:
     rows = _run(args, calls.promote_progress(args.from_code_hash, args.name))
     _print_rows(args, rows, ["model_name", "version"])
+
+
+def _stats(args: argparse.Namespace) -> None:
+    columns = [field.name for field in dataclasses.fields(calls.TenantStats)]
+    _print_rows(args, [_run(args, calls.tenant_stats())], columns)
+
+
+def _export(args: argparse.Namespace) -> None:
+    try:
+        with _connect_tenant(args) as connection:
+            manifest = transfer.export_tenant(connection, args.credential, args.out, _progress("Exporting"))
+    except OSError as error:
+        raise CommandError(
+            f"{args.out} cannot be written: {error.strerror}.", "Name a file in a folder that exists."
+        ) from error
+    if args.json:
+        print(json.dumps(dataclasses.asdict(manifest), indent=2))
+    else:
+        print(f"Exported {manifest.records} records of {manifest.isolation_key} to {args.out}.")
+
+
+def _import(args: argparse.Namespace) -> None:
+    try:
+        with _connect_tenant(args) as connection:
+            manifest, imported = transfer.import_tenant(connection, args.credential, args.file, _progress("Importing"))
+    except OSError as error:
+        raise CommandError(f"{args.file} cannot be read: {error.strerror}.", "Name a file of pydb export.") from error
+    grants = manifest.records - imported
+    if args.json:
+        print(json.dumps({**dataclasses.asdict(manifest), "imported": imported, "grants": grants}, indent=2))
+        return
+    print(f"Imported {imported} records of {manifest.isolation_key}.")
+    if grants:
+        print(f"Left out {grants} grants: share anew what is to be shared from here.")
 
 
 # Sharing
@@ -748,9 +1017,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     def command(
-        name: str, run: Callable[[argparse.Namespace], int | None], text: str, *parents: argparse.ArgumentParser
+        name: str,
+        run: Callable[[argparse.Namespace], int | None] | None,
+        text: str,
+        *parents: argparse.ArgumentParser,
+        of: argparse._SubParsersAction[argparse.ArgumentParser] = commands,
     ) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=parents)
+        added = of.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=parents)
         added.set_defaults(run=run, refuse=added.error)
         return added
 
@@ -866,6 +1139,62 @@ def _parser() -> argparse.ArgumentParser:
         "--key", type=Path, metavar="FILE", help="Ed25519 key in PEM that signs the manifest (default: not signed)"
     )
     added.epilog = "python pydb/verifier.py DIR verifies it without a database. Nothing changed: the same bytes."
+    command(
+        "compliance",
+        _compliance,
+        "check every control, the whole log too; exit 1 when one failed",
+        database,
+        listing,
+    )
+    rules = command("retention", None, "say how long data is kept, and delete what is not kept").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    pattern_help = "five levels joined by colons, each a value or *"
+    added = command("set", _retention_set, "set the rule of a pattern, in place of the one before", database, of=rules)
+    added.epilog = (
+        "Of several rules the most specific one counts for a tenant; a legal hold of any of them keeps everything. "
+        "Events are never deleted: they lose their names. Durations are such as 90d or 1y, which is 365d."
+    )
+    added.add_argument("pattern", help=pattern_help)
+    added.add_argument("--versions", type=int, metavar="N", help="keep at most N versions of a model (default: all)")
+    added.add_argument(
+        "--versions-for",
+        type=_keep,
+        metavar="TIME",
+        help="keep versions that are not current, and idempotency keys, so long (default: for ever)",
+    )
+    added.add_argument(
+        "--events-for", type=_keep, metavar="TIME", help="keep names in events so long (default: for ever)"
+    )
+    added.add_argument("--legal-hold", action="store_true", help="delete and erase nothing")
+    command("list", _retention_list, "show the rules", database, listing, of=rules)
+    added = command("drop", _retention_drop, "drop the rule of a pattern, and its legal hold", database, of=rules)
+    added.add_argument("pattern", help="as pydb retention list shows it")
+    command(
+        "apply", _retention_apply, "delete what the rules keep no longer; run it daily", database, listing, of=rules
+    )
+    added = command("erase", _erase, "erase all data of the tenants of a pattern, and certify it", database)
+    added.epilog = (
+        "Asks for the pattern to be typed. Afterwards the tables are vacuumed, as the login that ran pydb init. "
+        f"{OLD_BYTES_NOTE} python pydb/verifier.py FILE verifies the certificate; the database keeps it, too: "
+        "ai_storage.erasure_certificate(id)."
+    )
+    added.add_argument("pattern", help=pattern_help)
+    added.add_argument("--reason", required=True, help="stands in the certificate and in the log; name no person")
+    added.add_argument("--out", type=Path, metavar="FILE", help="new file for the certificate (default: print it)")
+    added.add_argument("--yes", metavar="PATTERN", help="the pattern once more, instead of typing it")
+    added.add_argument(
+        "--rewrite",
+        action="store_true",
+        help="rewrite the tables, so that nothing stays in their pages' free space either; locks them meanwhile",
+    )
+    added = command("break-glass", _break_glass, "announce that somebody looks at tenants' data by hand", database)
+    added.epilog = "The tenants read it in their logs. It grants nothing."
+    added.add_argument("pattern", help=pattern_help)
+    added.add_argument("--reason", required=True, help="stands in the logs")
+    added = command("report-backup", _report_backup, "tell the compliance report that a backup was taken", database)
+    added.add_argument("--taken-at", type=_past, metavar="TIME", help=f"{past} (default: now)")
+    added.add_argument("--location", metavar="TEXT", help="where it is")
     added = command("db", _db, "run the embedded PostgreSQL", listing)
     added.add_argument("action", choices=["start", "stop", "status", "url", "destroy"])
     added.add_argument("--yes", action="store_true", help="destroy without asking")
@@ -906,6 +1235,19 @@ def _parser() -> argparse.ArgumentParser:
     added = command("promote", _promote, "copy the models of another code version into the tenant", tenant)
     added.add_argument("from_code_hash", metavar="FROM_CODE_HASH", help="level 5 of the tenant to copy from")
     added.add_argument("name", nargs="?")
+
+    command("stats", _stats, "show how much the tenant has, and how the database stands", tenant)
+    added = command("export", _export, "write all that the tenant has into a file, its log aside", tenant)
+    added.epilog = "JSON lines: a manifest with their count and digest, then the records. The export is logged."
+    added.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="new file, which only its owner may read"
+    )
+    added = command("import", _import, "restore an export into the tenant, all or nothing", tenant)
+    added.epilog = (
+        "The file is checked first. It takes a tenant that never had a model of the same names. What was interrupted "
+        "changed nothing, and can be run again. Grants are left out."
+    )
+    added.add_argument("file", type=Path, metavar="FILE", help="as pydb export wrote it")
 
     added = command("share", _share, "let other tenants reach a model; a repetition replaces what was given", tenant)
     added.add_argument("name")
@@ -972,7 +1314,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args) or 0
-    except (CommandError, migrate.MigrationError, embedded.EmbeddedError, evidence.EvidenceError) as error:
+    except (
+        CommandError,
+        migrate.MigrationError,
+        embedded.EmbeddedError,
+        evidence.EvidenceError,
+        transfer.TransferError,
+    ) as error:
         print(f"pydb: {error.message}\nhint: {error.hint}", file=sys.stderr)
     except StorageError as error:
         print(f"pydb: {error.args[0]}{f' ({error.sqlstate})' if error.sqlstate else ''}", file=sys.stderr)
