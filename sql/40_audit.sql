@@ -654,6 +654,33 @@ comment on function ai_storage_private.list_checkpoints() is
 
 -- Verifying ---------------------------------------------------------------------------------------
 
+create or replace function ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal)
+returns text
+language plpgsql
+stable
+parallel safe
+cost 10000
+as $fn$
+declare
+    v_leaves constant bytea[] := array(
+        select e.leaf_hash
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_seal.tenant_id
+          and e.seal_number = p_seal.seal_number
+        order by e.leaf_index
+    );
+begin
+    return case
+        when p_seal.seal_hash <> ai_storage_private.seal_hash(p_seal) then 'a changed seal'
+        when cardinality(v_leaves) <> p_seal.event_count then 'a missing event, or one too many'
+        when ai_storage_private.merkle_root(v_leaves) is distinct from p_seal.root
+        then 'a changed event'
+    end;
+end;
+$fn$;
+comment on function ai_storage_private.check_seal(ai_storage_private.audit_seal) is
+    'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null.';
+
 create or replace function ai_storage_private.check_log(p_tenant_id bigint)
 returns table (
     events      bigint,
@@ -663,19 +690,19 @@ returns table (
     leaf_index  integer,
     problem     text
 )
-language sql
+language plpgsql
 stable
+-- By several processes, however few pages the seals fill, and without the start of a compiler.
+set min_parallel_table_scan_size = 0
+set jit = off
 as $fn$
-    with sealed as (
+begin
+    -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never.
+    return query
+    with event as (
         select
-            e.tenant_id,
-            e.seal_number,
             count(*) as event_count,
-            ai_storage_private.merkle_root(
-                array_agg(e.leaf_hash order by e.leaf_index)
-            ) as root,
-            array_agg(e.leaf_index order by e.leaf_index) as indexes,
-            min(e.leaf_index) filter (
+            min(array[e.tenant_id, e.seal_number, e.leaf_index]) filter (
                 where e.leaf_hash <> ai_storage_private.leaf_hash(
                         e.tenant_id, e.event_id, e.seal_number, e.leaf_index, e.recorded_at,
                         e.action, e.model_id, e.version, e.credential, e.content_digest,
@@ -684,59 +711,64 @@ as $fn$
                    or (e.detail is null) <> (e.salt is null)
                    or e.detail_digest
                        <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
-            ) as changed_index
+            ) as changed
         from ai_storage_private.audit_event as e
         where p_tenant_id is null or e.tenant_id = p_tenant_id
-        group by e.tenant_id, e.seal_number
     ),
-    seal as (
+    -- Materialized: else they would be checked after the sort below, by one process.
+    seal as materialized (
         select
-            s.tenant_id,
-            s.seal_number,
-            s.event_count,
-            s.root,
-            s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
-                and s.previous_hash
-                    = coalesce(lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex'))
-                as is_next,
-            s.seal_hash = ai_storage_private.seal_hash(s) as is_whole
+            s.tenant_id, s.seal_number, s.previous_hash, s.seal_hash,
+            ai_storage_private.check_seal(s) as problem
         from ai_storage_private.audit_seal as s
         where p_tenant_id is null or s.tenant_id = p_tenant_id
-        window chain as (partition by s.tenant_id order by s.seal_number)
     ),
-    checked as (
+    wrong as (
         select
-            coalesce(s.tenant_id, e.tenant_id) as tenant_id,
-            coalesce(s.seal_number, e.seal_number) as seal_number,
-            coalesce(s.event_count, 0) as event_count,
-            case
-                when s.tenant_id is null then 'events without their seal'
-                when not s.is_next then 'a seal that does not follow the one before'
-                when not s.is_whole then 'a changed seal'
-                when e.changed_index is not null then 'a changed event'
-                when e.event_count is distinct from s.event_count
-                    or e.indexes[s.event_count] <> s.event_count - 1
-                then 'a missing event, or one too many'
-                when e.root <> s.root then 'a changed event'
-            end as problem,
-            coalesce(e.changed_index, (
-                select min(i.place) - 1
-                from unnest(e.indexes) with ordinality as i (leaf_index, place)
-                where i.leaf_index <> i.place - 1
-            ), e.event_count) as leaf_index
-        from sealed as e
-        full join seal as s on s.tenant_id = e.tenant_id and s.seal_number = e.seal_number
+            n.changed[1] as tenant_id, n.changed[2] as seal_number,
+            n.changed[3]::integer as leaf_index, 'a changed event' as problem
+        from event as n
+        where n.changed is not null
+        union all
+        select c.tenant_id, c.seal_number, null, c.problem
+        from (
+            select
+                s.tenant_id,
+                s.seal_number,
+                case
+                    when s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
+                        and s.previous_hash = coalesce(
+                            lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex')
+                        )
+                    then s.problem
+                    else 'a seal that does not follow the one before'
+                end as problem
+            from seal as s
+            window chain as (partition by s.tenant_id order by s.seal_number)
+        ) as c
+        where c.problem is not null
+        union all
+        select e.tenant_id, e.seal_number, e.leaf_index, 'events without their seal'
+        from ai_storage_private.audit_event as e
+        where (p_tenant_id is null or e.tenant_id = p_tenant_id)
+          and not exists (
+              select from ai_storage_private.audit_seal as s
+              where s.tenant_id = e.tenant_id
+                and s.seal_number = e.seal_number
+          )
     )
     select
-        t.events, t.seals, p.tenant_id, p.seal_number, p.leaf_index::integer, p.problem
-    from (select sum(c.event_count)::bigint, count(*) from checked as c) as t (events, seals)
+        n.event_count,
+        (select count(*) from seal),
+        w.tenant_id, w.seal_number, w.leaf_index, w.problem
+    from event as n
     left join lateral (
-        select c.*
-        from checked as c
-        where c.problem is not null
-        order by c.tenant_id, c.seal_number
+        select r.*
+        from wrong as r
+        order by r.tenant_id, r.seal_number, r.leaf_index
         limit 1
-    ) as p on true;
+    ) as w on true;
+end;
 $fn$;
 comment on function ai_storage_private.check_log(bigint) is
     'Recomputes the leaves and seals of one tenant''s log, or with null of all, and tells what is '

@@ -130,7 +130,7 @@ DEFINERS = {
     },
 }
 
-OPTION_ORDER = ["language", "volatility", "strict", "security", "parallel", "set"]
+OPTION_ORDER = ["language", "volatility", "strict", "security", "parallel", "cost", "set"]
 # Tables that lie before or between tenants, which reach them only through functions that say whose rows they want.
 WITHOUT_TENANT = {
     "tenant",

@@ -3034,18 +3034,17 @@ COMMENT ON FUNCTION ai_storage_private.check_hold(p_levels text[]) IS 'Refuses t
 --
 
 CREATE FUNCTION ai_storage_private.check_log(p_tenant_id bigint) RETURNS TABLE(events bigint, seals bigint, tenant_id bigint, seal_number bigint, leaf_index integer, problem text)
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
+    SET min_parallel_table_scan_size TO '0'
+    SET jit TO 'off'
     AS $$
-    with sealed as (
+begin
+    -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never.
+    return query
+    with event as (
         select
-            e.tenant_id,
-            e.seal_number,
             count(*) as event_count,
-            ai_storage_private.merkle_root(
-                array_agg(e.leaf_hash order by e.leaf_index)
-            ) as root,
-            array_agg(e.leaf_index order by e.leaf_index) as indexes,
-            min(e.leaf_index) filter (
+            min(array[e.tenant_id, e.seal_number, e.leaf_index]) filter (
                 where e.leaf_hash <> ai_storage_private.leaf_hash(
                         e.tenant_id, e.event_id, e.seal_number, e.leaf_index, e.recorded_at,
                         e.action, e.model_id, e.version, e.credential, e.content_digest,
@@ -3054,59 +3053,64 @@ CREATE FUNCTION ai_storage_private.check_log(p_tenant_id bigint) RETURNS TABLE(e
                    or (e.detail is null) <> (e.salt is null)
                    or e.detail_digest
                        <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
-            ) as changed_index
+            ) as changed
         from ai_storage_private.audit_event as e
         where p_tenant_id is null or e.tenant_id = p_tenant_id
-        group by e.tenant_id, e.seal_number
     ),
-    seal as (
+    -- Materialized: else they would be checked after the sort below, by one process.
+    seal as materialized (
         select
-            s.tenant_id,
-            s.seal_number,
-            s.event_count,
-            s.root,
-            s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
-                and s.previous_hash
-                    = coalesce(lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex'))
-                as is_next,
-            s.seal_hash = ai_storage_private.seal_hash(s) as is_whole
+            s.tenant_id, s.seal_number, s.previous_hash, s.seal_hash,
+            ai_storage_private.check_seal(s) as problem
         from ai_storage_private.audit_seal as s
         where p_tenant_id is null or s.tenant_id = p_tenant_id
-        window chain as (partition by s.tenant_id order by s.seal_number)
     ),
-    checked as (
+    wrong as (
         select
-            coalesce(s.tenant_id, e.tenant_id) as tenant_id,
-            coalesce(s.seal_number, e.seal_number) as seal_number,
-            coalesce(s.event_count, 0) as event_count,
-            case
-                when s.tenant_id is null then 'events without their seal'
-                when not s.is_next then 'a seal that does not follow the one before'
-                when not s.is_whole then 'a changed seal'
-                when e.changed_index is not null then 'a changed event'
-                when e.event_count is distinct from s.event_count
-                    or e.indexes[s.event_count] <> s.event_count - 1
-                then 'a missing event, or one too many'
-                when e.root <> s.root then 'a changed event'
-            end as problem,
-            coalesce(e.changed_index, (
-                select min(i.place) - 1
-                from unnest(e.indexes) with ordinality as i (leaf_index, place)
-                where i.leaf_index <> i.place - 1
-            ), e.event_count) as leaf_index
-        from sealed as e
-        full join seal as s on s.tenant_id = e.tenant_id and s.seal_number = e.seal_number
+            n.changed[1] as tenant_id, n.changed[2] as seal_number,
+            n.changed[3]::integer as leaf_index, 'a changed event' as problem
+        from event as n
+        where n.changed is not null
+        union all
+        select c.tenant_id, c.seal_number, null, c.problem
+        from (
+            select
+                s.tenant_id,
+                s.seal_number,
+                case
+                    when s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
+                        and s.previous_hash = coalesce(
+                            lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex')
+                        )
+                    then s.problem
+                    else 'a seal that does not follow the one before'
+                end as problem
+            from seal as s
+            window chain as (partition by s.tenant_id order by s.seal_number)
+        ) as c
+        where c.problem is not null
+        union all
+        select e.tenant_id, e.seal_number, e.leaf_index, 'events without their seal'
+        from ai_storage_private.audit_event as e
+        where (p_tenant_id is null or e.tenant_id = p_tenant_id)
+          and not exists (
+              select from ai_storage_private.audit_seal as s
+              where s.tenant_id = e.tenant_id
+                and s.seal_number = e.seal_number
+          )
     )
     select
-        t.events, t.seals, p.tenant_id, p.seal_number, p.leaf_index::integer, p.problem
-    from (select sum(c.event_count)::bigint, count(*) from checked as c) as t (events, seals)
+        n.event_count,
+        (select count(*) from seal),
+        w.tenant_id, w.seal_number, w.leaf_index, w.problem
+    from event as n
     left join lateral (
-        select c.*
-        from checked as c
-        where c.problem is not null
-        order by c.tenant_id, c.seal_number
+        select r.*
+        from wrong as r
+        order by r.tenant_id, r.seal_number, r.leaf_index
         limit 1
-    ) as p on true;
+    ) as w on true;
+end;
 $$;
 
 ALTER FUNCTION ai_storage_private.check_log(p_tenant_id bigint) OWNER TO ai_storage_operator;
@@ -3253,6 +3257,113 @@ ALTER FUNCTION ai_storage_private.check_reason(p_reason text) OWNER TO ai_storag
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_reason(p_reason text) IS 'Refuses a reason that the log cannot keep. Raises 22023.';
+
+--
+-- Name: audit_seal; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.audit_seal (
+    tenant_id bigint NOT NULL,
+    seal_number bigint NOT NULL,
+    checkpoint_number bigint NOT NULL,
+    sealed_at timestamp with time zone NOT NULL,
+    event_count integer NOT NULL,
+    root bytea NOT NULL,
+    previous_hash bytea NOT NULL,
+    seal_hash bytea NOT NULL,
+    CONSTRAINT audit_seal_sealed_at_finite CHECK (isfinite(sealed_at))
+);
+
+ALTER TABLE ONLY ai_storage_private.audit_seal FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.audit_seal OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE audit_seal; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.audit_seal IS 'Per tenant a chain of seals over its events.';
+
+--
+-- Name: COLUMN audit_seal.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.tenant_id IS 'Whose log it seals; 0: the operator''s.';
+
+--
+-- Name: COLUMN audit_seal.seal_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.seal_number IS 'Its number in the tenant''s chain, from 1.';
+
+--
+-- Name: COLUMN audit_seal.checkpoint_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.checkpoint_number IS 'The checkpoint that covers it, or will.';
+
+--
+-- Name: COLUMN audit_seal.sealed_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.sealed_at IS 'When it was made.';
+
+--
+-- Name: COLUMN audit_seal.event_count; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.event_count IS 'How many events it covers.';
+
+--
+-- Name: COLUMN audit_seal.root; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.root IS 'Root of the Merkle tree of its events'' leaves.';
+
+--
+-- Name: COLUMN audit_seal.previous_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.previous_hash IS 'seal_hash of the seal before it; zeros for the first.';
+
+--
+-- Name: COLUMN audit_seal.seal_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.audit_seal.seal_hash IS 'Hash of all the other columns.';
+
+--
+-- Name: check_seal(ai_storage_private.audit_seal); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) RETURNS text
+    LANGUAGE plpgsql STABLE COST 10000 PARALLEL SAFE
+    AS $$
+declare
+    v_leaves constant bytea[] := array(
+        select e.leaf_hash
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_seal.tenant_id
+          and e.seal_number = p_seal.seal_number
+        order by e.leaf_index
+    );
+begin
+    return case
+        when p_seal.seal_hash <> ai_storage_private.seal_hash(p_seal) then 'a changed seal'
+        when cardinality(v_leaves) <> p_seal.event_count then 'a missing event, or one too many'
+        when ai_storage_private.merkle_root(v_leaves) is distinct from p_seal.root
+        then 'a changed event'
+    end;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) IS 'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null.';
 
 --
 -- Name: check_targets(jsonb, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6314,80 +6425,6 @@ ALTER FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.actin
 --
 
 COMMENT ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'One save, of an own model or of a shared one, with an idempotency key or without: a repeated request returns the first answer and writes nothing. Raises 22023, TN101, TN102, TN103.';
-
---
--- Name: audit_seal; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TABLE ai_storage_private.audit_seal (
-    tenant_id bigint NOT NULL,
-    seal_number bigint NOT NULL,
-    checkpoint_number bigint NOT NULL,
-    sealed_at timestamp with time zone NOT NULL,
-    event_count integer NOT NULL,
-    root bytea NOT NULL,
-    previous_hash bytea NOT NULL,
-    seal_hash bytea NOT NULL,
-    CONSTRAINT audit_seal_sealed_at_finite CHECK (isfinite(sealed_at))
-);
-
-ALTER TABLE ONLY ai_storage_private.audit_seal FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE ai_storage_private.audit_seal OWNER TO ai_storage_owner;
-
---
--- Name: TABLE audit_seal; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TABLE ai_storage_private.audit_seal IS 'Per tenant a chain of seals over its events.';
-
---
--- Name: COLUMN audit_seal.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.audit_seal.tenant_id IS 'Whose log it seals; 0: the operator''s.';
-
---
--- Name: COLUMN audit_seal.seal_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.audit_seal.seal_number IS 'Its number in the tenant''s chain, from 1.';
-
---
--- Name: COLUMN audit_seal.checkpoint_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.audit_seal.checkpoint_number IS 'The checkpoint that covers it, or will.';
-
---
--- Name: COLUMN audit_seal.sealed_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.audit_seal.sealed_at IS 'When it was made.';
-
---
--- Name: COLUMN audit_seal.event_count; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.audit_seal.event_count IS 'How many events it covers.';
-
---
--- Name: COLUMN audit_seal.root; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.audit_seal.root IS 'Root of the Merkle tree of its events'' leaves.';
-
---
--- Name: COLUMN audit_seal.previous_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.audit_seal.previous_hash IS 'seal_hash of the seal before it; zeros for the first.';
-
---
--- Name: COLUMN audit_seal.seal_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.audit_seal.seal_hash IS 'Hash of all the other columns.';
 
 --
 -- Name: seal_hash(ai_storage_private.audit_seal); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -9646,6 +9683,19 @@ GRANT ALL ON FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse
 REVOKE ALL ON FUNCTION ai_storage_private.check_reason(p_reason text) FROM PUBLIC;
 
 --
+-- Name: TABLE audit_seal; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_seal TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION check_targets(p_targets jsonb, p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10071,12 +10121,6 @@ GRANT ALL ON FUNCTION ai_storage_private.report_models() TO ai_storage_sql;
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
-
---
--- Name: TABLE audit_seal; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_seal TO ai_storage_operator;
 
 --
 -- Name: FUNCTION seal_hash(p_seal ai_storage_private.audit_seal); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator

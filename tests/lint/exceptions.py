@@ -28,6 +28,7 @@ HELPERS = [
     "ai_storage_private.check_permission",
     "ai_storage_private.check_progress",
     "ai_storage_private.check_reason",
+    "ai_storage_private.check_seal",
     "ai_storage_private.check_targets",
     "ai_storage_private.check_version",
     "ai_storage_private.checkpoint_hash",
