@@ -70,7 +70,7 @@ def _shown(character: str) -> str:
 
 def _text(value: object) -> str:
     """A value as text of an element or of a quoted attribute."""
-    return html.escape("".join(map(_shown, str(value))), quote=True)
+    return html.escape("".join(map(_shown, str(value))))
 
 
 def _cell(value: Any) -> str:

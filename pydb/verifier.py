@@ -618,7 +618,7 @@ def _take_certificate(check: _Check, text: str) -> None:
         digest = sha256(bytes.fromhex(proof["salt"] or "") + statement.encode()).hexdigest()
     except UnicodeError:
         digest = ""
-    if proof["salt"] is None or digest != proof["content_digest"]:
+    if digest != proof["content_digest"]:
         raise _Problem(None, "the statement is not the one that was logged", *here)
     if check.kept_checkpoint is not None:
         raise _Problem(None, "the checkpoint is not the one kept outside")
