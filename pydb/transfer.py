@@ -29,6 +29,7 @@ __all__ = ["Manifest", "Progress", "TransferError", "check", "export_tenant", "i
 Progress = Callable[[Iterable[str], int], Iterable[str]]
 
 LONGEST_MANIFEST = 65536  # bytes; no manifest comes near it
+FETCH_LINES = 100
 BATCH_LINES = 500
 BATCH_LENGTH = 4 * 2**20  # characters
 
@@ -81,16 +82,18 @@ def _export(
     connection: psycopg.Connection[Any], credential: str | None, progress: Progress
 ) -> Generator[str, None, None]:
     call = calls.export_tenant()
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        # Parsed and written again, a number might be another one.
-        cursor.adapters.register_loader("jsonb", TextLoader)
-        try:
-            lines = (line for (line,) in cursor.stream(call.query, call.bind(credential)))
+    try:
+        with connection.transaction(), connection.cursor("export", row_factory=tuple_row) as cursor:
+            cursor.itersize = FETCH_LINES
+            # Parsed and written again, a number might be another one.
+            cursor.adapters.register_loader("jsonb", TextLoader)
+            cursor.execute(call.query, call.bind(credential))
+            lines = (line for (line,) in cursor)
             first = next(lines)
             yield first
             yield from progress(lines, json.loads(first)["records"])
-        except psycopg.Error as error:
-            raise translate(error) from error
+    except psycopg.Error as error:
+        raise translate(error) from error
 
 
 def import_tenant(

@@ -408,10 +408,15 @@ def test_an_interrupted_export_leaves_nothing(database: Database, tmp_path: Path
         raise KeyboardInterrupt
 
     connection = database.connect("app")
-    with pytest.raises(KeyboardInterrupt):
-        transfer.export_tenant(connection, ACME, tmp_path / "file", interrupted)
-    assert list(tmp_path.iterdir()) == []
-    assert names(connection, as_=ACME) == ["exact", "m"]  # the connection is fit for use
+    with unchanged(database):
+        try:
+            transfer.export_tenant(connection, ACME, tmp_path / "file", interrupted)
+        except KeyboardInterrupt:
+            assert list(tmp_path.iterdir()) == []
+            # The connection is fit for use, also while the error is handled.
+            assert names(connection, as_=ACME) == ["exact", "m"]
+        else:
+            raise AssertionError("not interrupted")
 
 
 def test_an_export_is_restored_in_another_database(
@@ -508,6 +513,13 @@ def test_a_broken_file_is_refused_before_anything_is_imported(run: Run, database
         with unchanged(database):
             code, out, err = run("import", str(file), *tenant(database, BETA))
         assert (code, out, said in err, "hint: " in err) == (1, "", True, True), (err, said)
+
+    def never(lines: Iterator[str], total: int) -> Iterator[str]:
+        raise AssertionError("began to import")
+
+    file.write_bytes(whole[:-1])
+    with pytest.raises(transfer.TransferError):
+        transfer.import_tenant(database.connect("app"), BETA, file, never)
     for path in (tmp_path, tmp_path / "not there"):
         code, _, err = run("import", str(path), *tenant(database, BETA))
         assert (code, "cannot be read" in err) == (1, True)
