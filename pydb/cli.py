@@ -698,16 +698,12 @@ def _vacuum(connection: psycopg.Connection[Any], rewrite: bool) -> list[str]:
                 break
             time.sleep(0.1)
         tables = connection.execute(
-            "select c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
-            "where n.nspname = 'ai_storage_private' and c.relkind = 'r' order by 1"
+            "select n.nspname, c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
+            "where n.nspname = 'ai_storage_private' and c.relkind = 'r' order by 2"
         ).fetchall()
         vacuum = sql.SQL("vacuum (full, analyze) {}" if rewrite else "vacuum (analyze) {}")
-        # The schema is closed to whoever is no superuser.
-        connection.execute("set role ai_storage_owner")
-        for (name,) in tables:
-            connection.execute(vacuum.format(sql.Identifier("ai_storage_private", name)))
-        connection.execute("reset role")
-        connection.execute(vacuum.format(sql.Identifier("pg_catalog", "pg_statistic")))
+        for schema, name in (*tables, ("pg_catalog", "pg_statistic")):
+            connection.execute(vacuum.format(sql.Identifier(schema, name)))
     except psycopg.Error as error:
         problems.append(error.diag.message_primary or str(error).strip())
     return problems

@@ -335,7 +335,7 @@ def test_the_certificate_is_printed_though_the_vacuum_fails(
     try:
         code, out, err = run(*erase, "--rewrite", "--dsn", database.dsn("clerk"))
         assert (code, json.loads(out)["kind"]) == (1, "certificate")
-        assert 'pydb: permission denied to set role "ai_storage_owner"' in err
+        assert "pydb: permission denied for schema ai_storage_private" in err
         assert "run: vacuum (full, analyze);" in err
     finally:
         superuser.execute("drop role clerk")
