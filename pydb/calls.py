@@ -665,7 +665,7 @@ def delete_progress(model_name: str, *, expected_version: int | None = None) -> 
     """Delete a model with all its versions.
 
     Returns: False when there was none of that name.
-    Raises: VersionConflict (TN102).
+    Raises: VersionConflict (TN102), LegalHold (TN501).
     Source: sql/20_progress.sql, ai_storage.delete_progress
     """
     return Call(

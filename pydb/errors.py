@@ -139,7 +139,7 @@ class EventNotFound(StorageError):
 
 
 class LegalHold(StorageError):
-    """A legal hold forbids the erasure."""
+    """A legal hold forbids to delete or erase it."""
 
     sqlstate = "TN501"
 
