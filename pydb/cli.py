@@ -1238,7 +1238,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="new file, which only its owner may read"
     )
-    added = command("import", _import, "restore an export into the tenant, all or nothing", tenant)
+    added = command("import-export", _import, "restore an export into the tenant, all or nothing", tenant)
     added.epilog = (
         "The file is checked first. It takes a tenant that never had a model of the same names. What was interrupted "
         "changed nothing, and can be run again. Grants are left out."

@@ -441,10 +441,6 @@ def render(sections: Mapping[str, Any], attacks: Mapping[str, str] | None, publi
         for name, value in sorted(sections["settings"].items())
     )
     lists += _folded("Settings", len(sections["settings"]), f"<table><tbody>{settings}</tbody></table>")
-    # The ledger of migrations is not for everybody who may collect the rest.
-    for name in release.keys() & {"migrations"}:
-        items = "".join(f"<li><code>{_text(item)}</code></li>" for item in release[name])
-        lists += _folded("Migrations", len(release[name]), f'<ul class="plain">{items}</ul>')
     return Template(template).substitute(
         style_hash=base64.b64encode(sha256(style.encode()).digest()).decode(),
         version=_text(release["version"]),

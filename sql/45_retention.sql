@@ -317,11 +317,17 @@ as $fn$
 declare
     v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
 begin
-    if p_keep_versions < 1 or p_keep_versions_for <= '0' or p_keep_events_for <= '0' then
+    if p_keep_versions < 1
+        or p_keep_versions_for <= '0'
+        or p_keep_versions_for > '1000 years'
+        or p_keep_events_for <= '0'
+        or p_keep_events_for > '1000 years'
+    then
         raise exception using
             errcode = '22023',
             message = 'invalid retention',
-            hint = 'Keep 1 version or more, and for longer than no time; null keeps all, for ever.';
+            hint = 'Keep 1 version or more, and for longer than no time and no longer than 1000 '
+                'years; null keeps all, for ever.';
     end if;
     insert into ai_storage_private.retention_rule (
         org_id, server_id, project_id, environment, code_hash,

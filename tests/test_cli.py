@@ -118,7 +118,7 @@ def test_every_command_has_help(run: Run) -> None:
     commands = [line.split()[0] for line in out.splitlines() if line.startswith("    ") and line[4] != " "]
     assert set(commands) >= {"init", "migrate", "status", "authorize", "deauthorize", "db", "save", "load", "demo"}
     assert set(commands) >= {"share", "unshare", "shares", "external"}
-    assert set(commands) >= {"stats", "export", "import", "retention", "erase", "compliance", "break-glass"}
+    assert set(commands) >= {"stats", "export", "import-export", "retention", "erase", "compliance", "break-glass"}
     for command in commands:
         if command != "demo":  # hands --help on to the demo itself
             code, out, _ = run(command, "--help")

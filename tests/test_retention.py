@@ -88,6 +88,8 @@ class TestRules:
             {"pattern": "a:*:*:*:*", "keep_versions": 0},
             {"pattern": "a:*:*:*:*", "keep_versions_for": timedelta(0)},
             {"pattern": "a:*:*:*:*", "keep_events_for": -DAY},
+            {"pattern": "a:*:*:*:*", "keep_versions_for": "9000 years"},
+            {"pattern": "a:*:*:*:*", "keep_events_for": "1001 years"},
         ],
     )
     def test_a_rule_that_means_nothing_is_refused(self, database: Database, limits: dict[str, Any]) -> None:

@@ -150,8 +150,8 @@ def test_durations_are_shown_as_they_are_taken(text: str, shown: str) -> None:
         ["erase", ACME, "--reason", "r", "--yes", ""],
         ["export", "--as", ACME],
         ["export", "--out", "x"],
-        ["import", "--as", ACME],
-        ["import", "x"],
+        ["import-export", "--as", ACME],
+        ["import-export", "x"],
         ["stats"],
         ["break-glass", ACME],
         ["report-backup", "--taken-at", "soon"],
@@ -425,7 +425,7 @@ def test_an_export_is_restored_in_another_database(
     fill(database)
     file = tmp_path / "acme.jsonl"
     run("export", "--out", str(file), *tenant(database))
-    code, out, err = run("import", str(file), *tenant(other_database, BETA))
+    code, out, err = run("import-export", str(file), *tenant(other_database, BETA))
     assert (code, err) == (0, "")
     assert out == (f"Imported 6 records of {ACME}.\nLeft out 1 grants: share anew what is to be shared from here.\n")
     # The history is the same, to the last digit of every number.
@@ -437,9 +437,9 @@ def test_an_export_is_restored_in_another_database(
 
     # once only, unless into another tenant
     with unchanged(other_database):
-        code, _, err = run("import", str(file), *tenant(other_database, BETA))
+        code, _, err = run("import-export", str(file), *tenant(other_database, BETA))
         assert (code, "hint: " in err) == (1, True)
-    code, out, _ = run("import", str(file), "--json", *tenant(other_database, key("beta", "s2")))
+    code, out, _ = run("import-export", str(file), "--json", *tenant(other_database, key("beta", "s2")))
     digest = json.loads(file.read_text().splitlines()[0])["digest"]
     assert json.loads(out) == {"isolation_key": ACME, "records": 7, "digest": digest, "imported": 6, "grants": 1}
 
@@ -462,7 +462,7 @@ def test_many_records_go_in_batches_and_in_one_transaction(
         call(app, "save_progress_batch", items=items, as_=ACME)
     file = tmp_path / "acme.jsonl"
     run("export", "--out", str(file), *tenant(database))
-    assert run("import", str(file), *tenant(database, BETA)) == (0, f"Imported 1240 records of {ACME}.\n", "")
+    assert run("import-export", str(file), *tenant(database, BETA)) == (0, f"Imported 1240 records of {ACME}.\n", "")
     imports = [row.detail for row in call(app, "audit_trail", action="import tenant", as_=BETA)]
     assert imports == [{"records": 500}, {"records": 500}, {"records": 240}]
 
@@ -470,9 +470,9 @@ def test_many_records_go_in_batches_and_in_one_transaction(
     other = key("beta", "s2")
     save(app, "m9", as_=other)
     with unchanged(database):
-        assert run("import", str(file), *tenant(database, other))[0] == 1
+        assert run("import-export", str(file), *tenant(database, other))[0] == 1
     call(app, "delete_progress", model_name="m9", as_=other)
-    assert run("import", str(file), *tenant(database, key("beta", "s3")))[0] == 0
+    assert run("import-export", str(file), *tenant(database, key("beta", "s3")))[0] == 0
 
 
 def test_batches_end_by_lines_and_by_length() -> None:
@@ -511,7 +511,7 @@ def test_a_broken_file_is_refused_before_anything_is_imported(run: Run, database
     ):
         file.write_bytes(text)
         with unchanged(database):
-            code, out, err = run("import", str(file), *tenant(database, BETA))
+            code, out, err = run("import-export", str(file), *tenant(database, BETA))
         assert (code, out, said in err, "hint: " in err) == (1, "", True, True), (err, said)
 
     def never(lines: Iterator[str], total: int) -> Iterator[str]:
@@ -521,7 +521,7 @@ def test_a_broken_file_is_refused_before_anything_is_imported(run: Run, database
     with pytest.raises(transfer.TransferError):
         transfer.import_tenant(database.connect("app"), BETA, file, never)
     for path in (tmp_path, tmp_path / "not there"):
-        code, _, err = run("import", str(path), *tenant(database, BETA))
+        code, _, err = run("import-export", str(path), *tenant(database, BETA))
         assert (code, "cannot be read" in err) == (1, True)
 
 
@@ -548,7 +548,7 @@ def test_progress_is_drawn_on_a_terminal_only(
     shown = Terminal()
     monkeypatch.setattr("sys.stderr", shown)
     assert run("export", "--out", str(tmp_path / "file"), *tenant(database))[0] == 0
-    assert run("import", str(tmp_path / "file"), *tenant(database, BETA))[0] == 0
+    assert run("import-export", str(tmp_path / "file"), *tenant(database, BETA))[0] == 0
     text = shown.getvalue()
     assert text.endswith("\n")
     assert f"\rExporting [{'#' * 30}] 7 of 7\n" in text
