@@ -213,6 +213,7 @@ def _leaf(event: Mapping[str, Any]) -> bytes:
     # One text has one meaning: only the login, which comes last, may hold a bar.
     if (
         len(event) != _EVENT_FIELDS
+        or not (type(tenant_id) is type(seal_number) is type(leaf_index) is type(recorded_at) is int)
         or model_id == ""
         or content_digest == ""
         or text.count("|") != 11 + login.count("|")

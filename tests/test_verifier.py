@@ -261,6 +261,16 @@ def test_two_events_never_hash_alike(admin: Connection, database: Database) -> N
         assert result.problem == f"line {number}: an event with wrong fields"
 
 
+@pytest.mark.parametrize("name", ["tenant_id", "seal_number", "leaf_index", "recorded_at"])
+def test_a_number_is_a_number(admin: Connection, database: Database, name: str) -> None:
+    lines = export(database)
+    event = of_kind(lines, "event")[0]
+    text = str(event[name])
+    # The leaf is that of the text, as Python writes one.
+    forged = event | {name: text, "leaf_hash": leaf_of(event | {name: repr(text)})}
+    assert verify(with_line(lines, event, forged)).problem == "line 1: an event with wrong fields"
+
+
 def test_a_field_that_stands_twice_is_refused(admin: Connection, database: Database) -> None:
     texts = dumped(export(database))
     for number, text in enumerate(texts):
