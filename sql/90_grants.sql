@@ -172,11 +172,11 @@ grant execute on function
     ),
     ai_storage_private.seal_hash(ai_storage_private.audit_seal),
     ai_storage_private.merkle_root(bytea[]),
-    ai_storage_private.merkle_path(bytea[], integer),
+    ai_storage_private.merkle_paths(bytea[], integer[]),
     ai_storage_private.check_seal(ai_storage_private.audit_seal),
     ai_storage_private.check_log(bigint),
     ai_storage_private.render_event(ai_storage_private.audit_event),
-    ai_storage_private.render_seal(bigint, bigint),
+    ai_storage_private.render_seals(bigint, bigint),
     ai_storage_private.list_checkpoints(),
     ai_storage_private.check_hold(text[]),
     ai_storage_private.compliance_status()

@@ -60,7 +60,7 @@ DEFINERS = {
         "ai_storage_private.list_checkpoints",
         "ai_storage_private.record_event",
         "ai_storage_private.record_use",
-        "ai_storage_private.render_seal",
+        "ai_storage_private.render_seals",
         "ai_storage.set_tenant",
         "ai_storage.create_signing_key",
         "ai_storage.list_signing_keys",
@@ -152,7 +152,7 @@ ACROSS_TENANTS = {
     "ai_storage.create_checkpoint",
     "ai_storage.seal_audit",
     "ai_storage.verify_all_audit",
-    "ai_storage_private.render_seal",
+    "ai_storage_private.render_seals",
 }
 
 

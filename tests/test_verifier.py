@@ -203,7 +203,7 @@ def test_trees_of_every_size_have_the_root_and_sides_of_a_second_implementation(
         assert connection.execute(query, (leaves[:size],)).fetchone() == (root,)
         for index in {0, size // 2, size - 1}:
             proof = tree.prove_inclusion(index + 1)
-            query = "select ai_storage_private.merkle_path(%s::bytea[], %s)"
+            query = "select ai_storage_private.merkle_paths(%s::bytea[], array[%s::integer]) -> 0"
             ((path,),) = connection.execute(query, (leaves[:size], index)).fetchall()
             assert [step.split(" ")[1] for step in path] == [step.hex() for step in proof.path[1:]]
             assert [step.split(" ")[0] for step in path] == verifier._sides(index, size)

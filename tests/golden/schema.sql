@@ -1140,9 +1140,11 @@ begin
         from ai_storage_private.audit_event as e
         where e.tenant_id = v_tenant.tenant_id
         union all
-        select
-            2, s.seal_number, 0, ai_storage_private.render_seal(s.tenant_id, s.seal_number)
+        -- The policy on seals has its say, too: a tenant that never wrote has none.
+        select 2, s.seal_number, 0, r.line
         from ai_storage_private.audit_seal as s
+        join ai_storage_private.render_seals(v_tenant.tenant_id) as r
+            on r.seal_number = s.seal_number
         where s.tenant_id = v_tenant.tenant_id
         union all
         select 3, c.place, 0, c.line
@@ -5681,40 +5683,53 @@ ALTER FUNCTION ai_storage_private.may_share_outside(p_org_id text) OWNER TO ai_s
 COMMENT ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) IS 'Whether an organisation may share with others.';
 
 --
--- Name: merkle_path(bytea[], integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: merkle_paths(bytea[], integer[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) RETURNS jsonb
+CREATE FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
 declare
-    v_first integer;
-    v_width integer := 1; -- leaves under a node of the level
-    v_path  jsonb := '[]'::jsonb;
+    v_one     constant bytea := decode('01', 'hex');
+    v_level   bytea[] := p_leaf; -- each level replaces the one below, in place
+    v_count   integer := cardinality(p_leaf);
+    v_place   integer[] := p_indexes; -- of each leaf's node in the level
+    v_path    text[] := array_fill(''::text, array[cardinality(p_indexes)]);
+    v_sibling integer;
 begin
-    while v_width < cardinality(p_leaf) loop
-        -- The sibling of the node over the leaf; the last node of an odd level has none.
-        v_first := ((p_index / v_width) # 1) * v_width;
-        if v_first < cardinality(p_leaf) then
-            v_path := v_path || to_jsonb(
-                case when (p_index / v_width) % 2 = 0 then 'right ' else 'left ' end || encode(
-                    ai_storage_private.merkle_root(p_leaf[v_first + 1 : v_first + v_width]), 'hex'
-                )
-            );
+    while v_count > 1 loop
+        for i in 1 .. cardinality(v_place) loop
+            -- The last node of an odd level has no sibling.
+            v_sibling := v_place[i] # 1;
+            if v_sibling < v_count then
+                v_path[i] := v_path[i]
+                    || case when v_sibling > v_place[i] then ',"right ' else ',"left ' end
+                    || encode(v_level[v_sibling + 1], 'hex') || '"';
+            end if;
+            v_place[i] := v_place[i] / 2;
+        end loop;
+        for i in 1 .. v_count / 2 loop
+            v_level[i] := sha256(v_one || v_level[2 * i - 1] || v_level[2 * i]);
+        end loop;
+        if v_count % 2 = 1 then
+            v_level[v_count / 2 + 1] := v_level[v_count];
         end if;
-        v_width := v_width * 2;
+        v_count := (v_count + 1) / 2;
     end loop;
-    return v_path;
+    return (
+        select jsonb_agg(('[' || ltrim(p.path, ',') || ']')::jsonb order by p.place)
+        from unnest(v_path) with ordinality as p (path, place)
+    );
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION merkle_path(p_leaf bytea[], p_index integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION merkle_paths(p_leaf bytea[], p_indexes integer[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) IS 'The audit path of a leaf (RFC 6962, section 2.1.1), from the bottom: the side of each sibling and its hash, in hexadecimal. p_index counts from 0.';
+COMMENT ON FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) IS 'The audit paths of some leaves (RFC 6962, section 2.1.1), an array each, from the bottom: the side of each sibling and its hash, in hexadecimal. p_indexes count from 0.';
 
 --
 -- Name: merkle_root(bytea[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5818,8 +5833,11 @@ begin
     );
     return ai_storage_private.render_event(v_event)
         || jsonb_build_object(
-            'path', ai_storage_private.merkle_path(v_leaves, v_event.leaf_index),
-            'seal', ai_storage_private.render_seal(p_tenant_id, v_event.seal_number)
+            'path', ai_storage_private.merkle_paths(v_leaves, array[v_event.leaf_index]) -> 0,
+            'seal', (
+                select s.line
+                from ai_storage_private.render_seals(p_tenant_id, v_event.seal_number) as s
+            )
         );
 end;
 $$;
@@ -6184,59 +6202,78 @@ ALTER FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_
 COMMENT ON FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_event) IS 'An event as a line of a bundle; times in microseconds since 1970, digests in hexadecimal.';
 
 --
--- Name: render_seal(bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: render_seals(bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) RETURNS jsonb
+CREATE FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint DEFAULT NULL::bigint) RETURNS TABLE(seal_number bigint, line jsonb)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
-declare
-    v_seal   ai_storage_private.audit_seal;
-    v_hashes bytea[];
-    v_place  bigint;
 begin
-    select s.* into v_seal
-    from ai_storage_private.audit_seal as s
-    where s.tenant_id = p_tenant_id
-      and s.seal_number = p_seal_number;
-    -- Of other tenants' seals the path tells hashes, and about how many there are.
-    if exists (
-        select from ai_storage_private.audit_checkpoint as c
-        where c.checkpoint_number = v_seal.checkpoint_number
-    ) then
+    -- A checkpoint's tree is built once for all of the tenant's seals under it. Of other tenants'
+    -- seals the paths tell hashes, and about how many there are.
+    return query
+    with wanted as (
+        select w.*
+        from ai_storage_private.audit_seal as w
+        where w.tenant_id = p_tenant_id
+          and w.seal_number = coalesce(p_seal_number, w.seal_number)
+    ),
+    tree as (
         select
-            array_agg(s.seal_hash order by s.tenant_id, s.seal_number),
-            count(*) filter (where (s.tenant_id, s.seal_number) < (p_tenant_id, p_seal_number))
-        into v_hashes, v_place
-        from ai_storage_private.audit_seal as s
-        where s.checkpoint_number = v_seal.checkpoint_number;
-    end if;
-    return jsonb_build_object(
-        'kind', 'seal',
-        'tenant_id', v_seal.tenant_id,
-        'seal_number', v_seal.seal_number,
-        'checkpoint_number', v_seal.checkpoint_number,
-        'sealed_at', ai_storage_private.micros(v_seal.sealed_at),
-        'event_count', v_seal.event_count,
-        'root', encode(v_seal.root, 'hex'),
-        'previous_hash', encode(v_seal.previous_hash, 'hex'),
-        'seal_hash', encode(v_seal.seal_hash, 'hex'),
-        'path', case when v_hashes is not null then
-            ai_storage_private.merkle_path(v_hashes, v_place::integer)
-        end
-    );
+            array_agg(n.seal_hash order by n.place) as hashes,
+            array_agg(n.place order by n.place) filter (where n.is_wanted) as places,
+            array_agg(n.seal_number order by n.place) filter (where n.is_wanted) as numbers
+        from (
+            select
+                a.checkpoint_number,
+                a.seal_number,
+                a.seal_hash,
+                (row_number() over (
+                    partition by a.checkpoint_number order by a.tenant_id, a.seal_number
+                ) - 1)::integer as place,
+                a.tenant_id = p_tenant_id
+                    and a.seal_number = coalesce(p_seal_number, a.seal_number) as is_wanted
+            from ai_storage_private.audit_checkpoint as c
+            join ai_storage_private.audit_seal as a on a.checkpoint_number = c.checkpoint_number
+            where c.checkpoint_number in (select w.checkpoint_number from wanted as w)
+        ) as n
+        group by n.checkpoint_number
+    )
+    select
+        w.seal_number,
+        jsonb_build_object(
+            'kind', 'seal',
+            'tenant_id', w.tenant_id,
+            'seal_number', w.seal_number,
+            'checkpoint_number', w.checkpoint_number,
+            'sealed_at', ai_storage_private.micros(w.sealed_at),
+            'event_count', w.event_count,
+            'root', encode(w.root, 'hex'),
+            'previous_hash', encode(w.previous_hash, 'hex'),
+            'seal_hash', encode(w.seal_hash, 'hex'),
+            'path', p.path
+        )
+    from wanted as w
+    left join (
+        select u.seal_number, u.path
+        from tree as t
+        cross join lateral rows from (
+            unnest(t.numbers),
+            jsonb_array_elements(ai_storage_private.merkle_paths(t.hashes, t.places))
+        ) as u (seal_number, path)
+    ) as p on p.seal_number = w.seal_number;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION render_seal(p_tenant_id bigint, p_seal_number bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION render_seals(p_tenant_id bigint, p_seal_number bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) IS 'A seal as a line of a bundle, with its path to its checkpoint''s root; path is null while there is no checkpoint over it.';
+COMMENT ON FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint) IS 'One seal or all of a tenant as lines of a bundle, with their paths to their checkpoints'' roots; path is null while there is no checkpoint over it.';
 
 --
 -- Name: render_target(jsonb, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10011,11 +10048,11 @@ GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_
 GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION merkle_path(p_leaf bytea[], p_index integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION merkle_paths(p_leaf bytea[], p_indexes integer[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION merkle_root(p_leaf bytea[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10105,11 +10142,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.render_event(p_event ai_storage_privat
 GRANT ALL ON FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_event) TO ai_storage_owner;
 
 --
--- Name: FUNCTION render_seal(p_tenant_id bigint, p_seal_number bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION render_seals(p_tenant_id bigint, p_seal_number bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION render_target(p_target jsonb, p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner

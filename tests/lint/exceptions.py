@@ -54,7 +54,7 @@ HELPERS = [
     "ai_storage_private.list_controls",
     "ai_storage_private.list_effective_rules",
     "ai_storage_private.list_tenants",
-    "ai_storage_private.merkle_path",
+    "ai_storage_private.merkle_paths",
     "ai_storage_private.merkle_root",
     "ai_storage_private.micros",
     "ai_storage_private.model_content",
