@@ -818,6 +818,7 @@ returns table (
     events        bigint,
     seals         bigint,
     checkpoints   bigint,
+    pending       bigint,
     isolation_key text,
     event_id      uuid,
     problem       text
@@ -868,6 +869,8 @@ begin
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
+    select count(*) into pending
+    from ai_storage_private.audit_pending as p;
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -891,8 +894,9 @@ begin
 end;
 $fn$;
 comment on function ai_storage.verify_all_audit() is
-    'Recomputes every leaf, seal and checkpoint of all tenants. verified false: problem says what '
-    'is wrong first, event_id and isolation_key where, as far as they are known.';
+    'Recomputes every leaf, seal and checkpoint of all tenants. pending: events that no seal '
+    'covers yet. verified false: problem says what is wrong first, event_id and isolation_key '
+    'where, as far as they are known.';
 
 set local role ai_storage_owner;
 

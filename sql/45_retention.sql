@@ -241,7 +241,7 @@ $fn$;
 comment on function ai_storage_private.check_reason(text) is
     'Refuses a reason that the log cannot keep. Raises 22023.';
 
-create or replace function ai_storage_private.list_tenants(p_pattern text)
+create or replace function ai_storage_private.covered_tenants(p_pattern text)
 returns table (tenant_id bigint, isolation_key text)
 language plpgsql
 stable
@@ -260,7 +260,7 @@ begin
     order by t.isolation_key;
 end;
 $fn$;
-comment on function ai_storage_private.list_tenants(text) is
+comment on function ai_storage_private.covered_tenants(text) is
     'The registered tenants that a pattern covers. Raises 22023.';
 
 create or replace function ai_storage_private.list_effective_rules()
@@ -299,6 +299,32 @@ as $fn$
 $fn$;
 comment on function ai_storage_private.list_effective_rules() is
     'The rule that counts for each tenant that any rule covers, and whether a hold does.';
+
+create or replace function ai_storage.list_tenants(p_pattern text default '*:*:*:*:*')
+returns table (isolation_key text, registered_at timestamptz, is_held boolean)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select
+        t.isolation_key,
+        t.registered_at,
+        coalesce(r.is_held, false)
+    from ai_storage_private.tenant as t
+    left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+    where t.tenant_id in (
+        select c.tenant_id from ai_storage_private.covered_tenants(p_pattern) as c
+    )
+    order by t.isolation_key;
+end;
+$fn$;
+comment on function ai_storage.list_tenants(text) is
+    'The registered tenants that a pattern covers: those that an erasure would take. is_held: a '
+    'legal hold keeps their data. Raises 22023.';
 
 create or replace function ai_storage.set_retention(
     p_pattern           text,
@@ -537,7 +563,7 @@ declare
     v_certificate_id constant uuid := gen_random_uuid();
     v_now            constant timestamptz := clock_timestamp();
     v_tenant_ids     constant bigint[] := array(
-        select t.tenant_id from ai_storage_private.list_tenants(p_pattern) as t
+        select t.tenant_id from ai_storage_private.covered_tenants(p_pattern) as t
     );
     v_tenant         record;
     v_counts         jsonb[] := '{}'::jsonb[];
@@ -550,7 +576,7 @@ begin
         raise exception using
             errcode = '42704',
             message = 'no tenant is covered by the pattern',
-            hint = 'A tenant is known from its first save on; compare the five levels.';
+            hint = 'list_tenants() shows the tenants; one is known from its first save on.';
     end if;
 
     -- The content, tenant by tenant. Whoever is writing is waited for.
@@ -908,6 +934,7 @@ begin
         raise exception using
             errcode = '23505',
             message = 'a model of this name is or was here',
+            detail = format('The model is %s.', quote_ident(v_name)),
             hint = 'Import into a tenant that never had the name, and the lines in their order.';
     end if;
     insert into ai_storage_private.progress_version (

@@ -282,8 +282,8 @@ left join lateral unnest(d.setconfig) as s (setting)
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2, CC7.3', false,
         $q$
 select case when v.verified then 'passed' else 'failed' end,
-    coalesce(v.problem, v.events || ' events, ' || v.seals || ' seals, '
-        || v.checkpoints || ' checkpoints')
+    coalesce(v.problem, 'events: ' || v.events || ', seals: ' || v.seals || ', checkpoints: '
+        || v.checkpoints)
 from ai_storage.verify_all_audit() as v
         $q$
     ),
@@ -369,9 +369,15 @@ from (
         $q$
 select case when count(*) filter (where r.tenant_id is null) = 0
         then 'passed' else 'warning' end,
-    count(*) filter (where r.tenant_id is null) || ' of ' || count(*) || ' tenants have none'
+    count(*) filter (where r.tenant_id is null) || ' of ' || count(*)
+        || ' tenants have none that ends anything'
 from ai_storage_private.tenant as t
-left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+left join ai_storage_private.list_effective_rules() as r
+    on r.tenant_id = t.tenant_id
+    and (
+        r.is_held or r.keep_versions is not null or r.keep_versions_for is not null
+        or r.keep_events_for is not null
+    )
         $q$
     ),
     (
@@ -437,7 +443,7 @@ where k.retired_at is null
         26, 'contexts are signed with one secret',
         'GDPR 32(1)(a), 32(1)(b); SOC 2 CC6.1', true,
         $q$
-select case when count(*) = 1 then 'passed' else 'failed' end, count(*) || ' secrets'
+select case when count(*) = 1 then 'passed' else 'failed' end, 'secrets: ' || count(*)
 from ai_storage_private.context_secret as s
         $q$
     ),
@@ -574,6 +580,16 @@ where e.tenant_id = 0 and e.action = 'break glass'
 $fn$;
 comment on function ai_storage_private.list_controls() is
     'The controls: name, references, and the query that tells status and result.';
+
+create or replace function ai_storage_private.render_time(p_time timestamptz)
+returns text
+language sql
+stable
+as $fn$
+    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+$fn$;
+comment on function ai_storage_private.render_time(timestamptz) is
+    'A time as text, whatever the session''s time zone.';
 
 create or replace function ai_storage_private.compare_models()
 returns table (isolation_key text, model text)
@@ -736,13 +752,19 @@ begin
     perform ai_storage_private.check_reason(p_reason);
     v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
     for v_tenant in
-        select t.* from ai_storage_private.list_tenants(p_pattern) as t
+        select t.* from ai_storage_private.covered_tenants(p_pattern) as t
     loop
         perform ai_storage_private.record_event(
             v_tenant.tenant_id, 'break glass', p_detail => v_detail - 'pattern'
         );
         v_count := v_count + 1;
     end loop;
+    if v_count = 0 then
+        raise exception using
+            errcode = '42704',
+            message = 'no tenant is covered by the pattern',
+            hint = 'list_tenants() shows the tenants; compare the five levels.';
+    end if;
     perform ai_storage_private.record_event(0, 'break glass', p_detail => v_detail);
     return v_count;
 end;
@@ -750,7 +772,7 @@ $fn$;
 comment on function ai_storage.break_glass(text, text) is
     'Announces that somebody is going to look at tenants'' data by hand: an event in the log of '
     'each tenant of the pattern and in the operator''s. It grants nothing; call it before a '
-    'superuser looks. Returns how many tenants are told. Raises 22023.';
+    'superuser looks. Returns how many tenants are told. Raises 22023, 42704.';
 
 -- What an auditor takes along ---------------------------------------------------------------------
 
@@ -765,6 +787,7 @@ as $fn$
 begin
     section := 'release';
     content := jsonb_build_object(
+        'database', current_database(),
         'version', ai_storage.version(),
         'server_version', current_setting('server_version')
     );
@@ -946,8 +969,8 @@ begin
             jsonb_build_object(
                 'kid', k.kid,
                 'audience', k.audience,
-                'created_at', k.created_at at time zone 'UTC',
-                'retired_at', k.retired_at at time zone 'UTC'
+                'created_at', ai_storage_private.render_time(k.created_at),
+                'retired_at', ai_storage_private.render_time(k.retired_at)
             )
             order by k.kid
         ), '[]')
@@ -991,7 +1014,8 @@ begin
     section := 'retention';
     content := (
         select coalesce(jsonb_agg(
-            to_jsonb(r) || jsonb_build_object('set_at', r.set_at at time zone 'UTC')
+            to_jsonb(r)
+                || jsonb_build_object('set_at', ai_storage_private.render_time(r.set_at))
         ), '[]')
         from ai_storage.list_retention() as r
     );
@@ -1000,7 +1024,8 @@ begin
     section := 'erasures';
     content := (
         select coalesce(jsonb_agg(
-            to_jsonb(c) || jsonb_build_object('erased_at', c.erased_at at time zone 'UTC')
+            to_jsonb(c)
+                || jsonb_build_object('erased_at', ai_storage_private.render_time(c.erased_at))
         ), '[]')
         from ai_storage.list_erasures() as c
     );
@@ -1030,7 +1055,7 @@ begin
         'permissions', s.permissions,
         'models', count(distinct (s.tenant_id, s.model_id)),
         'expires_at', case when bool_and(s.expires_at is not null) then
-            max(s.expires_at) at time zone 'UTC'
+            ai_storage_private.render_time(max(s.expires_at))
         end
     )
     from ai_storage_private.model_share as s

@@ -184,7 +184,8 @@ to ai_storage_owner;
 grant execute on function
     ai_storage_private.lend(bigint[], uuid[]),
     ai_storage_private.lent_tenant_ids(),
-    ai_storage_private.lent_model_ids()
+    ai_storage_private.lent_model_ids(),
+    ai_storage_private.render_time(timestamptz)
 to ai_storage_sharing;
 
 -- Applications: the tenant functions --------------------------------------------------------------
@@ -267,6 +268,7 @@ to ai_storage_admin;
 grant execute on function
     ai_storage.verify_all_audit(),
     ai_storage.list_retention(),
+    ai_storage.list_tenants(text),
     ai_storage.list_erasures(),
     ai_storage.erasure_certificate(uuid),
     ai_storage.compliance_report(),

@@ -289,7 +289,7 @@ class TestEvidence:
         assert dict(call(admin, "collect_evidence")) == first
         call(admin, "set_retention", pattern="acme:*:*:*:*", keep_versions=7)
         second = dict(call(admin, "collect_evidence"))
-        assert {name for name in first if first[name] != second[name]} == {"controls", "events", "retention"}
+        assert {name for name in first if first[name] != second[name]} == {"audit", "controls", "events", "retention"}
 
     def test_no_name_of_a_model_and_no_content_is_in_it(self, database: Database, admin: Connection) -> None:
         app = database.connect("app", application_name="canary-4c")

@@ -84,6 +84,7 @@ DEFINERS = {
         "ai_storage.erasure_certificate",
         "ai_storage.list_erasures",
         "ai_storage.list_retention",
+        "ai_storage.list_tenants",
         "ai_storage.report_backup",
         "ai_storage.set_retention",
         "ai_storage_private.check_hold",

@@ -356,13 +356,19 @@ begin
     perform ai_storage_private.check_reason(p_reason);
     v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
     for v_tenant in
-        select t.* from ai_storage_private.list_tenants(p_pattern) as t
+        select t.* from ai_storage_private.covered_tenants(p_pattern) as t
     loop
         perform ai_storage_private.record_event(
             v_tenant.tenant_id, 'break glass', p_detail => v_detail - 'pattern'
         );
         v_count := v_count + 1;
     end loop;
+    if v_count = 0 then
+        raise exception using
+            errcode = '42704',
+            message = 'no tenant is covered by the pattern',
+            hint = 'list_tenants() shows the tenants; compare the five levels.';
+    end if;
     perform ai_storage_private.record_event(0, 'break glass', p_detail => v_detail);
     return v_count;
 end;
@@ -374,7 +380,7 @@ ALTER FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) OWNER TO ai
 -- Name: FUNCTION break_glass(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) IS 'Announces that somebody is going to look at tenants'' data by hand: an event in the log of each tenant of the pattern and in the operator''s. It grants nothing; call it before a superuser looks. Returns how many tenants are told. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) IS 'Announces that somebody is going to look at tenants'' data by hand: an event in the log of each tenant of the pattern and in the operator''s. It grants nothing; call it before a superuser looks. Returns how many tenants are told. Raises 22023, 42704.';
 
 --
 -- Name: clear_tenant(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -418,6 +424,7 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
 begin
     section := 'release';
     content := jsonb_build_object(
+        'database', current_database(),
         'version', ai_storage.version(),
         'server_version', current_setting('server_version')
     );
@@ -599,8 +606,8 @@ begin
             jsonb_build_object(
                 'kid', k.kid,
                 'audience', k.audience,
-                'created_at', k.created_at at time zone 'UTC',
-                'retired_at', k.retired_at at time zone 'UTC'
+                'created_at', ai_storage_private.render_time(k.created_at),
+                'retired_at', ai_storage_private.render_time(k.retired_at)
             )
             order by k.kid
         ), '[]')
@@ -644,7 +651,8 @@ begin
     section := 'retention';
     content := (
         select coalesce(jsonb_agg(
-            to_jsonb(r) || jsonb_build_object('set_at', r.set_at at time zone 'UTC')
+            to_jsonb(r)
+                || jsonb_build_object('set_at', ai_storage_private.render_time(r.set_at))
         ), '[]')
         from ai_storage.list_retention() as r
     );
@@ -653,7 +661,8 @@ begin
     section := 'erasures';
     content := (
         select coalesce(jsonb_agg(
-            to_jsonb(c) || jsonb_build_object('erased_at', c.erased_at at time zone 'UTC')
+            to_jsonb(c)
+                || jsonb_build_object('erased_at', ai_storage_private.render_time(c.erased_at))
         ), '[]')
         from ai_storage.list_erasures() as c
     );
@@ -960,7 +969,7 @@ declare
     v_certificate_id constant uuid := gen_random_uuid();
     v_now            constant timestamptz := clock_timestamp();
     v_tenant_ids     constant bigint[] := array(
-        select t.tenant_id from ai_storage_private.list_tenants(p_pattern) as t
+        select t.tenant_id from ai_storage_private.covered_tenants(p_pattern) as t
     );
     v_tenant         record;
     v_counts         jsonb[] := '{}'::jsonb[];
@@ -973,7 +982,7 @@ begin
         raise exception using
             errcode = '42704',
             message = 'no tenant is covered by the pattern',
-            hint = 'A tenant is known from its first save on; compare the five levels.';
+            hint = 'list_tenants() shows the tenants; one is known from its first save on.';
     end if;
 
     -- The content, tenant by tenant. Whoever is writing is waited for.
@@ -1701,6 +1710,38 @@ ALTER FUNCTION ai_storage.list_signing_keys() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage.list_signing_keys() IS 'The keys that sign tokens, retired ones too, without their secrets.';
+
+--
+-- Name: list_tenants(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_tenants(p_pattern text DEFAULT '*:*:*:*:*'::text) RETURNS TABLE(isolation_key text, registered_at timestamp with time zone, is_held boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select
+        t.isolation_key,
+        t.registered_at,
+        coalesce(r.is_held, false)
+    from ai_storage_private.tenant as t
+    left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+    where t.tenant_id in (
+        select c.tenant_id from ai_storage_private.covered_tenants(p_pattern) as c
+    )
+    order by t.isolation_key;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_tenants(p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_tenants(p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_tenants(p_pattern text) IS 'The registered tenants that a pattern covers: those that an erasure would take. is_held: a legal hold keeps their data. Raises 22023.';
 
 --
 -- Name: load_history(text, text, bigint, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -2549,7 +2590,7 @@ COMMENT ON FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb,
 -- Name: verify_all_audit(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.verify_all_audit() RETURNS TABLE(verified boolean, events bigint, seals bigint, checkpoints bigint, isolation_key text, event_id uuid, problem text)
+CREATE FUNCTION ai_storage.verify_all_audit() RETURNS TABLE(verified boolean, events bigint, seals bigint, checkpoints bigint, pending bigint, isolation_key text, event_id uuid, problem text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2594,6 +2635,8 @@ begin
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
+    select count(*) into pending
+    from ai_storage_private.audit_pending as p;
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -2623,7 +2666,7 @@ ALTER FUNCTION ai_storage.verify_all_audit() OWNER TO ai_storage_operator;
 -- Name: FUNCTION verify_all_audit(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.verify_all_audit() IS 'Recomputes every leaf, seal and checkpoint of all tenants. verified false: problem says what is wrong first, event_id and isolation_key where, as far as they are known.';
+COMMENT ON FUNCTION ai_storage.verify_all_audit() IS 'Recomputes every leaf, seal and checkpoint of all tenants. pending: events that no seal covers yet. verified false: problem says what is wrong first, event_id and isolation_key where, as far as they are known.';
 
 --
 -- Name: verify_audit(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3679,6 +3722,36 @@ ALTER FUNCTION ai_storage_private.count_refusal() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage_private.count_refusal() IS 'Counts a refused credential; seal_audit() puts the count into the log.';
 
 --
+-- Name: covered_tenants(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.covered_tenants(p_pattern text) RETURNS TABLE(tenant_id bigint, isolation_key text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+begin
+    return query
+    select t.tenant_id, t.isolation_key
+    from ai_storage_private.tenant as t
+    where v_level[1] in ('*', t.org_id)
+      and v_level[2] in ('*', t.server_id)
+      and v_level[3] in ('*', t.project_id)
+      and v_level[4] in ('*', t.environment)
+      and v_level[5] in ('*', t.code_hash)
+    order by t.isolation_key;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.covered_tenants(p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION covered_tenants(p_pattern text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) IS 'The registered tenants that a pattern covers. Raises 22023.';
+
+--
 -- Name: current_tenant_id(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -4432,6 +4505,7 @@ begin
         raise exception using
             errcode = '23505',
             message = 'a model of this name is or was here',
+            detail = format('The model is %s.', quote_ident(v_name)),
             hint = 'Import into a tenant that never had the name, and the lines in their order.';
     end if;
     insert into ai_storage_private.progress_version (
@@ -5061,8 +5135,8 @@ left join lateral unnest(d.setconfig) as s (setting)
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2, CC7.3', false,
         $q$
 select case when v.verified then 'passed' else 'failed' end,
-    coalesce(v.problem, v.events || ' events, ' || v.seals || ' seals, '
-        || v.checkpoints || ' checkpoints')
+    coalesce(v.problem, 'events: ' || v.events || ', seals: ' || v.seals || ', checkpoints: '
+        || v.checkpoints)
 from ai_storage.verify_all_audit() as v
         $q$
     ),
@@ -5148,9 +5222,15 @@ from (
         $q$
 select case when count(*) filter (where r.tenant_id is null) = 0
         then 'passed' else 'warning' end,
-    count(*) filter (where r.tenant_id is null) || ' of ' || count(*) || ' tenants have none'
+    count(*) filter (where r.tenant_id is null) || ' of ' || count(*)
+        || ' tenants have none that ends anything'
 from ai_storage_private.tenant as t
-left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+left join ai_storage_private.list_effective_rules() as r
+    on r.tenant_id = t.tenant_id
+    and (
+        r.is_held or r.keep_versions is not null or r.keep_versions_for is not null
+        or r.keep_events_for is not null
+    )
         $q$
     ),
     (
@@ -5216,7 +5296,7 @@ where k.retired_at is null
         26, 'contexts are signed with one secret',
         'GDPR 32(1)(a), 32(1)(b); SOC 2 CC6.1', true,
         $q$
-select case when count(*) = 1 then 'passed' else 'failed' end, count(*) || ' secrets'
+select case when count(*) = 1 then 'passed' else 'failed' end, 'secrets: ' || count(*)
 from ai_storage_private.context_secret as s
         $q$
     ),
@@ -5397,36 +5477,6 @@ ALTER FUNCTION ai_storage_private.list_effective_rules() OWNER TO ai_storage_ope
 --
 
 COMMENT ON FUNCTION ai_storage_private.list_effective_rules() IS 'The rule that counts for each tenant that any rule covers, and whether a hold does.';
-
---
--- Name: list_tenants(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-CREATE FUNCTION ai_storage_private.list_tenants(p_pattern text) RETURNS TABLE(tenant_id bigint, isolation_key text)
-    LANGUAGE plpgsql STABLE
-    AS $$
-declare
-    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
-begin
-    return query
-    select t.tenant_id, t.isolation_key
-    from ai_storage_private.tenant as t
-    where v_level[1] in ('*', t.org_id)
-      and v_level[2] in ('*', t.server_id)
-      and v_level[3] in ('*', t.project_id)
-      and v_level[4] in ('*', t.environment)
-      and v_level[5] in ('*', t.code_hash)
-    order by t.isolation_key;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.list_tenants(p_pattern text) OWNER TO ai_storage_operator;
-
---
--- Name: FUNCTION list_tenants(p_pattern text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-COMMENT ON FUNCTION ai_storage_private.list_tenants(p_pattern text) IS 'The registered tenants that a pattern covers. Raises 22023.';
 
 --
 -- Name: list_versions(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6334,6 +6384,24 @@ ALTER FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) 
 COMMENT ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) IS 'Renders a target as a pattern. A level it does not name is the sharer''s own. Raises TN301.';
 
 --
+-- Name: render_time(timestamp with time zone); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+$$;
+
+ALTER FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION render_time(p_time timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) IS 'A time as text, whatever the session''s time zone.';
+
+--
 -- Name: report_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6540,7 +6608,7 @@ begin
         'permissions', s.permissions,
         'models', count(distinct (s.tenant_id, s.model_id)),
         'expires_at', case when bool_and(s.expires_at is not null) then
-            max(s.expires_at) at time zone 'UTC'
+            ai_storage_private.render_time(max(s.expires_at))
         end
     )
     from ai_storage_private.model_share as s
@@ -9520,6 +9588,14 @@ REVOKE ALL ON FUNCTION ai_storage.list_signing_keys() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_signing_keys() TO ai_storage_admin;
 
 --
+-- Name: FUNCTION list_tenants(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_tenants(p_pattern text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_tenants(p_pattern text) TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.list_tenants(p_pattern text) TO ai_storage_auditor;
+
+--
 -- Name: FUNCTION load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -9800,6 +9876,12 @@ GRANT ALL ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_priv
 REVOKE ALL ON FUNCTION ai_storage_private.count_refusal() FROM PUBLIC;
 
 --
+-- Name: FUNCTION covered_tenants(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION current_tenant_id(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -10006,12 +10088,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_controls() FROM PUBLIC;
 REVOKE ALL ON FUNCTION ai_storage_private.list_effective_rules() FROM PUBLIC;
 
 --
--- Name: FUNCTION list_tenants(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.list_tenants(p_pattern text) FROM PUBLIC;
-
---
 -- Name: FUNCTION list_versions(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10154,6 +10230,13 @@ GRANT ALL ON FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal
 
 REVOKE ALL ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION render_time(p_time timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION report_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
