@@ -80,8 +80,9 @@ def test_an_export_verifies_and_counts_what_it_holds(admin: Connection, database
     assert of_kind(lines, "seal")[-1]["path"] is None
 
 
-def test_an_empty_log_verifies() -> None:
-    assert verify([]) == Result(True)
+def test_an_empty_file_is_not_verified() -> None:
+    assert verify([]) == Result(False, problem="the file is empty")
+    assert not verify(["\n"]).verified
 
 
 def test_an_export_without_erased_names_still_verifies(admin: Connection, database: Database) -> None:
@@ -551,6 +552,18 @@ def test_the_command_says_by_its_exit_code_what_it_found(admin: Connection, data
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == asdict(verify(dumped(lines)))
 
+    assert done.stdout.startswith('{"verified": true')
+    assert run(bundle).stdout.splitlines()[0] == "verified"
+
+    # A log without an event says so; no log at all is none.
+    bundle.write_text("".join(dumped(of_kind(lines, "checkpoint"))))
+    done = run(bundle)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "verified, but it holds no event")
+    bundle.write_text("")
+    done = run(bundle)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, "NOT verified: the file is empty")
+
+    bundle.write_text("".join(dumped(lines)))
     assert run(bundle, "--checkpoint", "0" * 64).returncode == 1
     bundle.write_bytes(b"\xff\n" + bundle.read_bytes())
     done = run(bundle)
