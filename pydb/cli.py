@@ -134,6 +134,10 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def _print_rows(args: argparse.Namespace, rows: Sequence[Any], columns: Sequence[str]) -> None:
     """Print dataclass rows as a table of the given columns, or all their fields as JSON."""
     if args.json:
@@ -440,14 +444,15 @@ def _audit(args: argparse.Namespace) -> None:
     if args.follow and (args.until or args.limit is not None):
         args.refuse("--until and --limit do not go with --follow")
     if args.bundle is not None:
-        lines = _run(args, calls.export_audit())
         try:
-            with open(args.bundle, "w", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
+            with _connect_tenant(args) as connection:
+                counts, log = transfer.export_audit(connection, args.credential, args.bundle)
         except OSError as error:
             raise CommandError(
                 f"{args.bundle} cannot be written: {error.strerror}.", "Name a file in a folder that exists."
             ) from error
+        wrote = ", ".join(_count(counts[kind], kind) for kind in ("event", "seal", "checkpoint"))
+        print(f"Wrote {wrote} to {args.bundle}. Not sealed yet, and so not in it: {_count(log.pending, 'event')}.")
     elif args.follow:
         try:
             _follow(args)
@@ -1119,7 +1124,10 @@ def _parser() -> argparse.ArgumentParser:
         "--follow", action="store_true", help="go on with what happens, from --since or the last minute on, a line each"
     )
     added.add_argument(
-        "--bundle", type=Path, metavar="FILE", help="write the whole sealed log with its proofs, as JSON lines"
+        "--bundle",
+        type=Path,
+        metavar="FILE",
+        help="write the whole sealed log with its proofs, as JSON lines, into a new file for its owner only",
     )
     added = command(
         "evidence",
