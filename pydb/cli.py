@@ -218,7 +218,8 @@ def _status(args: argparse.Namespace) -> None:
     _print_rows(args, files, ["path", "state"])
     behind = [file for file in files if file.state != "applied"]
     if behind:
-        raise CommandError(f"{len(behind)} files are not applied as this release has them.", "Run: pydb migrate")
+        some = f"{_count(len(behind), 'file')} {'is' if len(behind) == 1 else 'are'}"
+        raise CommandError(f"{some} not applied as this release has them.", "Run: pydb migrate")
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -262,6 +263,10 @@ def _external(args: argparse.Namespace) -> None:
 
 
 def _key(args: argparse.Namespace) -> None:
+    if args.audience is not None and args.action != "create":
+        args.refuse("--audience goes with create")
+    if args.kid is not None and args.action == "list":
+        args.refuse("list takes no key")
     dsn = _admin_dsn(args)
     if args.action == "create":
         _print_rows(args, [_run_on(dsn, calls.create_signing_key(args.kid, audience=args.audience))], ["kid", "secret"])
@@ -273,6 +278,8 @@ def _key(args: argparse.Namespace) -> None:
         raise CommandError("Which key?", "Run: pydb key retire KID")
     elif not _run_on(dsn, calls.retire_signing_key(args.kid)):
         raise CommandError("There is no such key in use.", "Run: pydb key list")
+    else:
+        print(f"Key {args.kid} is retired: its tokens are refused from now on.")
 
 
 def _token(args: argparse.Namespace) -> None:
@@ -299,7 +306,7 @@ def _token(args: argparse.Namespace) -> None:
     try:
         from . import identity  # needs an extra
     except ImportError as error:
-        raise CommandError("--exchange needs PyJWT.", "Run: pip install 'tenant-ai-storage[identity]'") from error
+        raise CommandError("--exchange needs PyJWT.", evidence.EXTRA_HINT) from error
     try:
         exchanger = identity.IdentityProvider(
             issuer=args.issuer,
@@ -335,7 +342,7 @@ def _seal(args: argparse.Namespace) -> None:
     dsn = _admin_dsn(args)
     if args.every is None:
         sealed = _run_on(dsn, calls.seal_audit())
-        print(f"Sealed {sealed.events} events under {sealed.seals} seals.")
+        print(f"Sealed {_count(sealed.events, 'event')} under {_count(sealed.seals, 'seal')}.")
         return
     every = args.every.total_seconds()
     if every < 1:
@@ -519,7 +526,7 @@ def _compliance(args: argparse.Namespace) -> int:
 
 def _break_glass(args: argparse.Namespace) -> None:
     count = _run_on(_admin_dsn(args), calls.break_glass(args.pattern, args.reason))
-    print(f"It stands in the operator's log and in those of {count} tenants. It granted nothing.")
+    print(f"It stands in the operator's log and in the logs of {_count(count, 'tenant')}. It granted nothing.")
 
 
 def _report_backup(args: argparse.Namespace) -> None:
@@ -535,6 +542,8 @@ def _report_backup(args: argparse.Namespace) -> None:
 
 
 def _retention_set(args: argparse.Namespace) -> None:
+    if not (args.legal_hold or any(keep is not None for keep in (args.versions, args.versions_for, args.events_for))):
+        args.refuse("Say what to keep: --versions, --versions-for, --events-for or --legal-hold.")
     call = calls.set_retention(
         args.pattern,
         keep_versions=args.versions,
@@ -552,7 +561,11 @@ def _retention_set(args: argparse.Namespace) -> None:
                 f"Add --legal-hold to keep it. To end it, first run: pydb retention drop '{args.pattern}'",
             )
         session.run(connection, call)
-    print(f"Set the rule of {args.pattern}. pydb retention apply deletes what it keeps no longer.")
+    if args.legal_hold:
+        then = "Nothing of these tenants is deleted or erased until the hold is dropped."
+    else:
+        then = "pydb retention apply deletes what it keeps no longer."
+    print(f"Set the rule of {args.pattern}. {then}")
 
 
 def _retention_list(args: argparse.Namespace) -> None:
@@ -618,7 +631,8 @@ def _erase(args: argparse.Namespace) -> int:
         said = sys.stderr if file is None else sys.stdout
         for tenant in tenants:
             print(
-                f"Erased {tenant['isolation_key']}: {tenant['models']} models, {tenant['versions']} versions.",
+                f"Erased {tenant['isolation_key']}: {_count(tenant['models'], 'model')}, "
+                f"{_count(tenant['versions'], 'version')}.",
                 file=said,
             )
         if args.rewrite:
@@ -750,6 +764,7 @@ def _db(args: argparse.Namespace) -> None:
         print(url.replace(f"//{embedded.SUPERUSER}@", f"//{args.login}@") if args.login else url)
     elif args.action == "stop":
         embedded.stop()
+        print(f"The server of {embedded.default_data_dir()} is stopped. Its data stays.")
     elif args.action == "status":
         _print_rows(args, [embedded.status()], ["state", "version", "pid", "data_dir", "url"])
     else:
@@ -761,6 +776,7 @@ def _db(args: argparse.Namespace) -> None:
         if not sure:
             raise CommandError("Nothing was deleted.", "Type yes, or pass --yes.")
         embedded.destroy()
+        print(f"The server and all data of {data_dir} are deleted.")
 
 
 # One tenant's models
@@ -847,7 +863,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(dataclasses.asdict(manifest), indent=2))
     else:
-        print(f"Exported {manifest.records} records of {manifest.isolation_key} to {args.out}.")
+        print(f"Exported {_count(manifest.records, 'record')} of {manifest.isolation_key} to {args.out}.")
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -860,9 +876,9 @@ def _import(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({**dataclasses.asdict(manifest), "imported": imported, "grants": grants}, indent=2))
         return
-    print(f"Imported {imported} records of {manifest.isolation_key}.")
+    print(f"Imported {_count(imported, 'record')} of {manifest.isolation_key}.")
     if grants:
-        print(f"Left out {grants} grants: share anew what is to be shared from here.")
+        print(f"Left out {_count(grants, 'grant')}: share anew what is to be shared from here.")
 
 
 # Sharing
@@ -960,10 +976,11 @@ def _shares(args: argparse.Namespace) -> None:
         # The credential may be a token: the database says whose.
         me = _run(args, calls.set_tenant(args.credential))
         try:
-            args.graph.write_text(graph.draw_shares(me, given, received), "utf-8")
+            with open(args.graph, "x", encoding="utf-8") as file:
+                file.write(graph.draw_shares(me, given, received))
         except OSError as error:
             raise CommandError(
-                f"{args.graph} cannot be written: {error.strerror}.", "Name a file in a folder that exists."
+                f"{args.graph} cannot be written: {error.strerror}.", "Name a new file in a folder that exists."
             ) from error
     _print_rows(
         args,
@@ -1119,7 +1136,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--since", type=_past, metavar="TIME", help=past)
     added.add_argument("--until", type=_past, metavar="TIME", help=f"before: {past}")
     added.add_argument("--action", help="only this one, such as 'save model'")
-    added.add_argument("--limit", type=int, metavar="N")
+    added.add_argument("--limit", type=int, metavar="N", help="only the first N, the oldest first (default: all)")
     added.add_argument(
         "--follow", action="store_true", help="go on with what happens, from --since or the last minute on, a line each"
     )
@@ -1146,7 +1163,7 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "compliance",
         _compliance,
-        "check every control, the whole log too; exit 1 when one failed",
+        "check every control, the whole log too; exit 1 when one failed, 0 for warnings and what is unknown",
         database,
         listing,
     )
@@ -1281,7 +1298,7 @@ def _parser() -> argparse.ArgumentParser:
     added = command("shares", _shares, "show the grants that the tenant may end, or those that reach it", tenant)
     added.add_argument("name", nargs="?")
     added.add_argument("--received", action="store_true", help="those that reach the tenant")
-    added.add_argument("--graph", type=_picture, metavar="FILE.svg", help="also draw both kinds into this file")
+    added.add_argument("--graph", type=_picture, metavar="FILE.svg", help="also draw both kinds into this new file")
 
     added = command("demo", _demo, "train real models as three servers and show what each one sees")
     added.add_argument("--dsn", help="where to run pydb init and train (default: the embedded server)")

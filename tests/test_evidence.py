@@ -287,7 +287,8 @@ def test_signing_without_cryptography_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
     with pytest.raises(evidence.EvidenceError) as caught:
         evidence.read_key(key_file)
-    assert "pip install" in caught.value.hint
+    assert "pip install 'tenant-ai-storage[identity]'" in caught.value.hint
+    assert "pip install '.[identity]'" in caught.value.hint
 
 
 # The folder

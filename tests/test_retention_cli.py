@@ -114,7 +114,9 @@ def test_rules_are_set_listed_applied_and_dropped(run: Run, database: Database) 
 
 def test_a_hold_is_not_ended_by_another_rule(run: Run, database: Database) -> None:
     dsn = admin(database)
-    assert run("retention", "set", ACME, "--legal-hold", *dsn)[0] == 0
+    code, out, _ = run("retention", "set", ACME, "--legal-hold", *dsn)
+    assert code == 0
+    assert "Nothing of these tenants is deleted or erased until the hold is dropped." in out
     code, _, err = run("retention", "set", ACME, "--versions", "2", *dsn)
     assert code == 1
     assert f"pydb retention drop '{ACME}'" in err
@@ -139,6 +141,7 @@ def test_durations_are_shown_as_they_are_taken(text: str, shown: str) -> None:
     [
         ["retention"],
         ["retention", "set"],
+        ["retention", "set", ACME],
         ["retention", "drop"],
         ["retention", "set", ACME, "--versions", "many"],
         ["retention", "set", ACME, "--events-for", "1000y"],
@@ -166,7 +169,7 @@ def test_wrong_usage_exits_with_2(run: Run, database: Database, arguments: list[
 
 
 def test_bad_rules_are_refused(run: Run, database: Database) -> None:
-    for arguments in (["acme"], [ACME, "--versions", "0"], [ACME, "--versions-for", "0d"]):
+    for arguments in (["acme", "--versions", "1"], [ACME, "--versions", "0"], [ACME, "--versions-for", "0d"]):
         code, _, err = run("retention", "set", *arguments, *admin(database))
         assert (code, "(22023)" in err, "hint: " in err) == (1, True, True)
 
@@ -176,7 +179,8 @@ def test_they_are_for_administrators(run: Run, database: Database) -> None:
     app = ("--dsn", database.dsn("app"))
     with unchanged(database):
         for arguments in (
-            ["retention", "set", ACME], ["retention", "list"], ["retention", "drop", ACME], ["retention", "apply"],
+            ["retention", "set", ACME, "--legal-hold"], ["retention", "list"],
+            ["retention", "drop", ACME], ["retention", "apply"],
             ["erase", ACME, "--reason", "r", "--yes", ACME], ["compliance"], ["break-glass", ACME, "--reason", "r"],
             ["report-backup"],
         ):  # fmt: skip
@@ -200,7 +204,7 @@ def test_erasing_certifies_and_vacuums(run: Run, database: Database, tmp_path: P
     assert verifier.main([str(file)]) == 0
     statement = json.loads(json.loads(out)["statement"])
     assert (statement["pattern"], statement["reason"]) == (ACME, "contract ended")
-    assert f"Erased {ACME}: 1 models, 2 versions.\n" in err
+    assert f"Erased {ACME}: 1 model, 2 versions.\n" in err
     assert "The tables are vacuumed." in err
     assert "backups hold what was erased" in err
     assert [names(app, as_=credential) for credential in (ACME, ACME_2, BETA)] == [[], ["m"], ["m"]]
@@ -213,7 +217,7 @@ def test_erasing_certifies_and_vacuums(run: Run, database: Database, tmp_path: P
     pattern = "acme:*:*:*:*"
     code, out, err = run("erase", pattern, "--reason", "r", "--yes", pattern, "--out", str(file), "--rewrite", *dsn)
     assert (code, err) == (0, "")
-    assert f"Erased {ACME_2}: 1 models, 2 versions.\n" in out
+    assert f"Erased {ACME_2}: 1 model, 2 versions.\n" in out
     assert "The tables are rewritten." in out
     assert verifier.main([str(file)]) == 0
     assert len(json.loads(json.loads(file.read_text())["statement"])["tenants"]) == 2
@@ -427,7 +431,7 @@ def test_an_export_is_restored_in_another_database(
     run("export", "--out", str(file), *tenant(database))
     code, out, err = run("import-export", str(file), *tenant(other_database, BETA))
     assert (code, err) == (0, "")
-    assert out == (f"Imported 6 records of {ACME}.\nLeft out 1 grants: share anew what is to be shared from here.\n")
+    assert out == (f"Imported 6 records of {ACME}.\nLeft out 1 grant: share anew what is to be shared from here.\n")
     # The history is the same, to the last digit of every number.
     again = tmp_path / "beta.jsonl"
     run("export", "--out", str(again), *tenant(other_database, BETA))
@@ -613,7 +617,7 @@ def test_a_backup_and_a_broken_glass_are_told(run: Run, database: Database) -> N
 
     assert status(glass) == ("passed", "none")
     code, out, _ = run("break-glass", "acme:*:*:*:*", "--reason", "ticket 7", *dsn)
-    assert (code, out) == (0, "It stands in the operator's log and in those of 2 tenants. It granted nothing.\n")
+    assert (code, out) == (0, "It stands in the operator's log and in the logs of 2 tenants. It granted nothing.\n")
     assert status(glass)[0] == "warning"
     (event,) = call(app, "audit_trail", action="break glass", as_=ACME)
     assert event.detail == {"reason": "ticket 7"}
