@@ -119,9 +119,15 @@ declare
             || substr(uuid_send(gen_random_uuid()), 9),
         'hex'
     )::uuid;
+    v_context  constant text := current_setting('app.tenant_context', true);
+    -- What the application calls itself is not for other tenants' logs.
     v_detail   constant text := jsonb_strip_nulls(
-        p_detail
-            || jsonb_build_object('application', nullif(current_setting('application_name'), ''))
+        p_detail || jsonb_build_object(
+            'application',
+            case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
+                then nullif(current_setting('application_name'), '')
+            end
+        )
     )::text;
 begin
     insert into ai_storage_private.audit_pending (
@@ -131,9 +137,10 @@ begin
     values (
         p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
         -- Whoever may write a tenant's row has a verified context; without one it was by hand.
-        coalesce(
-            nullif(split_part(current_setting('app.tenant_context', true), '|', 6), ''), 'none'
-        ),
+        case when p_tenant_id > 0
+            then coalesce(nullif(split_part(v_context, '|', 6), ''), 'none')
+            else 'none'
+        end,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -368,10 +375,10 @@ comment on function ai_storage_private.merkle_paths(bytea[], integer[]) is
     'The audit paths of some leaves (RFC 6962, section 2.1.1), an array each, from the bottom: the '
     'side of each sibling and its hash, in hexadecimal. p_indexes count from 0.';
 
-create or replace function ai_storage_private.take_turn()
+create or replace function ai_storage_private.refuse_old_snapshot()
 returns void
 language plpgsql
-volatile
+stable
 as $fn$
 begin
     if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
@@ -380,13 +387,25 @@ begin
             message = 'this works under read committed only',
             hint = 'Begin the transaction with isolation level read committed.';
     end if;
+end;
+$fn$;
+comment on function ai_storage_private.refuse_old_snapshot() is
+    'Refuses a transaction that does not see what others committed meanwhile. Raises 25000.';
+
+create or replace function ai_storage_private.take_turn()
+returns void
+language plpgsql
+volatile
+as $fn$
+begin
+    perform ai_storage_private.refuse_old_snapshot();
     -- Writers do not wait for this lock.
     lock table ai_storage_private.audit_pending in share update exclusive mode;
 end;
 $fn$;
 comment on function ai_storage_private.take_turn() is
-    'Lets one of those who seal, chain or erase work at a time, on what the others committed. '
-    'Raises 25000.';
+    'Lets one of those who seal and chain work at a time, on what the others committed. Raises '
+    '25000.';
 
 create or replace function ai_storage.seal_audit()
 returns table (events bigint, seals bigint)
@@ -746,6 +765,8 @@ begin
                    -- Two rows could share such a leaf: only the login, the last, may hold a bar.
                    or strpos(e.action || e.credential, '|') > 0
                    or e.content_digest = ''
+                   -- No erasure and no retention takes a name from the operator's own log.
+                   or (e.tenant_id = 0 and e.salt is null)
                    or (e.detail is null) <> (e.salt is null)
                    or e.detail_digest
                        <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))

@@ -92,6 +92,7 @@ grant execute on function
     ai_storage_private.find_unlogged_model(bigint),
     ai_storage_private.prove_event(bigint, uuid),
     ai_storage_private.erase_content(bigint),
+    ai_storage_private.lock_models(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz),
     ai_storage_private.list_versions(bigint)
 to ai_storage_operator;
@@ -139,7 +140,7 @@ grant execute on function
     ai_storage_private.count_received(ai_storage_private.acting_tenant)
 to ai_storage_owner;
 grant execute on function
-    ai_storage_private.erase_shares(bigint, text),
+    ai_storage_private.erase_shares(bigint),
     ai_storage_private.sweep_shares(),
     ai_storage_private.summarize_shares()
 to ai_storage_operator;

@@ -97,6 +97,7 @@ DEFINERS = {
         "ai_storage_private.erase_content",
         "ai_storage_private.find_unlogged_model",
         "ai_storage_private.list_versions",
+        "ai_storage_private.lock_models",
         "ai_storage_private.sweep_versions",
         "ai_storage_private.report_models",
         "ai_storage.audit_proof",

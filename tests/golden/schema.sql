@@ -123,7 +123,7 @@ declare
     v_versions bigint;
     v_events   bigint;
 begin
-    perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_old_snapshot();
     tenants := 0;
     versions := 0;
     events := 0;
@@ -349,20 +349,23 @@ CREATE FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) RETURNS in
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant record;
-    v_count  integer := 0;
-    v_detail jsonb;
+    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_tenant  record;
+    v_count   integer := 0;
+    v_detail  jsonb;
 begin
     perform ai_storage_private.check_reason(p_reason);
     v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
     for v_tenant in
         select t.* from ai_storage_private.covered_tenants(p_pattern) as t
     loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
         perform ai_storage_private.record_event(
             v_tenant.tenant_id, 'break glass', p_detail => v_detail - 'pattern'
         );
         v_count := v_count + 1;
     end loop;
+    perform set_config('app.tenant_context', v_context, true);
     if v_count = 0 then
         raise exception using
             errcode = '42704',
@@ -977,7 +980,7 @@ declare
     v_event_id       uuid;
 begin
     perform ai_storage_private.check_reason(p_reason);
-    perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_old_snapshot();
     if v_tenant_ids = '{}' then
         raise exception using
             errcode = '42704',
@@ -985,19 +988,20 @@ begin
             hint = 'list_tenants() shows the tenants; one is known from its first save on.';
     end if;
 
-    -- The content, tenant by tenant. Whoever is writing is waited for.
+    -- The content, tenant by tenant. Whoever is writing is waited for before it is our turn, so
+    -- that sealing goes on meanwhile. Models are held before grants, as everybody does.
     for v_tenant in
         select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
         where t.tenant_id = any (v_tenant_ids)
+        order by t.tenant_id
     loop
         perform ai_storage_private.check_hold(string_to_array(v_tenant.isolation_key, ':'));
         perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        perform ai_storage_private.lock_models(v_tenant.tenant_id);
         v_counts := v_counts || (
             jsonb_build_object(
-                'shares', ai_storage_private.erase_shares(
-                    v_tenant.tenant_id, v_tenant.isolation_key
-                )
+                'shares', ai_storage_private.erase_shares(v_tenant.tenant_id)
             )
             || ai_storage_private.erase_content(v_tenant.tenant_id)
             || jsonb_build_object(
@@ -1082,7 +1086,7 @@ ALTER FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) OWNER TO a
 -- Name: FUNCTION erase_tenant(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline. What another transaction saves and commits later is new data. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
+COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
 
 --
 -- Name: erasure_certificate(uuid); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2346,13 +2350,19 @@ COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals the events that are commit
 -- Name: set_retention(text, integer, interval, interval, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer DEFAULT NULL::integer, p_keep_versions_for interval DEFAULT NULL::interval, p_keep_events_for interval DEFAULT NULL::interval, p_legal_hold boolean DEFAULT false) RETURNS void
+CREATE FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer DEFAULT NULL::integer, p_keep_versions_for interval DEFAULT NULL::interval, p_keep_events_for interval DEFAULT NULL::interval, p_legal_hold boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_level      constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_legal_hold constant boolean := coalesce(p_legal_hold, (
+        select r.legal_hold
+        from ai_storage_private.retention_rule as r
+        where (r.org_id, r.server_id, r.project_id, r.environment, r.code_hash)
+            = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
+    ), false);
 begin
     if p_keep_versions < 1
         or p_keep_versions_for <= '0'
@@ -2372,7 +2382,7 @@ begin
     )
     values (
         v_level[1], v_level[2], v_level[3], v_level[4], v_level[5],
-        p_keep_versions, p_keep_versions_for, p_keep_events_for, coalesce(p_legal_hold, false)
+        p_keep_versions, p_keep_versions_for, p_keep_events_for, v_legal_hold
     )
     on conflict on constraint retention_rule_pk do update set
         keep_versions     = excluded.keep_versions,
@@ -2390,7 +2400,7 @@ ALTER FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer,
 -- Name: FUNCTION set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) IS 'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long one that is not current, and an idempotency key. p_keep_events_for: how long events keep names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the tenant. Of several rules the most specific counts; a hold of any. Nothing is deleted before apply_retention(). Raises 22023.';
+COMMENT ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) IS 'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long one that is not current, and an idempotency key. p_keep_events_for: how long events keep names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the tenant; null leaves a hold as it is. Of several rules the most specific counts; a hold of any. Nothing is deleted before apply_retention(). Raises 22023.';
 
 --
 -- Name: set_tenant(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3104,6 +3114,8 @@ begin
                    -- Two rows could share such a leaf: only the login, the last, may hold a bar.
                    or strpos(e.action || e.credential, '|') > 0
                    or e.content_digest = ''
+                   -- No erasure and no retention takes a name from the operator's own log.
+                   or (e.tenant_id = 0 and e.salt is null)
                    or (e.detail is null) <> (e.salt is null)
                    or e.detail_digest
                        <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
@@ -4012,10 +4024,10 @@ ALTER FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) OWNER TO ai_
 COMMENT ON FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) IS 'Deletes all content of the tenant that the context names, and returns how much it was.';
 
 --
--- Name: erase_shares(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: erase_shares(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) RETURNS bigint
+CREATE FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -4025,20 +4037,19 @@ declare
 begin
     delete from ai_storage_private.model_share as s
     where s.tenant_id = p_tenant_id
-       or s.sharer_ids @> array[p_tenant_id]
-       or s.target = p_isolation_key collate "C";
+       or s.sharer_ids @> array[p_tenant_id];
     get diagnostics v_count = row_count;
     return v_count;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION erase_shares(p_tenant_id bigint, p_isolation_key text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION erase_shares(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) IS 'Deletes the grants on a tenant''s models, those it passed on, and those to it alone. Returns how many.';
+COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) IS 'Deletes the grants on a tenant''s models and those it passed on. Returns how many.';
 
 --
 -- Name: find_tenant(text[], boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4343,6 +4354,12 @@ begin
                 'you.';
     end if;
     perform ai_storage_private.check_version(p_tenant.tenant_id, v_held.model_id, p_version);
+    -- Until the grant is there, nobody sweeps the version.
+    perform from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant.tenant_id
+      and v.model_id = v_held.model_id
+      and v.version = p_version
+    for key share;
 
     v_held.tenant_id := p_tenant.tenant_id;
     v_held.model_name := p_model_name;
@@ -4373,7 +4390,11 @@ declare
     v_version constant bigint := (p_record ->> 'last_version')::bigint;
     v_deleted constant timestamptz := (p_record ->> 'deleted_at')::timestamptz;
 begin
-    if (ai_storage_private.is_name(v_name) and v_version >= 0 and isfinite(v_deleted)) is not true
+    if (
+        ai_storage_private.is_name(v_name)
+        and v_version between 0 and 1000000000000000
+        and ai_storage_private.is_past(v_deleted)
+    ) is not true
     then
         raise exception using
             errcode = '22023',
@@ -4411,7 +4432,8 @@ declare
 begin
     if (
         ai_storage_private.is_name(v_key) and ai_storage_private.is_name(v_name) and v_version > 0
-        and isfinite(v_saved) and v_created is not null and v_digest ~ '^[0-9a-f]{64}$'
+        and ai_storage_private.is_past(v_saved) and v_created is not null
+        and v_digest ~ '^[0-9a-f]{64}$'
     ) is not true
     then
         raise exception using
@@ -4462,8 +4484,9 @@ begin
     );
     if coalesce(v_version, 0) <= coalesce(v_previous, 0)
         or v_previous < 1
-        or isfinite(v_saved_at) is not true
-        or isfinite(v_created) is not true
+        or v_version > 1000000000000000 -- far from where counting on would end
+        or ai_storage_private.is_past(v_saved_at) is not true
+        or ai_storage_private.is_past(v_created) is not true
         or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
     then
         raise exception using
@@ -4716,6 +4739,25 @@ ALTER FUNCTION ai_storage_private.is_name(p_name text) OWNER TO ai_storage_owner
 COMMENT ON FUNCTION ai_storage_private.is_name(p_name text) IS 'True for 1 to 255 characters without a control character; false or null for anything else.';
 
 --
+-- Name: is_past(timestamp with time zone); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.is_past(p_time timestamp with time zone) RETURNS boolean
+    LANGUAGE sql
+    AS $$
+    -- A minute for clocks that differ.
+    select p_time between '1970-01-01 00:00:00+00' and clock_timestamp() + interval '1 minute';
+$$;
+
+ALTER FUNCTION ai_storage_private.is_past(p_time timestamp with time zone) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION is_past(p_time timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_past(p_time timestamp with time zone) IS 'True for a time that a save may have had; false or null for one that would outlive every rule, or that clients cannot read.';
+
+--
 -- Name: is_tenant_pattern(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4931,7 +4973,84 @@ from (
         $q$
     ),
     (
-        4, 'the private schema is closed',
+        4, 'functions are open to the groups that they are for',
+        'GDPR 25(2), 32(4); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(distinct f.described, ', '), 'to no other role')
+from (
+    select case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+        || ' may call ' || p.proname as described
+    from pg_proc as p
+    cross join aclexplode(p.proacl) as a
+    where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+      and a.grantee <> all (array[
+          'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+          'ai_storage_operator'::regrole::oid
+      ])
+      and (
+          a.grantee <> all (array[
+              'ai_storage_app'::regrole::oid, 'ai_storage_sql'::regrole::oid,
+              'ai_storage_admin'::regrole::oid, 'ai_storage_auditor'::regrole::oid
+          ])
+          or (
+              p.pronamespace = 'ai_storage_private'::regnamespace
+              and p.proname <> 'report_models'
+          )
+          -- What is for administrators is not for applications.
+          or (
+              a.grantee in ('ai_storage_app'::regrole, 'ai_storage_sql'::regrole)
+              and p.proname <> 'version'
+              and exists (
+                  select from aclexplode(p.proacl) as o
+                  where o.grantee in ('ai_storage_admin'::regrole, 'ai_storage_auditor'::regrole)
+              )
+          )
+      )
+) as f
+        $q$
+    ),
+    (
+        5, 'nobody but who installed it may act as an owning role',
+        'GDPR 32(1)(b), 32(4); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(r.rolname, ', ' order by r.rolname), 'nobody')
+from pg_roles as r
+where r.rolcanlogin
+  and not r.rolsuper
+  and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+  and (
+      pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
+      or pg_has_role(r.oid, 'ai_storage_sharing', 'MEMBER')
+      or pg_has_role(r.oid, 'ai_storage_operator', 'MEMBER')
+  )
+        $q$
+    ),
+    (
+        6, 'policies of the tables'' owner name the tenant',
+        'GDPR 25, 32(1)(b); SOC 2 CC6.1', true,
+        $q$
+select case when count(*) filter (where p.is_wide) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(p.polname, ', ' order by p.polname) filter (where p.is_wide),
+        'all ' || count(*)
+    )
+from (
+    select p.polname, not (
+        pg_get_expr(p.polqual, p.polrelid) like '%(tenant_id = %current_tenant_id())%'
+        and coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '(tenant_id = current_tenant_id())')
+            like '%(tenant_id = %current_tenant_id())%'
+    ) as is_wide
+    from pg_policy as p
+    join pg_class as c on c.oid = p.polrelid
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and 'ai_storage_owner'::regrole = any (p.polroles)
+) as p
+        $q$
+    ),
+    (
+        7, 'the private schema is closed',
         'GDPR 25(2), 32(1)(b); SOC 2 CC6.1', true,
         $q$
 select case when count(a.grantee) = 0 then 'passed' else 'failed' end,
@@ -4949,7 +5068,7 @@ where n.nspname = 'ai_storage_private'
         $q$
     ),
     (
-        5, 'no function is open to everybody',
+        8, 'no function is open to everybody',
         'GDPR 25(2); SOC 2 CC6.1, CC6.3', true,
         $q$
 select case when count(*) filter (where f.is_open) = 0 then 'passed' else 'failed' end,
@@ -4967,7 +5086,7 @@ from (
         $q$
     ),
     (
-        6, 'functions with the rights of their owner pin their search path',
+        9, 'functions with the rights of their owner pin their search path',
         'GDPR 32(1)(b); SOC 2 CC6.1, CC6.8', true,
         $q$
 select case when count(*) filter (where f.is_loose) = 0 then 'passed' else 'failed' end,
@@ -4985,7 +5104,7 @@ from (
         $q$
     ),
     (
-        7, 'everything belongs to the owning roles',
+        10, 'everything belongs to the owning roles',
         'GDPR 32(1)(b); SOC 2 CC6.1, CC8.1', true,
         $q$
 select case when count(*) filter (where o.owner <> all (w.roles)) = 0
@@ -5012,7 +5131,7 @@ cross join (
         $q$
     ),
     (
-        8, 'the package''s roles cannot log in and have no power',
+        11, 'the package''s roles cannot log in and have no power',
         'GDPR 32(1)(b); SOC 2 CC6.1, CC6.3', true,
         $q$
 select case when count(*) filter (where r.is_powerful) = 0 then 'passed' else 'failed' end,
@@ -5033,28 +5152,35 @@ from (
         $q$
     ),
     (
-        9, 'application logins cannot walk around row level security',
+        12, 'application logins cannot walk around row level security',
         'GDPR 25, 32(1)(b); SOC 2 CC6.1, CC6.3', true,
         $q$
 select case when count(*) filter (where l.is_powerful) = 0 then 'passed' else 'failed' end,
     coalesce(
         string_agg(l.rolname, ', ' order by l.rolname) filter (where l.is_powerful),
-        count(*) || ' logins'
+        'none of ' || count(*)
     )
 from (
-    select l.rolname, bool_or(
-        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
-        or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+    select l.rolname, exists (
+        select from pg_roles as r
+        where (
+                r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
+                or r.rolname in (
+                    'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
+                    'pg_read_all_data', 'pg_write_all_data', 'pg_maintain', 'pg_monitor',
+                    'pg_read_all_stats', 'pg_read_server_files', 'pg_write_server_files',
+                    'pg_execute_server_program'
+                )
+            )
+          and pg_has_role(l.oid, r.oid, 'MEMBER')
     ) as is_powerful
     from pg_roles as l
-    join pg_roles as r on pg_has_role(l.oid, r.oid, 'MEMBER')
     where l.rolname in (select a.login_name from ai_storage_private.login_authorization as a)
-    group by l.rolname
 ) as l
         $q$
     ),
     (
-        10, 'no login may name every organisation by key',
+        13, 'no login may name every organisation by key',
         'GDPR 25(2), 32(4); SOC 2 CC6.2, CC6.3', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -5064,7 +5190,7 @@ where a.org_id = '*' and not a.token_only
         $q$
     ),
     (
-        11, 'whoever audits does not administer, and applications do neither',
+        14, 'whoever audits does not administer, and applications do neither',
         'GDPR 32(4); SOC 2 CC5.1, CC6.3', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -5080,16 +5206,19 @@ where r.rolcanlogin
         $q$
     ),
     (
-        12, 'passwords are stored as SCRAM',
+        15, 'new passwords are stored as SCRAM',
         'GDPR 32(1)(a); SOC 2 CC6.1', true,
         $q$
-select case current_setting('password_encryption') when 'scram-sha-256'
+select case when s.setting = 'scram-sha-256' and s.source not in ('session', 'client')
         then 'passed' else 'failed' end,
-    'password_encryption = ' || current_setting('password_encryption')
+    'password_encryption = ' || s.setting || case when s.source in ('session', 'client')
+        then ', as this session says' else '' end
+from pg_settings as s
+where s.name = 'password_encryption'
         $q$
     ),
     (
-        13, 'every change of a table is recorded, always',
+        16, 'every change of a table is recorded, always',
         'GDPR 5(2), 30; SOC 2 CC7.2, CC7.3', true,
         $q$
 select case when count(*) filter (where t.gap > 0) = 0 then 'passed' else 'failed' end,
@@ -5104,6 +5233,11 @@ from (
     left join pg_trigger as g
         on g.tgrelid = c.oid
         and g.tgenabled = 'A'
+        -- The functions' own writes to these belong to a change of a model.
+        and (
+            g.tgqual is null
+            or c.relname in ('progress_version', 'deleted_model', 'idempotency_key')
+        )
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,
             'ai_storage_private.record_model_change()'::regprocedure
@@ -5118,7 +5252,7 @@ from (
         $q$
     ),
     (
-        14, 'no session replays changes as a replica',
+        17, 'no session replays changes as a replica',
         'GDPR 5(2); SOC 2 CC7.2, CC8.1', true,
         $q$
 select case when current_setting('session_replication_role') = 'origin' and count(s.setting) = 0
@@ -5131,7 +5265,7 @@ left join lateral unnest(d.setconfig) as s (setting)
         $q$
     ),
     (
-        15, 'the audit log verifies',
+        18, 'the audit log verifies',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2, CC7.3', false,
         $q$
 select case when v.verified then 'passed' else 'failed' end,
@@ -5141,7 +5275,7 @@ from ai_storage.verify_all_audit() as v
         $q$
     ),
     (
-        16, 'models are as the audit log says they were saved',
+        19, 'models are as the audit log says they were saved',
         'GDPR 5(1)(d), 5(1)(f); SOC 2 CC7.2, PI1.5', false,
         $q$
 select case when count(m.model) = 0 then 'passed' else 'failed' end,
@@ -5154,7 +5288,7 @@ from ai_storage_private.compare_models() as m
         $q$
     ),
     (
-        17, 'events are sealed within a minute',
+        20, 'events are sealed within a minute',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', false,
         $q$
 select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is not false
@@ -5167,7 +5301,7 @@ from ai_storage_private.audit_pending as p
         $q$
     ),
     (
-        18, 'seals are under a checkpoint within a day',
+        21, 'seals are under a checkpoint within a day',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', true,
         $q$
 select case when min(s.sealed_at) < clock_timestamp() - interval '1 day'
@@ -5180,28 +5314,48 @@ where s.checkpoint_number > coalesce(
         $q$
     ),
     (
-        19, 'the audit log is written by its own functions only',
+        22, 'the audit log is written by its own functions only',
         'GDPR 5(1)(f), 5(2); SOC 2 CC6.1, CC7.2', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
-    coalesce(string_agg(distinct a.grantee::regrole || ' may ' || lower(a.privilege_type)
-        || ' ' || c.relname, ', '), 'sealed events: insert, and erase salt and detail')
-from pg_class as c
-cross join aclexplode(c.relacl) as a
-where c.relnamespace = 'ai_storage_private'::regnamespace
-  and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
-  and a.grantee <> c.relowner
-  and a.privilege_type <> 'SELECT'
-  and not (a.grantee = 'ai_storage_operator'::regrole and a.privilege_type = 'INSERT')
-  and not (
-      a.grantee = 'ai_storage_operator'::regrole
-      and a.privilege_type = 'DELETE'
-      and c.relname = 'audit_pending'
-  )
+    coalesce(
+        string_agg(distinct r.grantee::regrole || ' may ' || lower(r.privilege) || ' ' || r.place,
+            ', '),
+        'sealed events: insert, and erase salt and detail'
+    )
+from (
+    select a.grantee, a.privilege_type as privilege, c.relname as place
+    from pg_class as c
+    cross join aclexplode(c.relacl) as a
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and a.grantee <> c.relowner
+      and a.privilege_type <> 'SELECT'
+      and not (
+          a.grantee = 'ai_storage_operator'::regrole
+          and (
+              a.privilege_type = 'INSERT'
+              or (a.privilege_type = 'DELETE' and c.relname = 'audit_pending')
+          )
+      )
+    union all
+    select a.grantee, a.privilege_type, c.relname || '.' || t.attname
+    from pg_class as c
+    join pg_attribute as t on t.attrelid = c.oid
+    cross join aclexplode(t.attacl) as a
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and not (
+          a.grantee = 'ai_storage_operator'::regrole
+          and a.privilege_type = 'UPDATE'
+          and c.relname = 'audit_event'
+          and t.attname in ('salt', 'detail')
+      )
+) as r
         $q$
     ),
     (
-        20, 'refused credentials are few',
+        23, 'refused credentials are few',
         'GDPR 32(1)(d), 33; SOC 2 CC7.2, CC7.3', false,
         $q$
 select case when max(r.in_all) - coalesce(max(r.in_all) filter (where r.is_old), 0) > 1000
@@ -5217,7 +5371,7 @@ from (
         $q$
     ),
     (
-        21, 'every tenant has a retention rule',
+        24, 'every tenant has a retention rule',
         'GDPR 5(1)(e), 25(2); SOC 2 C1.2, P4.2', false,
         $q$
 select case when count(*) filter (where r.tenant_id is null) = 0
@@ -5234,7 +5388,7 @@ left join ai_storage_private.list_effective_rules() as r
         $q$
     ),
     (
-        22, 'retention is applied',
+        25, 'retention is applied',
         'GDPR 5(1)(e); SOC 2 C1.2, P4.2', false,
         $q$
 select case
@@ -5247,22 +5401,34 @@ where e.tenant_id = 0 and e.action = 'apply retention'
         $q$
     ),
     (
-        23, 'what was erased is gone from the log',
+        26, 'what was erased is gone from the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
 select case when count(e.event_id) = 0 then 'passed' else 'failed' end,
-    count(distinct c.certificate_id) || ' certificates, '
-        || count(e.event_id) || ' events with names left'
+    'certificates: ' || count(distinct c.certificate_id)
+        || ', events that still have names: ' || count(e.event_id)
 from ai_storage_private.erasure_certificate as c
 cross join jsonb_array_elements(c.statement::jsonb -> 'tenants') as t (erased)
 left join ai_storage_private.audit_event as e
-    on e.tenant_id = (t.erased ->> 'tenant_id')::bigint
-    and e.seal_number <= (t.erased ->> 'seal_number')::bigint
-    and e.salt is not null
+    on e.salt is not null
+    and (
+        (
+            e.tenant_id = (t.erased ->> 'tenant_id')::bigint
+            and e.seal_number <= (t.erased ->> 'seal_number')::bigint
+        )
+        -- Also what others were doing with its models, and committed later.
+        or e.model_id in (
+            select m.model_id
+            from ai_storage_private.audit_event as m
+            where m.tenant_id = (t.erased ->> 'tenant_id')::bigint
+              and m.seal_number <= (t.erased ->> 'seal_number')::bigint
+              and m.action = 'save model'
+        )
+    )
         $q$
     ),
     (
-        24, 'every certificate of an erasure is proved by the log',
+        27, 'every certificate of an erasure is proved by the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
 select case when bool_and(p.is_proved) is not false then 'passed' else 'failed' end,
@@ -5281,7 +5447,7 @@ from (
         $q$
     ),
     (
-        25, 'signing keys are rotated every 90 days',
+        28, 'signing keys are rotated every 90 days',
         'GDPR 32(1)(a); SOC 2 CC6.1', true,
         $q$
 select case when min(k.created_at) < clock_timestamp() - interval '90 days'
@@ -5293,7 +5459,7 @@ where k.retired_at is null
         $q$
     ),
     (
-        26, 'contexts are signed with one secret',
+        29, 'contexts are signed with one secret',
         'GDPR 32(1)(a), 32(1)(b); SOC 2 CC6.1', true,
         $q$
 select case when count(*) = 1 then 'passed' else 'failed' end, 'secrets: ' || count(*)
@@ -5301,7 +5467,7 @@ from ai_storage_private.context_secret as s
         $q$
     ),
     (
-        27, 'connections from other machines are encrypted',
+        30, 'connections from other machines are encrypted',
         'GDPR 32(1)(a); SOC 2 CC6.6, CC6.7', true,
         $q$
 select case when current_setting('ssl') = 'on' or w.is_local then 'passed' else 'failed' end,
@@ -5314,7 +5480,7 @@ from (
         $q$
     ),
     (
-        28, 'the server''s log keeps no content',
+        31, 'the server''s log keeps no content',
         'GDPR 5(1)(c), 5(1)(f); SOC 2 C1.1', true,
         $q$
 select case when current_setting('log_statement') in ('none', 'ddl')
@@ -5328,19 +5494,21 @@ select case when current_setting('log_statement') in ('none', 'ddl')
         $q$
     ),
     (
-        29, 'a commit survives a crash',
+        32, 'a commit survives a crash',
         'GDPR 32(1)(b), 32(1)(c); SOC 2 A1.2, PI1.5', true,
         $q$
-select case when current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'
-            and current_setting('synchronous_commit') <> 'off'
-        then 'passed' else 'failed' end,
-    'fsync = ' || current_setting('fsync')
-        || ', full_page_writes = ' || current_setting('full_page_writes')
-        || ', synchronous_commit = ' || current_setting('synchronous_commit')
+select case when bool_or(
+        case s.name when 'synchronous_commit'
+            then s.reset_val = 'off' or s.source in ('session', 'client')
+            else s.setting <> 'on' end
+    ) then 'failed' else 'passed' end,
+    string_agg(s.name || ' = ' || s.setting, ', ' order by s.name)
+from pg_settings as s
+where s.name in ('fsync', 'full_page_writes', 'synchronous_commit')
         $q$
     ),
     (
-        30, 'no table is left out of the write-ahead log',
+        33, 'no table is left out of the write-ahead log',
         'GDPR 32(1)(c); SOC 2 A1.2, PI1.5', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
@@ -5351,7 +5519,7 @@ where c.relnamespace = 'ai_storage_private'::regnamespace
         $q$
     ),
     (
-        31, 'pages have checksums',
+        34, 'pages have checksums',
         'GDPR 5(1)(f), 32(1)(b); SOC 2 PI1.5', true,
         $q$
 select case current_setting('data_checksums') when 'on' then 'passed' else 'warning' end,
@@ -5359,7 +5527,7 @@ select case current_setting('data_checksums') when 'on' then 'passed' else 'warn
         $q$
     ),
     (
-        32, 'no publication carries the tables elsewhere',
+        35, 'no publication carries the tables elsewhere',
         'GDPR 5(1)(f), 28; SOC 2 CC6.7', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -5369,7 +5537,7 @@ where p.schemaname = 'ai_storage_private'
         $q$
     ),
     (
-        33, 'nobody else''s trigger or rule runs on a table',
+        36, 'nobody else''s trigger or rule runs on a table',
         'GDPR 32(1)(b); SOC 2 CC6.8, CC8.1', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
@@ -5391,7 +5559,7 @@ from (
         $q$
     ),
     (
-        34, 'what is shared with another organisation has an end',
+        37, 'what is shared with another organisation has an end',
         'GDPR 5(1)(c), 28, 44; SOC 2 CC6.3, P6.1', false,
         $q$
 select case when count(*) filter (where s.expires_at is null) = 0
@@ -5402,7 +5570,7 @@ where split_part(s.target, ':', 1) <> split_part(s.sharer_key, ':', 1)
         $q$
     ),
     (
-        35, 'there is a backup of the last two days',
+        38, 'there is a backup of the last two days',
         'GDPR 32(1)(c); SOC 2 A1.2', false,
         $q$
 select case
@@ -5419,7 +5587,7 @@ from (
         $q$
     ),
     (
-        36, 'nobody broke the glass in the last 30 days',
+        39, 'nobody broke the glass in the last 30 days',
         'GDPR 32(4), 33; SOC 2 CC7.3, CC7.4', false,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -5677,6 +5845,31 @@ ALTER FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_privat
 --
 
 COMMENT ON FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) IS 'load_history for a model of another tenant, which has to be shared for reading. Raises TN101.';
+
+--
+-- Name: lock_models(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    perform from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id
+    order by p.model_id
+    for update;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION lock_models(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) IS 'Waits for whoever writes a model of the tenant that the context names, and holds them all.';
 
 --
 -- Name: may_receive(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -5957,9 +6150,15 @@ declare
             || substr(uuid_send(gen_random_uuid()), 9),
         'hex'
     )::uuid;
+    v_context  constant text := current_setting('app.tenant_context', true);
+    -- What the application calls itself is not for other tenants' logs.
     v_detail   constant text := jsonb_strip_nulls(
-        p_detail
-            || jsonb_build_object('application', nullif(current_setting('application_name'), ''))
+        p_detail || jsonb_build_object(
+            'application',
+            case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
+                then nullif(current_setting('application_name'), '')
+            end
+        )
     )::text;
 begin
     insert into ai_storage_private.audit_pending (
@@ -5969,9 +6168,10 @@ begin
     values (
         p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
         -- Whoever may write a tenant's row has a verified context; without one it was by hand.
-        coalesce(
-            nullif(split_part(current_setting('app.tenant_context', true), '|', 6), ''), 'none'
-        ),
+        case when p_tenant_id > 0
+            then coalesce(nullif(split_part(v_context, '|', 6), ''), 'none')
+            else 'none'
+        end,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -6067,6 +6267,31 @@ ALTER FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) IS 'Writes the events of using shared models, one for each side, and returns how many. Raises 25006.';
+
+--
+-- Name: refuse_old_snapshot(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.refuse_old_snapshot() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = '25000',
+            message = 'this works under read committed only',
+            hint = 'Begin the transaction with isolation level read committed.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.refuse_old_snapshot() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION refuse_old_snapshot(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.refuse_old_snapshot() IS 'Refuses a transaction that does not see what others committed meanwhile. Raises 25000.';
 
 --
 -- Name: render_checkpoint(ai_storage_private.audit_checkpoint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -6666,24 +6891,38 @@ CREATE FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_ver
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_count bigint;
+    v_model_ids uuid[];
+    v_versions  bigint[];
+    v_count     bigint;
 begin
-    -- The current version stays, and so does one that is shared by its number.
+    -- All but the current version may go. Whoever is deleting a model, or sharing a version by its
+    -- number, holds it: nobody is waited for, what is held goes the next time.
+    select array_agg(h.model_id), array_agg(h.version)
+    into v_model_ids, v_versions
+    from (
+        select v.model_id, v.version
+        from ai_storage_private.progress_version as v
+        join (
+            select
+                w.model_id,
+                w.version,
+                row_number() over (partition by w.model_id order by w.version desc) as place
+            from ai_storage_private.progress_version as w
+            where w.tenant_id = p_tenant_id
+        ) as o
+            on o.model_id = v.model_id
+            and o.version = v.version
+        where v.tenant_id = p_tenant_id
+          and o.place > 1
+          and (o.place > p_keep_versions or v.saved_at < p_before)
+        for update of v skip locked
+    ) as h;
+    -- A later snapshot: it shows whatever was shared by its number before it was held.
     delete from ai_storage_private.progress_version as v
-    using (
-        select
-            w.model_id,
-            w.version,
-            w.saved_at,
-            row_number() over (partition by w.model_id order by w.version desc) as place
-        from ai_storage_private.progress_version as w
-        where w.tenant_id = p_tenant_id
-    ) as o
+    using unnest(v_model_ids, v_versions) as h (model_id, version)
     where v.tenant_id = p_tenant_id
-      and v.model_id = o.model_id
-      and v.version = o.version
-      and o.place > 1
-      and (o.place > p_keep_versions or o.saved_at < p_before)
+      and v.model_id = h.model_id
+      and v.version = h.version
       and not exists (
           select from ai_storage_private.model_share as s
           where s.tenant_id = p_tenant_id
@@ -6715,12 +6954,7 @@ CREATE FUNCTION ai_storage_private.take_turn() RETURNS void
     LANGUAGE plpgsql
     AS $$
 begin
-    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        raise exception using
-            errcode = '25000',
-            message = 'this works under read committed only',
-            hint = 'Begin the transaction with isolation level read committed.';
-    end if;
+    perform ai_storage_private.refuse_old_snapshot();
     -- Writers do not wait for this lock.
     lock table ai_storage_private.audit_pending in share update exclusive mode;
 end;
@@ -6732,7 +6966,7 @@ ALTER FUNCTION ai_storage_private.take_turn() OWNER TO ai_storage_operator;
 -- Name: FUNCTION take_turn(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.take_turn() IS 'Lets one of those who seal, chain or erase work at a time, on what the others committed. Raises 25000.';
+COMMENT ON FUNCTION ai_storage_private.take_turn() IS 'Lets one of those who seal and chain work at a time, on what the others committed. Raises 25000.';
 
 --
 -- Name: target_patterns(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9929,11 +10163,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) FROM
 GRANT ALL ON FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) TO ai_storage_operator;
 
 --
--- Name: FUNCTION erase_shares(p_tenant_id bigint, p_isolation_key text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION erase_shares(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) TO ai_storage_operator;
+REVOKE ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION find_tenant(p_levels text[], p_register boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10033,6 +10267,12 @@ GRANT ALL ON FUNCTION ai_storage_private.is_name(p_name text) TO ai_storage_oper
 GRANT ALL ON FUNCTION ai_storage_private.is_name(p_name text) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION is_past(p_time timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_past(p_time timestamp with time zone) FROM PUBLIC;
+
+--
 -- Name: FUNCTION is_tenant_pattern(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10107,6 +10347,13 @@ GRANT ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private
 
 REVOKE ALL ON FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION lock_models(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION may_receive(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -10185,6 +10432,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.record_model_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION refuse_old_snapshot(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.refuse_old_snapshot() FROM PUBLIC;
 
 --
 -- Name: FUNCTION render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
