@@ -40,6 +40,7 @@ __all__ = [
 Progress = Callable[[Iterable[str], int], Iterable[str]]
 
 LONGEST_MANIFEST = 65536  # bytes; no manifest comes near it
+LONGEST_RECORD = 8 * 2**20  # bytes; metadata has 1 MiB, metrics 256 KiB
 FETCH_LINES = 100
 BATCH_LINES = 500
 BATCH_LENGTH = 4 * 2**20  # characters
@@ -174,7 +175,10 @@ def _manifest(file: IO[bytes], path: Path) -> Manifest:
     try:
         line = json.loads(file.readline(LONGEST_MANIFEST))
         manifest = Manifest(line["isolation_key"], line["records"], line["digest"])
-        if line["kind"] != "manifest" or type(manifest.records) is not int:
+        texts = (manifest.isolation_key, manifest.digest)
+        if line["kind"] != "manifest" or type(manifest.records) is not int or type(line["format"]) is not int:
+            raise ValueError
+        if not all(type(text) is str and text.isprintable() for text in texts):
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise TransferError(f"{path} is not an export of a tenant.", "Name a file that pydb export wrote.") from error
@@ -185,9 +189,11 @@ def _manifest(file: IO[bytes], path: Path) -> Manifest:
 
 def _records(file: IO[bytes], path: Path, manifest: Manifest) -> Iterator[str]:
     """The records of an export after its manifest. At their end it is known whether they were all, and unchanged."""
-    digest, count, line = sha256(), 0, b"\n"
+    digest, count, last = sha256(), 0, b"\n"
     changed = TransferError(f"{path} was changed after it was written.", "Take an unchanged copy, or export again.")
-    for line in file:
+    while line := file.readline(LONGEST_RECORD + 1):
+        if len(line) > LONGEST_RECORD:
+            raise changed
         digest.update(sha256(line.removesuffix(b"\n")).digest())
         count += 1
         try:
@@ -195,7 +201,8 @@ def _records(file: IO[bytes], path: Path, manifest: Manifest) -> Iterator[str]:
         except UnicodeDecodeError:
             raise changed from None
         yield text
-    if count < manifest.records or not line.endswith(b"\n"):
+        last = line
+    if count < manifest.records or not last.endswith(b"\n"):
         raise TransferError(
             f"{path} ends too early: it holds {count} of {manifest.records} records, or less.",
             "Copy the file once more, or export again.",
