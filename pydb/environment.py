@@ -27,6 +27,7 @@ from .token import LEVEL
 __all__ = [
     "STORAGE_TYPES",
     "close_shared_async_pool",
+    "close_shared_pool",
     "dsn",
     "isolation_key",
     "shared_async_pool",
@@ -121,13 +122,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-@atexit.register
-def _close_shared_pools() -> None:
-    for (pid, _), pool in _pools.items():
-        if pid == os.getpid():
-            pool.close()
-
-
 def shared_pool() -> ConnectionPool[Any]:
     """The pool of this process on DATABASE_URL, opened at its first use and closed when the process ends.
 
@@ -138,6 +132,14 @@ def shared_pool() -> ConnectionPool[Any]:
         if key not in _pools:
             _pools[key] = open_pool(key[1], max_size=SHARED_POOL_SIZE)
         return _pools[key]
+
+
+@atexit.register
+def close_shared_pool() -> None:
+    """Close the pools that shared_pool opened in this process."""
+    with _lock:
+        for key in [key for key in _pools if key[0] == os.getpid()]:
+            _pools.pop(key).close()
 
 
 async def shared_async_pool() -> AsyncConnectionPool[Any]:
