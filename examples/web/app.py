@@ -26,7 +26,8 @@ from pydb.web import Scope as ASGIScope
 PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
-Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Number = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
+Level = Annotated[str, Field(pattern=r"^([A-Za-z0-9._+@~=/-]{1,63}|\*)$")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -56,7 +57,7 @@ class Sample(Strict):
 class Training(Strict):
     model_name: str = Field(min_length=1, max_length=255)
     samples: list[Sample] = Field(min_length=1, max_length=1000, description="all with equally many x")
-    epochs: int = Field(default=10, ge=1, le=50)
+    epochs: int = Field(default=10, strict=True, ge=1, le=50)
 
     @model_validator(mode="after")
     def equally_long(self) -> Self:
@@ -92,11 +93,11 @@ class Models(BaseModel):
 class Target(Strict):
     """Whom to share with. A level left out is the sharer's own, * is any."""
 
-    org_id: str | None = None
-    server_id: str | None = None
-    project_id: str | None = None
-    environment: str | None = None
-    code_hash: str | None = None
+    org_id: Level | None = None
+    server_id: Level | None = None
+    project_id: Level | None = None
+    environment: Level | None = None
+    code_hash: Level | None = None
 
 
 class Sharing(Strict):
