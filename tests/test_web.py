@@ -9,22 +9,19 @@ import dataclasses
 import itertools
 import logging
 import re
-import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qs
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import httpx
 import psycopg
 import pytest
-import uvicorn
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
@@ -42,7 +39,7 @@ from pydb import (
 )
 from tests.conftest import Database, Server, install
 from tests.helpers import call, until
-from tests.webserver import Mint, bearer, minter
+from tests.webserver import Mint, bearer, minter, serving
 
 ACME = "acme:mcp-1:shop:production:v1"
 BETA = "beta:mcp-1:shop:production:v1"
@@ -187,41 +184,6 @@ def django(**options: Any) -> Any:
 
 APPS = {"asgi": bare_asgi, "starlette": starlette, "wsgi": bare_wsgi, "flask": flask, "django": django}
 ASGI = {"asgi", "starlette"}
-
-
-class Quiet(WSGIRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def serving(app: Any, asgi: bool) -> Iterator[httpx.Client]:
-    """A server in a thread, and a client of it."""
-    if asgi:
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        port = listener.getsockname()[1]
-
-        def stop() -> None:
-            server.should_exit = True
-    else:
-        wsgi = WSGIServer(("127.0.0.1", 0), Quiet)
-        wsgi.set_app(app)
-        thread = threading.Thread(target=wsgi.serve_forever, args=(0.01,))
-        port = wsgi.server_port
-
-        def stop() -> None:
-            wsgi.shutdown()
-            wsgi.server_close()
-
-    thread.start()
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield client
-    finally:
-        stop()
-        thread.join(30)
 
 
 def unreachable(database: Database) -> str:

@@ -1,14 +1,20 @@
-"""What the tests of web applications share: tokens of a database, and an example as a process of its own."""
+"""What the tests of web applications share: tokens of a database, servers in a thread, and examples as processes."""
 
 from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+import httpx
+import uvicorn
 
 from pydb import token
 from pydb.calls import NewSigningKey
@@ -31,6 +37,41 @@ def minter(database: Database, **options: object) -> Mint:
 
 def bearer(credential: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {credential}"}
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(app: Any, asgi: bool = True) -> Iterator[httpx.Client]:
+    """A server in a thread, and a client of it."""
+    if asgi:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        port = listener.getsockname()[1]
+
+        def stop() -> None:
+            server.should_exit = True
+    else:
+        wsgi = WSGIServer(("127.0.0.1", 0), Quiet)
+        wsgi.set_app(app)
+        thread = threading.Thread(target=wsgi.serve_forever, args=(0.01,))
+        port = wsgi.server_port
+
+        def stop() -> None:
+            wsgi.shutdown()
+            wsgi.server_close()
+
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        stop()
+        thread.join(30)
 
 
 @contextmanager

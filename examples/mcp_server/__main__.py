@@ -17,7 +17,7 @@ import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
-from pydb import AsyncTenantAwareStorage, Permission, Progress, Saved, Share, StorageError
+from pydb import AsyncTenantAwareStorage, Permission, Progress, Share, StorageError
 from pydb.web import ASGIApp, TenantMiddleware
 
 
@@ -44,16 +44,17 @@ def build(local: AsyncTenantAwareStorage | None = None) -> MCPServer[Any]:
         training_samples: int | None = None,
         metrics: dict[str, float] | None = None,
         metadata: dict[str, Any] | None = None,
-    ) -> Saved:
-        """Save what a model has learned as its next version."""
+    ) -> int:
+        """Save what a model has learned, and tell its new version."""
         async with storage(ctx) as mine:
-            return await mine.save_ai_progress(
+            saved = await mine.save_ai_progress(
                 model_name,
                 mse,
                 training_samples=training_samples,
                 metrics=metrics,
                 metadata=metadata,
             )
+            return saved.version
 
     @server.tool()
     async def load_progress(ctx: Context[Any, Any], model_name: str | None = None) -> list[Progress]:
