@@ -26,6 +26,7 @@ from .token import LEVEL
 
 __all__ = [
     "STORAGE_TYPES",
+    "StorageType",
     "close_shared_async_pool",
     "close_shared_pool",
     "dsn",
@@ -36,7 +37,7 @@ __all__ = [
     "variable",
 ]
 
-S = TypeVar("S", bound=TenantAwareStorage | AsyncTenantAwareStorage)
+T = TypeVar("T", bound=TenantAwareStorage | AsyncTenantAwareStorage)
 
 SHARED_POOL_SIZE = 10  # connections at most
 
@@ -44,10 +45,10 @@ SHARED_POOL_SIZE = 10  # connections at most
 class StorageType(Protocol):
     """Makes a storage of this type out of that of the database."""
 
-    def __call__(self, storage: S, /) -> S: ...
+    def __call__(self, storage: T, /) -> T: ...
 
 
-def _database(storage: S, /) -> S:
+def _database(storage: T, /) -> T:
     return storage
 
 

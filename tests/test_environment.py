@@ -216,21 +216,24 @@ def test_a_pool_that_could_not_be_opened_is_tried_again(deployed: Database, monk
     asyncio.run(scenario())
 
 
-def _load_in_child(token: str, results: Any) -> None:
-    scope = {"headers": [(b"authorization", f"Bearer {token}".encode())]}
-    results.put([row.model_name for row in TenantAwareStorage.from_request(scope).load_ai_progress()])
+def _backends(scope: dict[str, Any]) -> set[int]:
+    """The server's processes that serve this process."""
+    assert [row.model_name for row in TenantAwareStorage.from_request(scope).load_ai_progress()] == ["m"]
+    with environment.shared_pool().connection() as one, environment.shared_pool().connection() as other:
+        return {one.info.backend_pid, other.info.backend_pid}
 
 
 def test_a_forked_worker_opens_a_pool_of_its_own(deployed: Database) -> None:
-    token = minter(deployed)(KEY)
-    scope = {"headers": [(b"authorization", f"Bearer {token}".encode())]}
+    scope = {"headers": [(b"authorization", f"Bearer {minter(deployed)(KEY)}".encode())]}
     TenantAwareStorage.from_request(scope).save_ai_progress("m", 0.5)
+    before = _backends(scope)
     fork = multiprocessing.get_context("fork")
-    results = fork.Queue()
+    results = fork.SimpleQueue()
     with environment._lock:  # as another thread of the parent might hold it
-        child = fork.Process(target=_load_in_child, args=(token, results))
+        child = fork.Process(target=lambda: results.put(_backends(scope)))
         child.start()
-    assert results.get(timeout=30) == ["m"]
     child.join(30)
+    child.kill()  # if it still waits
     assert child.exitcode == 0
-    assert [row.model_name for row in TenantAwareStorage.from_request(scope).load_ai_progress()] == ["m"]
+    assert not before & results.get()
+    assert _backends(scope) == before

@@ -135,7 +135,7 @@ def test_over_http_nobody_gets_in_without_a_token(url: str, mint: Mint) -> None:
 def test_a_session_that_another_tenant_takes_over_acts_for_that_tenant(
     database: Database, mint: Mint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The SDK serves a session in one task, which keeps the context of the session's first request.
+    # The SDK does not ask who a session belongs to: the tenant has to come with each call.
     monkeypatch.setenv("DATABASE_URL", database.dsn("app"))
     app = TenantMiddleware(build().streamable_http_app())
 

@@ -522,6 +522,7 @@ def run_asgi(app: Any, scope: dict[str, Any]) -> list[dict[str, Any]]:
 
     async def scenario() -> None:
         await web.TenantMiddleware(app)(scope, receive, send)
+        assert nobody() == "nobody"
         await environment.close_shared_async_pool()
 
     asyncio.run(scenario())

@@ -28,8 +28,7 @@ def build(local: AsyncTenantAwareStorage | None = None) -> MCPServer[Any]:
     @asynccontextmanager
     async def storage(context: Context[Any, Any]) -> AsyncIterator[AsyncTenantAwareStorage]:
         try:
-            # Of the HTTP request that carries this call. What a task inherited may be of another request: a session
-            # of the SDK may serve several.
+            # Of the HTTP request that carries this call. Not kept for the session: others may use it too.
             yield local or await AsyncTenantAwareStorage.from_request(context.request_context.request)
         except StorageError as error:
             raise ToolError(str(error)) from error  # in the words of the database, which hold the caller's own values
