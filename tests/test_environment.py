@@ -33,11 +33,17 @@ VARIABLES = {
 
 
 @pytest.fixture
-def deployed(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """A process whose environment names a tenant and the database."""
-    for name, value in {**VARIABLES, "DATABASE_URL": database.dsn("acme_app")}.items():
+def described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose environment names a tenant, and a database that nobody can reach."""
+    for name, value in {**VARIABLES, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AI_STORAGE_TYPE", raising=False)
+
+
+@pytest.fixture
+def deployed(described: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """The same with a database."""
+    monkeypatch.setenv("DATABASE_URL", database.dsn("acme_app"))
     yield database
     environment.close_shared_pool()
 
@@ -71,7 +77,7 @@ def test_the_asynchronous_storages_do_the_same(deployed: Database) -> None:
 @pytest.mark.parametrize("name", [*VARIABLES, "DATABASE_URL"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_what_is_missing_is_named(
-    deployed: Database, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
+    described: None, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
 ) -> None:
     monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=name):
@@ -81,18 +87,18 @@ def test_what_is_missing_is_named(
 
 
 @pytest.mark.parametrize("level", ["", "*", "a:b", "a b", "x" * 64, "ü", "a\n"])
-def test_a_level_that_is_none_is_refused_before_anything_is_opened(deployed: Database, level: str) -> None:
+def test_a_level_that_is_none_is_refused_before_anything_is_opened(described: None, level: str) -> None:
     with pytest.raises(ValueError, match="level server_id"):
         TenantAwareStorage.from_mcp_server(level, "shop", "v1")
 
 
-def test_a_colon_in_a_level_moves_no_border(deployed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_colon_in_a_level_moves_no_border(described: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AI_STORAGE_ORG_ID", "acme:mcp-1")
     with pytest.raises(ValueError, match="level org_id"):
         TenantAwareStorage.from_env()
 
 
-def test_an_unknown_storage_type_is_refused(deployed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_storage_type_is_refused(described: None, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Callable[[], object]] = [
         lambda: TenantAwareStorage.from_mcp_server("s", "p", "c", "files"),
         lambda: TenantAwareStorage.from_request({"headers": []}, "files"),
@@ -105,7 +111,6 @@ def test_an_unknown_storage_type_is_refused(deployed: Database, monkeypatch: pyt
     monkeypatch.setenv("AI_STORAGE_TYPE", "files")
     with pytest.raises(ValueError, match=r"'files'.*database"):
         TenantAwareStorage.from_env()
-    TenantAwareStorage.from_mcp_server("s", "p", "c", "database").close()
 
 
 def test_a_login_that_is_too_powerful_is_refused_for_requests_too(
@@ -143,7 +148,7 @@ def test_a_request_is_served_with_its_token_as_the_credential(deployed: Database
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Digest x", "Bearerx a.b.c"])
-def test_a_request_without_a_token_is_nobodys(deployed: Database, header: str | None) -> None:
+def test_a_request_without_a_token_is_nobodys(described: None, header: str | None) -> None:
     for request in requests(header):
         with pytest.raises(NoTenant):
             TenantAwareStorage.from_request(request)
@@ -154,7 +159,7 @@ def test_a_request_without_a_token_is_nobodys(deployed: Database, header: str | 
     [f"Bearer {KEY}", "Bearer", "Bearer a.b", "Bearer a.b.c.d", "Bearer a.b.c, Bearer a.b.c", "Bearer a.b.ü",
      "Bearer " + "a" * 20_000 + ".b.c", f"Bearer a.b.c:{KEY}", "bearer a.b.c\n"],
 )  # fmt: skip
-def test_an_isolation_key_or_anything_else_that_is_no_token_is_refused(deployed: Database, header: str) -> None:
+def test_an_isolation_key_or_anything_else_that_is_no_token_is_refused(described: None, header: str) -> None:
     for request in requests(header):
         with pytest.raises(MalformedCredential):
             TenantAwareStorage.from_request(request)
