@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -592,34 +592,69 @@ def _keep(text: str) -> timedelta:
     return timedelta(days=365 * int(years[1])) if years else _duration(text)
 
 
-def _confirm(args: argparse.Namespace) -> None:
-    if args.yes is None and sys.stdin.isatty():
-        print(
-            f"This erases all data of every tenant that {args.pattern} covers. It cannot be undone.\n"
-            "Type the pattern to go on: ",
-            end="",
-            file=sys.stderr,
-            flush=True,
+def _tenants(args: argparse.Namespace) -> None:
+    rows = _run_on(_admin_dsn(args), calls.list_tenants(args.pattern))
+    _print_rows(args, rows, ["isolation_key", "registered_at", "is_held"])
+
+
+MOST_KEYS = 20  # that the question before an erasure names
+
+
+def _erasable(pattern: str, tenants: Sequence[calls.Tenant]) -> None:
+    """Raises: CommandError when there is nothing to erase, or not all of it may be."""
+    if not tenants:
+        raise CommandError(
+            f"no tenant is covered by {pattern}.",
+            "Run pydb tenants and compare the five levels; a tenant is known from its first save on.",
         )
-        if sys.stdin.readline().removesuffix("\n") != args.pattern:
-            raise CommandError("Nothing was erased.", "Type the pattern exactly as it was given.")
-    elif args.yes != args.pattern:
-        args.refuse(
-            "--yes has to repeat PATTERN exactly" if args.yes else "without a terminal, --yes has to repeat PATTERN"
+    held = [tenant.isolation_key for tenant in tenants if tenant.is_held]
+    if held:
+        more = f" and {_count(len(held) - 1, 'other')}" if len(held) > 1 else ""
+        raise CommandError(
+            f"A legal hold keeps {held[0]}{more}. Nothing was erased.",
+            f"pydb tenants '{pattern}' shows which are held, pydb retention list by which rule.",
         )
+
+
+def _confirm(pattern: str, tenants: Sequence[calls.Tenant]) -> None:
+    """Let the pattern be typed. Raises: CommandError."""
+    rest = len(tenants) - MOST_KEYS
+    print(
+        f"This erases all data of {_count(len(tenants), 'tenant')}. It cannot be undone.",
+        *(f"  {tenant.isolation_key}" for tenant in tenants[:MOST_KEYS]),
+        *([f"  and {rest} more, which pydb tenants '{pattern}' shows"] if rest > 0 else []),
+        "Type the pattern to go on: ",
+        sep="\n",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    if sys.stdin.readline().removesuffix("\n") != pattern:
+        raise CommandError("Nothing was erased.", "Type the pattern exactly as it was given.")
 
 
 def _erase(args: argparse.Namespace) -> int:
-    _confirm(args)
-    with migrate.connect(_admin_dsn(args)) as connection:
-        # First the file: a certificate that nothing can take is no use.
+    ask = args.yes is None and sys.stdin.isatty()
+    if not ask and args.yes != args.pattern:
+        args.refuse(
+            "--yes has to repeat PATTERN exactly" if args.yes else "without a terminal, --yes has to repeat PATTERN"
+        )
+    dsn = _admin_dsn(args)
+    # All that can be known is checked before anybody is asked. The server checks it once more.
+    tenants = _run_on(dsn, calls.list_tenants(args.pattern))
+    _erasable(args.pattern, tenants)
+    # The file too: a certificate that nothing can take is no use.
+    try:
+        file = None if args.out is None else open(args.out, "x", encoding="utf-8")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise CommandError(
+            f"{args.out} cannot be made: {error.strerror}.", "Name a new file in a folder that exists."
+        ) from error
+    with ExitStack() as stack:
         try:
-            file = None if args.out is None else open(args.out, "x", encoding="utf-8")  # noqa: SIM115  # closed below
-        except OSError as error:
-            raise CommandError(
-                f"{args.out} cannot be made: {error.strerror}.", "Name a new file in a folder that exists."
-            ) from error
-        try:
+            if ask:
+                _confirm(args.pattern, tenants)
+            connection = stack.enter_context(migrate.connect(dsn))
             certificate = session.run(connection, calls.erase_tenant(args.pattern, args.reason))
         except BaseException:
             if file is not None:
@@ -627,9 +662,8 @@ def _erase(args: argparse.Namespace) -> int:
                 args.out.unlink()
             raise
         written = _hand_over(json.dumps(certificate), file)
-        tenants = json.loads(certificate["statement"])["tenants"]
         said = sys.stderr if file is None else sys.stdout
-        for tenant in tenants:
+        for tenant in json.loads(certificate["statement"])["tenants"]:
             print(
                 f"Erased {tenant['isolation_key']}: {_count(tenant['models'], 'model')}, "
                 f"{_count(tenant['versions'], 'version')}.",
@@ -1194,9 +1228,14 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "apply", _retention_apply, "delete what the rules keep no longer; run it daily", database, listing, of=rules
     )
+    added = command(
+        "tenants", _tenants, "show the tenants that are known, and whether a legal hold keeps them", database, listing
+    )
+    added.add_argument("pattern", nargs="?", default="*:*:*:*:*", help=f"{pattern_help} (default: %(default)s)")
     added = command("erase", _erase, "erase all data of the tenants of a pattern, and certify it", database)
     added.epilog = (
-        "Asks for the pattern to be typed. Afterwards the tables are vacuumed, as the login that ran pydb init. "
+        "Shows the tenants and asks for the pattern to be typed. Afterwards the tables are vacuumed, as the login that "
+        "ran pydb init. "
         f"{OLD_BYTES_NOTE} python pydb/verifier.py FILE verifies the certificate; the database keeps it, too: "
         "ai_storage.erasure_certificate(id)."
     )

@@ -181,7 +181,8 @@ def test_they_are_for_administrators(run: Run, database: Database) -> None:
         for arguments in (
             ["retention", "set", ACME, "--legal-hold"], ["retention", "list"],
             ["retention", "drop", ACME], ["retention", "apply"],
-            ["erase", ACME, "--reason", "r", "--yes", ACME], ["compliance"], ["break-glass", ACME, "--reason", "r"],
+            ["erase", ACME, "--reason", "r", "--yes", ACME], ["compliance"], ["tenants"],
+            ["break-glass", ACME, "--reason", "r"],
             ["report-backup"],
         ):  # fmt: skip
             code, out, err = run(*arguments, *app)
@@ -270,24 +271,73 @@ def test_the_pattern_is_typed_on_a_terminal(run: Run, database: Database, monkey
         with unchanged(database):
             code, out, err = run("erase", ACME, "--reason", "r", *admin(database))
         assert (code, out) == (1, "")
-        assert f"every tenant that {ACME} covers. It cannot be undone." in err
+        assert f"This erases all data of 1 tenant. It cannot be undone.\n  {ACME}\nType the pattern" in err
         assert "Nothing was erased." in err
     monkeypatch.setattr("sys.stdin", Terminal(f"{ACME}\n"))
     assert run("erase", ACME, "--reason", "r", *admin(database))[0] == 0
     assert names(app, as_=ACME) == []
 
 
+def test_nobody_is_asked_about_an_erasure_that_will_be_refused(
+    run: Run, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, dsn = database.connect("app"), admin(database)
+    for number in range(22):
+        save(app, "m", as_=key(code=f"c{number:02}"))
+    save(app, "m", as_=BETA)
+    run("retention", "set", "acme:*:*:*:c07", "--legal-hold", *dsn)
+    file = tmp_path / "there.json"
+    file.write_text("mine")
+    for pattern, out_file, said in (
+        ("acme:*:*:*:*", None, f"A legal hold keeps {key(code='c07')}. Nothing was erased."),
+        ("gamma:*:*:*:*", None, "no tenant is covered"),
+        ("gamma", None, "(22023)"),
+        (BETA, file, "cannot be made"),
+    ):
+        monkeypatch.setattr("sys.stdin", Terminal(f"{pattern}\n"))
+        with unchanged(database):
+            arguments = ("--out", str(out_file)) if out_file else ()
+            code, out, err = run("erase", pattern, "--reason", "r", *arguments, *dsn)
+        assert (code, out, said in err, "hint: " in err, "Type" in err) == (1, "", True, True, False), err
+    run("retention", "drop", "acme:*:*:*:c07", *dsn)
+    run("retention", "set", key(code="c00"), "--legal-hold", *dsn)
+
+    code, out, _ = run("tenants", "--json", "acme:*:*:*:*", *dsn)
+    rows = json.loads(out)
+    assert [row["isolation_key"] for row in rows] == [key(code=f"c{number:02}") for number in range(22)]
+    assert [row["is_held"] for row in rows] == [True] + [False] * 21
+    assert all(datetime.fromisoformat(row["registered_at"]).tzinfo for row in rows)
+    code, out, _ = run("tenants", *dsn)
+    assert (code, len(out.splitlines())) == (0, 24)
+    assert out.split()[:3] == ["isolation_key", "registered_at", "is_held"]
+    assert run("tenants", "gamma", *dsn)[0] == 1
+
+    run("retention", "drop", key(code="c00"), *dsn)
+    monkeypatch.setattr("sys.stdin", Terminal("no\n"))
+    out_file = tmp_path / "certificate.json"
+    code, _, err = run("erase", "acme:*:*:*:*", "--reason", "r", "--out", str(out_file), *dsn)
+    assert code == 1
+    assert "This erases all data of 22 tenants." in err
+    assert [line for line in err.splitlines() if line.startswith("  ")] == [
+        *(f"  {row['isolation_key']}" for row in rows[:20]),
+        "  and 2 more, which pydb tenants 'acme:*:*:*:*' shows",
+    ]
+    assert not out_file.exists()
+
+
 def test_a_refused_erasure_changes_nothing_and_leaves_no_file(run: Run, database: Database, tmp_path: Path) -> None:
-    save(database.connect("app"), "m", as_=ACME)
+    for credential in (ACME, BETA):
+        save(database.connect("app"), "m", as_=credential)
     dsn = admin(database)
     run("retention", "set", "acme:*:*:*:*", "--legal-hold", *dsn)
     file = tmp_path / "certificate.json"
     with unchanged(database):
         for pattern, reason, said in (
-            (ACME, "r", "(TN501)"),
+            (ACME, "r", f"A legal hold keeps {ACME}. "),
+            ("acme:*:*:*:*", "r", f"A legal hold keeps {ACME}. "),
             ("gamma:*:*:*:*", "r", "no tenant is covered"),
             ("gamma", "r", "(22023)"),
-            (ACME, "a\nb", "(22023)"),
+            (BETA, "a\nb", "(22023)"),
         ):
             arguments = ("erase", pattern, "--reason", reason, "--yes", pattern, "--out", str(file))
             code, out, err = run(*arguments, *dsn)
@@ -295,9 +345,9 @@ def test_a_refused_erasure_changes_nothing_and_leaves_no_file(run: Run, database
             assert not file.exists()
         file.write_text("mine")
         for out_file in (file, tmp_path / "not there" / "file"):
-            arguments = ("erase", ACME, "--reason", "r", "--yes", ACME, "--out", str(out_file))
+            arguments = ("erase", BETA, "--reason", "r", "--yes", BETA, "--out", str(out_file))
             code, out, err = run(*arguments, *dsn)
-            assert (code, out, "hint: " in err) == (1, "", True)
+            assert (code, out, "cannot be made" in err, "hint: " in err) == (1, "", True, True)
         assert file.read_text() == "mine"
     file.unlink()
     nowhere = ("--dsn", "host=/nowhere")
