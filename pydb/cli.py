@@ -433,13 +433,21 @@ def _keep_checkpoint(path: Path, checkpoint: dict[str, Any]) -> bool:
 
 def _verify(args: argparse.Namespace) -> int:
     columns = ["verified", "events", "seals"]
+    log: calls.AuditVerification | calls.AuditSummary
     if args.credential is not None:
-        own = _run(args, calls.verify_audit())
-        _print_rows(args, [own], [*columns, "pending", "event_id", "problem"])
-        return 0 if own.verified else 1
-    everything = _run_on(_admin_dsn(args), calls.verify_all_audit())
-    _print_rows(args, [everything], [*columns, "checkpoints", "isolation_key", "event_id", "problem"])
-    return 0 if everything.verified else 1
+        log = _run(args, calls.verify_audit())
+        _print_rows(args, [log], [*columns, "pending", "event_id", "problem"])
+        if log.verified and log.events == log.pending == 0:
+            print("This tenant has no log; compare the five levels.", file=sys.stderr)
+    else:
+        log = _run_on(_admin_dsn(args), calls.verify_all_audit())
+        _print_rows(args, [log], [*columns, "checkpoints", "pending", "isolation_key", "event_id", "problem"])
+    if log.pending:
+        said = "event is not sealed yet: nothing is proved about it"
+        if log.pending > 1:
+            said = "events are not sealed yet: nothing is proved about them"
+        print(f"{log.pending} {said}.", file=sys.stderr)
+    return 0 if log.verified else 1
 
 
 AUDIT_COLUMNS = ["recorded_at", "action", "model_id", "version", "login", "credential", "sealed", "detail"]

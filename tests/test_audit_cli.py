@@ -237,6 +237,32 @@ def test_verify_exits_with_1_when_the_log_was_changed(run: Run, database: Databa
     assert "too powerful" in err
 
 
+def test_verify_says_what_it_says_nothing_about(run: Run, database: Database) -> None:
+    every, acme, beta = (
+        ("--dsn", database.dsn()),
+        ("--dsn", database.dsn("app"), "--as", ACME),
+        ("--dsn", database.dsn("app"), "--as", BETA),
+    )
+    run("seal", *every)
+    assert run("verify", *every)[2] == ""
+    save(database.connect("app"), "m", as_=ACME)
+    some = "2 events are not sealed yet: nothing is proved about them.\n"
+    for arguments in (every, acme):
+        code, out, err = run("verify", *arguments)
+        assert (code, err, "pending" in out) == (0, some, True)
+        code, out, err = run("verify", "--json", *arguments)
+        assert (code, err, json.loads(out)[0]["pending"]) == (0, some, 2)
+    for form in ([], ["--json"]):
+        code, _, err = run("verify", *form, *beta)
+        assert (code, err) == (0, "This tenant has no log; compare the five levels.\n")
+    run("seal", *every)
+    for arguments in (every, acme):
+        assert run("verify", *arguments)[::2] == (0, "")
+    call(database.connect("app"), "delete_progress", model_name="m", as_=ACME)
+    for arguments in (every, acme):
+        assert run("verify", *arguments)[::2] == (0, "1 event is not sealed yet: nothing is proved about it.\n")
+
+
 def test_the_trail_is_shown_and_filtered(run: Run, database: Database) -> None:
     app = database.connect("app")
     for name in ("a", "b", "c"):
