@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from hashlib import sha256
 from importlib.resources import files
 from itertools import count
@@ -86,8 +86,15 @@ def _cell(value: Any) -> str:
 
 
 def _time(micros: int) -> str:
-    """Microseconds since 1970 as a time."""
-    return str((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).isoformat(" ", "seconds"))
+    """Microseconds since 1970 as a time, in the form of all others."""
+    return f"{datetime(1970, 1, 1) + timedelta(microseconds=micros):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def _as_of(checkpoints: Sequence[Row]) -> str:
+    if not checkpoints:
+        return "without a checkpoint"
+    newest = checkpoints[-1]
+    return f"as of checkpoint {newest['checkpoint_number']:,} ({_time(newest['created_at'])})"
 
 
 def _count(number: int, thing: str) -> str:
@@ -388,7 +395,8 @@ def _audit(audit: Row, checkpoints: Sequence[Row]) -> str:
     )
     return (
         f"<p>{_badge(state)} {text}: {_count(audit['events'], 'event')}, {_count(audit['seals'], 'seal')}, "
-        f"{_count(audit['checkpoints'], 'checkpoint')}.{problem}</p>{last}"
+        f"{_count(audit['checkpoints'], 'checkpoint')}.{problem} Not sealed yet, so nothing is proved about it: "
+        f"{_count(audit['pending'], 'event')}.</p>{last}"
         f"{_folded('Checkpoints, the newest first', len(newest), _table('checkpoints', newest))}"
     )
 
@@ -443,6 +451,8 @@ def render(sections: Mapping[str, Any], attacks: Mapping[str, str] | None, publi
     lists += _folded("Settings", len(sections["settings"]), f"<table><tbody>{settings}</tbody></table>")
     return Template(template).substitute(
         style_hash=base64.b64encode(sha256(style.encode()).digest()).decode(),
+        database=_text(release["database"]),
+        as_of=_as_of(sections["checkpoints"]),
         version=_text(release["version"]),
         server=_text(release["server_version"]),
         status=worst,

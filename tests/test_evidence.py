@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256, sha512
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,7 +63,7 @@ def shares(count: int) -> list[dict[str, Any]]:
                 "target": f"{target}:shop:production:abc{number % 5}",
                 "permissions": ["read", "write"][: 1 + number % 2],
                 "models": 1 + number % 4,
-                "expires_at": None if number % 3 else "2027-01-31T12:00:00+00:00",
+                "expires_at": None if number % 3 else "2027-01-31T12:00:00.000000Z",
             }
         )
     return grants
@@ -88,6 +88,7 @@ def sections(*, days: int = 60, grants: int = 10, chain: int = 3) -> dict[str, A
     """What collect_evidence() returns, in its shape."""
     return {
         "release": {
+            "database": "app",
             "version": "0.1.0",
             "server_version": "18.6",
             "migrations": ["0001_tenant.sql", "0002_progress.sql"],
@@ -170,13 +171,14 @@ def sections(*, days: int = 60, grants: int = 10, chain: int = 3) -> dict[str, A
         "settings": {"ssl": "off", "password_encryption": "scram-sha-256"},
         "authorizations": [{"login": "acme_app", "pattern": "acme:*:*:*:*", "token_only": True}],
         "signing_keys": [
-            {"kid": "k1", "audience": "app", "created_at": "2026-09-01T00:00:00+00:00", "retired_at": None}
+            {"kid": "k1", "audience": "app", "created_at": "2026-09-01T00:00:00.000000Z", "retired_at": None}
         ],
         "audit": {
             "verified": True,
             "events": 12345,
             "seals": 678,
             "checkpoints": chain,
+            "pending": 1,
             "isolation_key": None,
             "event_id": None,
             "problem": None,
@@ -188,7 +190,7 @@ def sections(*, days: int = 60, grants: int = 10, chain: int = 3) -> dict[str, A
         "erasures": [
             {
                 "certificate_id": "5c6b1f0e-8f0c-4c0e-9d2b-6f2a3d1c0b9a",
-                "erased_at": "2026-10-05T08:30:00+00:00",
+                "erased_at": "2026-10-05T08:30:00.000000Z",
                 "reason": "contract ended",
             }
         ],
@@ -519,6 +521,27 @@ def test_the_browser_shows_the_title_the_status_and_every_control(tmp_path: Path
     ]
     assert len(dom.classes("grant")) == len({(row["owner"], row["target"]) for row in content["shares"]})
     assert len(dom.classes("bar")) == 60
+
+
+def test_the_page_tells_whoever_never_saw_such_a_database_what_it_is_about() -> None:
+    content = sections()
+    page = evidence_page.render(content, ATTACKS, None)
+    number, created_at = (content["checkpoints"][-1][name] for name in ("checkpoint_number", "created_at"))
+    time = f"{datetime.fromtimestamp(created_at / 10**6, UTC):%Y-%m-%dT%H:%M:%S}"
+    assert re.search(rf"Database app as of checkpoint {number} \({time}\.\d{{6}}Z\); tenant-ai-storage 0\.1\.0", page)
+    (about,) = re.findall('<section id="about">(.*?)</section>', page, re.DOTALL)
+    for word in ("tenant", "passed", "warning", "failed", "unknown"):
+        assert f"<strong>{word}</strong>" in about
+    assert "nothing is proved about it: 1 event." in page
+    assert "Database app without a checkpoint; " in evidence_page.render(content | {"checkpoints": []}, None, None)
+    assert len(times_of(page)) > 3
+
+
+def times_of(page: str) -> list[str]:
+    """The times on a page, which have one form: in UTC, to the microsecond, and said so."""
+    times = re.findall(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[0-9:.+Z]*", page)
+    assert [found for found in times if not re.fullmatch(r"[0-9-]{10}T[0-9:]{8}\.[0-9]{6}Z", found)] == []
+    return times
 
 
 def test_hostile_names_neither_run_nor_load_anything(tmp_path: Path, server_seen: tuple[str, list[str]]) -> None:
@@ -1178,6 +1201,8 @@ def test_the_evidence_of_a_real_database_is_whole_and_the_same_twice(
     content = {name: json.loads(first[f"{name}.json"]) for name in evidence.SECTIONS}
     assert code == any(row["status"] == "failed" for row in content["controls"])
     assert capsys.readouterr().err == ""
+    # A control's result is what its own query says.
+    assert times_of(re.sub('<section id="controls">.*?</section>', "", first["index.html"].decode(), flags=re.DOTALL))
     assert all(row[name] for row in content["controls"] for name in ("control", "reference", "result", "evidence"))
     assert content["audit"]["verified"]
     assert [row["certificate_id"] for row in content["erasures"]] == [
