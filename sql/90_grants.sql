@@ -184,7 +184,7 @@ to ai_storage_owner;
 grant execute on function
     ai_storage_private.lend(bigint[], uuid[]),
     ai_storage_private.lent_tenant_ids(),
-    ai_storage_private.lent_model_ids()
+    ai_storage_private.lent_ids()
 to ai_storage_sharing;
 
 -- Applications: the tenant functions --------------------------------------------------------------

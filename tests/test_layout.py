@@ -72,7 +72,7 @@ DEFINERS = {
         "ai_storage_private.enter",
         "ai_storage_private.enter_code_version",
         "ai_storage_private.lend",
-        "ai_storage_private.lent_model_ids",
+        "ai_storage_private.lent_ids",
         "ai_storage_private.lent_tenant_ids",
         "ai_storage_private.may_share_outside",
         "ai_storage.apply_retention",
