@@ -1,10 +1,10 @@
 -- The bytes of a model: put them, get them back, in one piece or in parts.
 --
 -- A content lies in artifact_chunk, in chunks of 1 MiB, and once in its tenant however many
--- artifacts name it; no key spans tenants. Its sha256 is that of its bytes up to 1 MiB; above, it is
--- the sha256 of the sha256s of its chunks, so both ends can check a stream in constant memory. An
--- artifact is a name for a content at a version of a model, and holds for later versions until it
--- is put again. A content that nothing names any more is deleted.
+-- artifacts name it; no key spans tenants. Its sha256 is that of its bytes up to 1 MiB; above, that
+-- of the sha256s of its chunks, so both ends can check a stream in constant memory. An artifact is
+-- a name for a content at a version of a model, and holds for later versions until it is put again.
+-- A content that nothing names any more is deleted.
 --
 -- An upload is a content in the making: nothing of it is visible before finish_artifact(), which
 -- checks size and sha256. Reading another tenant's artifact takes the permission execute.
@@ -1159,35 +1159,37 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_context  constant text := current_setting('app.tenant_context', true);
-    v_share    constant ai_storage_private.model_share := ai_storage_private.borrow(
+    v_context   constant text := current_setting('app.tenant_context', true);
+    v_share     constant ai_storage_private.model_share := ai_storage_private.borrow(
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
-    v_artifact ai_storage_private.model_artifact;
+    v_artifacts ai_storage_private.model_artifact[];
 begin
-    for v_artifact in
-        select a.*
+    -- What the model's context shows is taken before the contents are lent in its place.
+    v_artifacts := array(
+        select a
         from ai_storage_private.model_artifact as a
         where a.tenant_id = v_share.tenant_id
           and a.model_id = v_share.model_id
           and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
-        order by a.artifact_name, a.version desc
-    loop
-        perform ai_storage_private.lend(array[v_share.tenant_id], array[v_artifact.blob_id]);
-        return query
-        select
-            v_share.model_name,
-            v_share.owner_key,
-            v_artifact.artifact_name,
-            v_artifact.version,
-            encode(b.sha256, 'hex'),
-            b.size_bytes,
-            v_artifact.media_type,
-            v_artifact.put_at
-        from ai_storage_private.artifact_blob as b
-        where b.tenant_id = v_share.tenant_id
-          and b.blob_id = v_artifact.blob_id;
-    end loop;
+    );
+    perform ai_storage_private.lend(
+        array[v_share.tenant_id], array(select a.blob_id from unnest(v_artifacts) as a)
+    );
+    return query
+    select
+        v_share.model_name,
+        v_share.owner_key,
+        a.artifact_name,
+        a.version,
+        encode(b.sha256, 'hex'),
+        b.size_bytes,
+        a.media_type,
+        a.put_at
+    from unnest(v_artifacts) as a
+    join ai_storage_private.artifact_blob as b on b.blob_id = a.blob_id
+    where b.tenant_id = v_share.tenant_id
+    order by a.artifact_name, a.version desc;
     perform set_config('app.tenant_context', v_context, true);
 end;
 $fn$;
