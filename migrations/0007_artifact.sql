@@ -1,6 +1,6 @@
--- The bytes of a model. Contents are kept once in a tenant, in chunks; an artifact is a name for one
--- at a version of a model. No key spans tenants, so nobody learns whether another holds the same
--- bytes.
+-- The bytes of a model. Contents are kept once in a tenant, in chunks; an artifact is a name for
+-- one, at a version of a model. No key spans tenants, so nobody learns whether another holds the
+-- same bytes.
 
 create table ai_storage_private.model_artifact (
     tenant_id     bigint not null,

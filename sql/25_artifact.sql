@@ -209,23 +209,22 @@ begin
         order by b.blob_id
         for update
     );
-    with swept as (
-        delete from ai_storage_private.artifact_blob as b
-        where b.tenant_id = p_tenant_id
-          and b.blob_id = any (v_blob_ids)
-          and not exists (
-              select from ai_storage_private.model_artifact as a
-              where a.tenant_id = p_tenant_id
-                and a.blob_id = b.blob_id
-          )
-        returning b.blob_id
-    )
-    select array_agg(s.blob_id) into v_blob_ids
-    from swept as s;
+    v_blob_ids := array(
+        select b.blob_id
+        from unnest(v_blob_ids) as b (blob_id)
+        where not exists (
+            select from ai_storage_private.model_artifact as a
+            where a.tenant_id = p_tenant_id
+              and a.blob_id = b.blob_id
+        )
+    );
+    delete from ai_storage_private.artifact_blob as b
+    where b.tenant_id = p_tenant_id
+      and b.blob_id = any (v_blob_ids);
     delete from ai_storage_private.artifact_chunk as c
     where c.tenant_id = p_tenant_id
       and c.blob_id = any (v_blob_ids);
-    return coalesce(cardinality(v_blob_ids), 0);
+    return cardinality(v_blob_ids)::bigint;
 end;
 $fn$;
 comment on function ai_storage_private.sweep_blobs(bigint, uuid[]) is
@@ -366,7 +365,7 @@ begin
         p_artifact_name, p_media_type, v_blob_id
     );
     sha256 := encode(v_sha256, 'hex');
-    size_bytes := length(p_content);
+    size_bytes := length(p_content)::bigint;
     return next;
 end;
 $fn$;
@@ -650,7 +649,7 @@ begin
     delete from ai_storage_private.artifact_upload as u
     where u.tenant_id = p_tenant_id
       and u.upload_id = any (v_upload_ids);
-    return cardinality(v_upload_ids);
+    return cardinality(v_upload_ids)::bigint;
 end;
 $fn$;
 comment on function ai_storage_private.sweep_uploads(bigint) is
@@ -668,26 +667,26 @@ declare
     v_blob_ids   uuid[];
     v_upload_ids uuid[];
 begin
-    with forgotten as (
-        delete from ai_storage_private.model_artifact as a
+    v_blob_ids := array(
+        select distinct a.blob_id
+        from ai_storage_private.model_artifact as a
         where a.tenant_id = p_tenant_id
           and a.model_id = p_model_id
-        returning a.blob_id
-    )
-    select array_agg(distinct f.blob_id) into v_blob_ids
-    from forgotten as f;
-    if v_blob_ids is not null then
-        perform ai_storage_private.sweep_blobs(p_tenant_id, v_blob_ids);
-    end if;
-
-    with forgotten as (
-        delete from ai_storage_private.artifact_upload as u
+    );
+    v_upload_ids := array(
+        select u.upload_id
+        from ai_storage_private.artifact_upload as u
         where u.tenant_id = p_tenant_id
           and u.model_id = p_model_id
-        returning u.upload_id
-    )
-    select array_agg(f.upload_id) into v_upload_ids
-    from forgotten as f;
+        for update
+    );
+    delete from ai_storage_private.model_artifact as a
+    where a.tenant_id = p_tenant_id
+      and a.model_id = p_model_id;
+    perform ai_storage_private.sweep_blobs(p_tenant_id, v_blob_ids);
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = any (v_upload_ids);
     delete from ai_storage_private.artifact_chunk as c
     where c.tenant_id = p_tenant_id
       and c.blob_id = any (v_upload_ids);
@@ -711,27 +710,31 @@ set client_min_messages = notice
 as $fn$
 declare
     v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_model_id uuid;
     v_blob_ids uuid[];
+    v_count    integer;
 begin
     perform ai_storage_private.check_hold(v_tenant.levels);
-    with deleted as (
-        delete from ai_storage_private.model_artifact as a
-        using ai_storage_private.ai_progress_tenant as p
+    select p.model_id into v_model_id
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = v_tenant.tenant_id
+      and p.model_name = p_model_name collate "C";
+    v_blob_ids := array(
+        select a.blob_id
+        from ai_storage_private.model_artifact as a
         where a.tenant_id = v_tenant.tenant_id
-          and p.tenant_id = v_tenant.tenant_id
-          and p.model_name = p_model_name collate "C"
-          and a.model_id = p.model_id
+          and a.model_id = v_model_id
           and a.artifact_name = p_artifact_name collate "C"
-          and (p_version is null or a.version = p_version)
-        returning a.blob_id
-    )
-    select array_agg(d.blob_id) into v_blob_ids
-    from deleted as d;
-    if v_blob_ids is null then
-        return 0;
-    end if;
+        for update
+    );
+    delete from ai_storage_private.model_artifact as a
+    where a.tenant_id = v_tenant.tenant_id
+      and a.model_id = v_model_id
+      and a.artifact_name = p_artifact_name collate "C"
+      and (p_version is null or a.version = p_version);
+    get diagnostics v_count = row_count;
     perform ai_storage_private.sweep_blobs(v_tenant.tenant_id, v_blob_ids);
-    return cardinality(v_blob_ids);
+    return v_count;
 end;
 $fn$;
 comment on function ai_storage.delete_artifact(text, text, bigint, text) is
@@ -1159,22 +1162,21 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_context   constant text := current_setting('app.tenant_context', true);
-    v_share     constant ai_storage_private.model_share := ai_storage_private.borrow(
+    v_context  constant text := current_setting('app.tenant_context', true);
+    v_share    constant ai_storage_private.model_share := ai_storage_private.borrow(
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
-    v_artifacts ai_storage_private.model_artifact[];
+    v_blob_ids uuid[];
 begin
-    -- What the model's context shows is taken before the contents are lent in its place.
-    v_artifacts := array(
-        select a
+    v_blob_ids := array(
+        select distinct a.blob_id
         from ai_storage_private.model_artifact as a
         where a.tenant_id = v_share.tenant_id
           and a.model_id = v_share.model_id
           and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
     );
     perform ai_storage_private.lend(
-        array[v_share.tenant_id], array(select a.blob_id from unnest(v_artifacts) as a)
+        array[v_share.tenant_id], array_append(v_blob_ids, v_share.model_id)
     );
     return query
     select
@@ -1186,9 +1188,14 @@ begin
         b.size_bytes,
         a.media_type,
         a.put_at
-    from unnest(v_artifacts) as a
-    join ai_storage_private.artifact_blob as b on b.blob_id = a.blob_id
-    where b.tenant_id = v_share.tenant_id
+    from ai_storage_private.model_artifact as a
+    join ai_storage_private.artifact_blob as b
+        on b.tenant_id = a.tenant_id
+        and b.blob_id = a.blob_id
+    where a.tenant_id = v_share.tenant_id
+      and b.tenant_id = v_share.tenant_id
+      and a.model_id = v_share.model_id
+      and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
     order by a.artifact_name, a.version desc;
     perform set_config('app.tenant_context', v_context, true);
 end;
@@ -1311,7 +1318,7 @@ drop policy if exists operator_sweeps_uploads on ai_storage_private.artifact_upl
 create policy operator_sweeps_uploads on ai_storage_private.artifact_upload
     for select
     to ai_storage_operator
-    using (touched_at < clock_timestamp() - interval '1 day');
+    using (true);
 comment on policy operator_sweeps_uploads on ai_storage_private.artifact_upload is
     'apply_retention() sees who has abandoned uploads.';
 

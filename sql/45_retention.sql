@@ -58,7 +58,7 @@ declare
     v_keys     bigint;
     v_bytes    bigint;
 begin
-    select coalesce(sum(b.size_bytes), 0) into v_bytes
+    select coalesce(sum(b.size_bytes), 0)::bigint into v_bytes
     from ai_storage_private.artifact_blob as b
     where b.tenant_id = p_tenant_id;
     select count(*) into v_versions
@@ -110,8 +110,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_count    bigint;
-    v_blob_ids uuid[];
+    v_count bigint;
 begin
     -- The current version stays, and so does one that is shared by its number.
     delete from ai_storage_private.progress_version as v
@@ -138,38 +137,40 @@ begin
     get diagnostics v_count = row_count;
 
     -- An artifact goes with the versions for which it held, once it was put again.
-    with superseded as (
-        delete from ai_storage_private.model_artifact as a
-        using (
-            select
-                m.model_id,
-                m.artifact_name,
-                m.version,
-                lead(m.version) over (
-                    partition by m.model_id, m.artifact_name order by m.version
-                ) as next_version
-            from ai_storage_private.model_artifact as m
-            where m.tenant_id = p_tenant_id
-        ) as o
-        where a.tenant_id = p_tenant_id
-          and a.model_id = o.model_id
-          and a.artifact_name = o.artifact_name
-          and a.version = o.version
-          and o.next_version is not null
+    delete from ai_storage_private.model_artifact as a
+    using (
+        select
+            m.model_id,
+            m.artifact_name,
+            m.version,
+            lead(m.version) over (
+                partition by m.model_id, m.artifact_name order by m.version
+            ) as next_version
+        from ai_storage_private.model_artifact as m
+        where m.tenant_id = p_tenant_id
+    ) as o
+    where a.tenant_id = p_tenant_id
+      and a.model_id = o.model_id
+      and a.artifact_name = o.artifact_name
+      and a.version = o.version
+      and o.next_version is not null
+      and not exists (
+          select from ai_storage_private.progress_version as v
+          where v.tenant_id = p_tenant_id
+            and v.model_id = o.model_id
+            and v.version >= o.version
+            and v.version < o.next_version
+      );
+    perform ai_storage_private.sweep_blobs(p_tenant_id, array(
+        select b.blob_id
+        from ai_storage_private.artifact_blob as b
+        where b.tenant_id = p_tenant_id
           and not exists (
-              select from ai_storage_private.progress_version as v
-              where v.tenant_id = p_tenant_id
-                and v.model_id = o.model_id
-                and v.version >= o.version
-                and v.version < o.next_version
+              select from ai_storage_private.model_artifact as a
+              where a.tenant_id = p_tenant_id
+                and a.blob_id = b.blob_id
           )
-        returning a.blob_id
-    )
-    select array_agg(distinct s.blob_id) into v_blob_ids
-    from superseded as s;
-    if v_blob_ids is not null then
-        perform ai_storage_private.sweep_blobs(p_tenant_id, v_blob_ids);
-    end if;
+    ));
 
     delete from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant_id
@@ -1171,7 +1172,7 @@ begin
         then
             raise exception using
                 errcode = '22023',
-                message = 'an artifact''s content does not fit its digest',
+                message = 'a content does not fit its digest',
                 hint = 'Pass the lines of export_tenant() as they are, in their order.';
         end if;
         perform ai_storage_private.check_size(v_found.size_bytes);

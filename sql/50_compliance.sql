@@ -1102,7 +1102,7 @@ begin
         else 0
     end;
     total_models := own_models + shared_models;
-    select coalesce(sum(b.size_bytes), 0) into artifact_bytes
+    select coalesce(sum(b.size_bytes), 0)::bigint into artifact_bytes
     from ai_storage_private.artifact_blob as b
     where b.tenant_id = v_tenant.tenant_id;
     compliance_status := ai_storage_private.compliance_status();
