@@ -283,6 +283,9 @@ declare
     v_first constant bigint := p_offset / 1048576;
     v_last  constant bigint := (p_offset + p_length - 1) / 1048576;
 begin
+    if p_length <= 0 then
+        return '';
+    end if;
     return coalesce((
         select string_agg(
             case

@@ -1212,6 +1212,7 @@ declare
         := ai_storage_private.enter(p_as, p_register => true);
     v_record jsonb;
     v_count  bigint := 0::bigint;
+    v_hint   text;
 begin
     if jsonb_typeof(p_records) is distinct from 'array' then
         raise exception using
@@ -1248,9 +1249,11 @@ begin
     );
     return v_count;
 exception
-    when invalid_parameter_value then
-        raise;
     when data_exception or not_null_violation or check_violation then
+        get stacked diagnostics v_hint = pg_exception_hint;
+        if v_hint <> '' then
+            raise; -- one of ours
+        end if;
         raise exception using
             errcode = '22023',
             message = 'invalid record',

@@ -1690,6 +1690,7 @@ declare
         := ai_storage_private.enter(p_as, p_register => true);
     v_record jsonb;
     v_count  bigint := 0::bigint;
+    v_hint   text;
 begin
     if jsonb_typeof(p_records) is distinct from 'array' then
         raise exception using
@@ -1726,9 +1727,11 @@ begin
     );
     return v_count;
 exception
-    when invalid_parameter_value then
-        raise;
     when data_exception or not_null_violation or check_violation then
+        get stacked diagnostics v_hint = pg_exception_hint;
+        if v_hint <> '' then
+            raise; -- one of ours
+        end if;
         raise exception using
             errcode = '22023',
             message = 'invalid record',
@@ -5842,6 +5845,9 @@ declare
     v_first constant bigint := p_offset / 1048576;
     v_last  constant bigint := (p_offset + p_length - 1) / 1048576;
 begin
+    if p_length <= 0 then
+        return '';
+    end if;
     return coalesce((
         select string_agg(
             case
