@@ -253,7 +253,8 @@ from (
         and g.tgenabled = 'A'
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,
-            'ai_storage_private.record_model_change()'::regprocedure
+            'ai_storage_private.record_model_change()'::regprocedure,
+            'ai_storage_private.record_artifact_change()'::regprocedure
         )
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
