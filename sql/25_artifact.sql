@@ -601,6 +601,8 @@ returns table (
     model_name     text,
     artifact_name  text,
     received_bytes bigint,
+    sha256         text,
+    media_type     text,
     began_at       timestamptz,
     touched_at     timestamptz
 )
@@ -615,7 +617,20 @@ declare
 begin
     return query
     select
-        u.upload_id, p.model_name, u.artifact_name, u.received_bytes, u.began_at, u.touched_at
+        u.upload_id,
+        p.model_name,
+        u.artifact_name,
+        u.received_bytes,
+        encode(ai_storage_private.content_sha256(array(
+            select c.sha256
+            from ai_storage_private.artifact_chunk as c
+            where c.tenant_id = v_tenant.tenant_id
+              and c.blob_id = u.upload_id
+            order by c.chunk_number
+        )), 'hex'),
+        u.media_type,
+        u.began_at,
+        u.touched_at
     from ai_storage_private.artifact_upload as u
     join ai_storage_private.ai_progress_tenant as p
         on p.tenant_id = u.tenant_id
@@ -626,7 +641,7 @@ end;
 $fn$;
 comment on function ai_storage.list_uploads(text) is
     'The caller''s uploads that are not finished, the oldest first: an interrupted one goes on '
-    'after received_bytes. Raises TN001 to TN005.';
+    'after received_bytes, if these bytes have this sha256. Raises TN001 to TN005.';
 
 create or replace function ai_storage_private.sweep_uploads(p_tenant_id bigint)
 returns bigint

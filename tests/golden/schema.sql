@@ -2078,7 +2078,7 @@ COMMENT ON FUNCTION ai_storage.list_signing_keys() IS 'The keys that sign tokens
 -- Name: list_uploads(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.list_uploads(p_as text DEFAULT NULL::text) RETURNS TABLE(upload_id uuid, model_name text, artifact_name text, received_bytes bigint, began_at timestamp with time zone, touched_at timestamp with time zone)
+CREATE FUNCTION ai_storage.list_uploads(p_as text DEFAULT NULL::text) RETURNS TABLE(upload_id uuid, model_name text, artifact_name text, received_bytes bigint, sha256 text, media_type text, began_at timestamp with time zone, touched_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2088,7 +2088,20 @@ declare
 begin
     return query
     select
-        u.upload_id, p.model_name, u.artifact_name, u.received_bytes, u.began_at, u.touched_at
+        u.upload_id,
+        p.model_name,
+        u.artifact_name,
+        u.received_bytes,
+        encode(ai_storage_private.content_sha256(array(
+            select c.sha256
+            from ai_storage_private.artifact_chunk as c
+            where c.tenant_id = v_tenant.tenant_id
+              and c.blob_id = u.upload_id
+            order by c.chunk_number
+        )), 'hex'),
+        u.media_type,
+        u.began_at,
+        u.touched_at
     from ai_storage_private.artifact_upload as u
     join ai_storage_private.ai_progress_tenant as p
         on p.tenant_id = u.tenant_id
@@ -2104,7 +2117,7 @@ ALTER FUNCTION ai_storage.list_uploads(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION list_uploads(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.list_uploads(p_as text) IS 'The caller''s uploads that are not finished, the oldest first: an interrupted one goes on after received_bytes. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.list_uploads(p_as text) IS 'The caller''s uploads that are not finished, the oldest first: an interrupted one goes on after received_bytes, if these bytes have this sha256. Raises TN001 to TN005.';
 
 --
 -- Name: load_history(text, text, bigint, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
