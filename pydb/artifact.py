@@ -87,7 +87,7 @@ class CachedContent(Protocol):
     def read(self, first: int, count: int) -> Steps[list[bytes] | None]:
         """Chunks by their numbers, or None unless it has them all."""
 
-    def keep(self, digests: list[bytes], part: bytes) -> Steps[None]:
+    def keep(self, digests: list[bytes], chunks: list[bytes]) -> Steps[None]:
         """Take chunks as the database gave them, with their sha256s."""
 
     def finish(self, digests: list[bytes]) -> Steps[None]:
@@ -108,17 +108,22 @@ class Digest:
         self.size = 0
         self.chunks: list[bytes] = []
 
-    def add(self, part: bytes) -> list[bytes]:
-        """Add the next part, which has whole chunks unless it is the last. Returns the sha256s of its chunks."""
-        view = memoryview(part)
-        digests = [sha256(view[start : start + CHUNK]).digest() for start in range(0, len(view), CHUNK)]
+    def add(self, *chunks: bytes | memoryview) -> list[bytes]:
+        """Add the next chunks, all whole but the content's last. Returns their sha256s."""
+        digests = [sha256(chunk).digest() for chunk in chunks]
         self.chunks += digests
-        self.size += len(view)
+        self.size += sum(map(len, chunks))
         return digests
 
     def hexdigest(self) -> str:
         """The content's sha256, hexadecimal: up to one chunk that of the bytes, above that of the chunks' sha256s."""
         return (self.chunks[0] if len(self.chunks) == 1 else sha256(b"".join(self.chunks)).digest()).hex()
+
+
+def _cut(part: bytes) -> list[memoryview]:
+    """A part as chunks."""
+    view = memoryview(part)
+    return [view[start : start + CHUNK] for start in range(0, len(view), CHUNK)]
 
 
 # Putting
@@ -148,7 +153,7 @@ def put(
         if len(part) <= CHUNK:
             saved: Put = yield calls.put_artifact(model_name, artifact_name, part, media_type=media_type)
             digest = Digest()
-            digest.add(part)
+            digest.add(*_cut(part))
             if saved.sha256 != digest.hexdigest():
                 raise _mismatch()
             report(len(part), len(part))
@@ -187,7 +192,7 @@ def _upload(
     file: IO[bytes], part: bytes, upload_id: Any, digest: Digest, size: int | None, report: Progress
 ) -> Steps[Put]:
     while part:
-        digest.add(part)
+        digest.add(*_cut(part))
         yield from _append(upload_id, digest.size - len(part), part)
         report(digest.size, size)
         part = _read(file)
@@ -229,7 +234,7 @@ def _find_upload(
     digest = Digest()
     file.seek(start)
     while digest.size < upload.received_bytes and (part := _read(file, upload.received_bytes - digest.size)):
-        digest.add(part)
+        digest.add(*_cut(part))
     return (upload.upload_id, digest) if digest.hexdigest() == upload.sha256 else None
 
 
@@ -284,7 +289,7 @@ def get(
     version: as it was then; None: as it is. progress: of a storage that is asynchronous, called in another thread.
     Returns: the bytes; with a target what they are.
     Raises: ModelNotFound (TN101), ContentMismatch (TN203), ArtifactNotFound (TN204); OSError.
-    Source: sql/25_artifact.sql, ai_storage.open_artifact, ai_storage.read_artifact
+    Source: sql/25_artifact.sql, ai_storage.open_artifact, ai_storage.read_chunks
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -313,31 +318,30 @@ def _download(
     cached = (yield from cache.content(opened)) if cache is not None else None
     # Chunks are compared one by one where their sha256s are known, which fit the content's; else all at the end.
     known = cached.chunks if cached is not None else None
-    digest = Digest()
-    for offset in range(0, opened.size_bytes, PART):
-        length = min(PART, opened.size_bytes - offset)
-        first, count = offset // CHUNK, -(-length // CHUNK)
+    digest, done = Digest(), 0
+    for first in range(0, -(-opened.size_bytes // CHUNK), PART // CHUNK):
+        count = min(PART // CHUNK, -(-opened.size_bytes // CHUNK) - first)
+        chunks: list[bytes] | None = None
         if known is not None and cached is not None:
             chunks = yield from cached.read(first, count)
-            if chunks is not None and sum(map(len, chunks)) == length:
-                for chunk in chunks:
-                    _write(file, chunk)
-                if progress:
-                    progress(offset + length, opened.size_bytes)
-                continue
-        part: bytes = yield from _again(
-            calls.read_artifact(
-                model_name, artifact_name, owner=owner, version=opened.version, offset=offset, length=length
+        if chunks is None:
+            chunks = yield from _again(
+                calls.read_chunks(
+                    model_name, artifact_name, owner=owner, version=opened.version, first=first, count=count
+                )
             )
-        )
-        digests = digest.add(part)
-        if len(part) != length or (known is not None and digests != known[first : first + count]):
-            raise _mismatch()
-        if cached is not None:
-            yield from cached.keep(digests, part)
-        _write(file, part)
+            digests = digest.add(*chunks)
+            if known is not None and digests != known[first : first + count]:
+                raise _mismatch()
+            if cached is not None:
+                yield from cached.keep(digests, chunks)
+        for chunk in chunks:
+            _write(file, chunk)
+        done += sum(map(len, chunks))
         if progress:
-            progress(offset + length, opened.size_bytes)
+            progress(done, opened.size_bytes)
+    if done != opened.size_bytes:
+        raise _mismatch()
     if known is None:
         if digest.hexdigest() != opened.sha256:
             raise _mismatch()

@@ -84,14 +84,10 @@ class _Sealed:
         chunks = [chunk for chunk in opened if chunk is not None]
         return chunks if len(chunks) == count else None
 
-    def keep(self, digests: list[bytes], part: bytes) -> Steps[None]:
-        view = memoryview(part)
-        yield Keep(
-            {
-                self._name(b"chunk " + digest): self._sealed(b"chunk " + digest, view[at * CHUNK : (at + 1) * CHUNK])
-                for at, digest in enumerate(digests)
-            }
-        )
+    def keep(self, digests: list[bytes], chunks: list[bytes]) -> Steps[None]:
+        claims = [b"chunk " + digest for digest in digests]
+        sealed = {self._name(claim): self._sealed(claim, chunk) for claim, chunk in zip(claims, chunks, strict=True)}
+        yield Keep(sealed)
 
     def finish(self, digests: list[bytes]) -> Steps[None]:
         if self._count > 1:
@@ -101,7 +97,7 @@ class _Sealed:
     def _name(self, claim: bytes) -> str:
         return f"pydb:{hmac.new(self._key, claim, sha256).hexdigest()}"
 
-    def _sealed(self, claim: bytes, value: bytes | memoryview) -> bytes:
+    def _sealed(self, claim: bytes, value: bytes) -> bytes:
         nonce = os.urandom(NONCE)
         return nonce + self._seal.encrypt(nonce, value, claim)
 
@@ -167,6 +163,16 @@ class _Cache:
             if self._failed >= self._failures:
                 self._paused_until = time.monotonic() + self._pause
 
+    def _fill(self, pipeline: Any, request: Fetch | Keep) -> Any:
+        """One command for each value; so they come twice as fast as by MGET."""
+        if isinstance(request, Fetch):
+            for name in request.names:
+                pipeline.get(name)
+        else:
+            for name, value in request.values.items():
+                pipeline.set(name, value, ex=self._ttl)
+        return pipeline
+
     def _answer(self, request: Fetch | Keep, answer: Any) -> list[Any]:
         """One value for each name, whatever was answered."""
         names = request.names if isinstance(request, Fetch) else []
@@ -212,13 +218,7 @@ class Cache(_Cache):
         if not self._paused():
             began = time.monotonic()
             try:
-                if isinstance(request, Fetch):
-                    answer = self._redis.mget(request.names)
-                else:
-                    pipeline = self._redis.pipeline(transaction=False)
-                    for name, value in request.values.items():
-                        pipeline.set(name, value, ex=self._ttl)
-                    pipeline.execute()
+                answer = self._fill(self._redis.pipeline(transaction=False), request).execute(raise_on_error=False)
                 self._note(time.monotonic() - began > self._timeout)
             except Exception:  # noqa: BLE001  # nobody knows what garbage from a socket makes a client raise
                 self._note(True)
@@ -263,13 +263,9 @@ class AsyncCache(_Cache):
         if not self._paused():
             try:
                 async with asyncio.timeout(self._timeout):
-                    if isinstance(request, Fetch):
-                        answer = await self._redis.mget(request.names)
-                    else:
-                        pipeline = self._redis.pipeline(transaction=False)
-                        for name, value in request.values.items():
-                            pipeline.set(name, value, ex=self._ttl)
-                        await pipeline.execute()
+                    answer = await self._fill(self._redis.pipeline(transaction=False), request).execute(
+                        raise_on_error=False
+                    )
                 self._note(False)
             except Exception:  # noqa: BLE001  # nobody knows what garbage from a socket makes a client raise
                 self._note(True)

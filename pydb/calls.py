@@ -89,6 +89,7 @@ __all__ = [
     "promote_progress",
     "put_artifact",
     "read_artifact",
+    "read_chunks",
     "renew_context_secret",
     "report_backup",
     "retire_signing_key",
@@ -883,6 +884,29 @@ def read_artifact(
         "p_version => %s::bigint, p_offset => %s::bigint, p_length => %s::integer, p_as => %s)",
         (model_name, artifact_name, owner, version, offset, length),
         _value,
+        binary=True,
+    )
+
+
+def read_chunks(
+    model_name: str,
+    artifact_name: str,
+    *,
+    owner: str | None = None,
+    version: int | None = None,
+    first: int = 0,
+    count: int = 4,
+) -> Call[list[bytes]]:
+    """Chunks of an artifact by their numbers, from 0: 1 MiB each, less only the last.
+
+    Raises: InvalidArgument (22023), ModelNotFound (TN101), ArtifactNotFound (TN204).
+    Source: sql/25_artifact.sql, ai_storage.read_chunks
+    """
+    return Call(
+        "select * from ai_storage.read_chunks(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
+        "p_version => %s::bigint, p_first => %s::integer, p_count => %s::integer, p_as => %s)",
+        (model_name, artifact_name, owner, version, first, count),
+        _values,
         binary=True,
     )
 

@@ -151,6 +151,9 @@ grant execute on function
     ai_storage_private.read_shared_artifact(
         ai_storage_private.acting_tenant, text, text, text, bigint, bigint, integer
     ),
+    ai_storage_private.read_shared_chunks(
+        ai_storage_private.acting_tenant, text, text, text, bigint, integer, integer
+    ),
     ai_storage_private.list_shared_artifacts(ai_storage_private.acting_tenant, text, text)
 to ai_storage_owner;
 grant execute on function
@@ -230,6 +233,7 @@ grant execute on function
     ai_storage.list_uploads(text),
     ai_storage.open_artifact(text, text, text, bigint, text),
     ai_storage.read_artifact(text, text, text, bigint, bigint, integer, text),
+    ai_storage.read_chunks(text, text, text, bigint, integer, integer, text),
     ai_storage.get_artifact(text, text, text, bigint, text),
     ai_storage.list_artifacts(text, text, text),
     ai_storage.delete_artifact(text, text, bigint, text),

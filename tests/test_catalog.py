@@ -56,6 +56,7 @@ EXECUTE = {
         "ai_storage.open_artifact",
         "ai_storage.put_artifact",
         "ai_storage.read_artifact",
+        "ai_storage.read_chunks",
         "ai_storage.export_tenant",
         "ai_storage.import_tenant",
         "ai_storage.tenant_stats",
