@@ -19,6 +19,7 @@ from pytest_postgresql import factories
 from pydb import TenantAwareStorage, migrate
 from pydb.embedded import Cluster
 from tests import servers
+from tests.redis_server import RedisServer
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
@@ -149,3 +150,14 @@ def empty_database(server: Server) -> Iterator[Database]:
         yield Database(server, name, stack)
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A running Redis, empty."""
+    server = RedisServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

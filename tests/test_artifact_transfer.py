@@ -430,8 +430,6 @@ def anonymous(pid):
 dsn, tenant, path, out = sys.argv[1:]
 connection = psycopg.connect(dsn, autocommit=True)
 mine = TenantAwareStorage(connection, tenant)
-mine.put_artifact("m", "small", b"x" * 5000000)
-mine.get_artifact("m", "small")
 pids = ("self", connection.info.backend_pid)
 before = [anonymous(pid) for pid in pids]
 most = [0, 0]
