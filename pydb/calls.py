@@ -40,6 +40,7 @@ __all__ = [
     "SigningKey",
     "Swept",
     "Target",
+    "Tenant",
     "TenantStats",
     "Upload",
     "Version",
@@ -81,6 +82,7 @@ __all__ = [
     "list_retention",
     "list_shares",
     "list_signing_keys",
+    "list_tenants",
     "list_uploads",
     "load_history",
     "load_progress",
@@ -337,12 +339,16 @@ class AuditVerification:
 
 @dataclass(frozen=True, slots=True)
 class AuditSummary:
-    """All tenants' logs, recomputed. isolation_key, event_id: where the problem is, as far as it is known."""
+    """All tenants' logs, recomputed. pending: events that no seal covers yet.
+
+    isolation_key, event_id: where the problem is, as far as it is known.
+    """
 
     verified: bool
     events: int
     seals: int
     checkpoints: int
+    pending: int
     isolation_key: str | None
     event_id: UUID | None
     problem: str | None
@@ -354,6 +360,15 @@ class Sealed:
 
     events: int
     seals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tenant that is known, from its first save on. is_held: a legal hold keeps its data."""
+
+    isolation_key: str
+    registered_at: datetime
+    is_held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,6 +471,7 @@ _EVENTS = _rows_of(AuditEvent)
 _VERIFICATION = _row_of(AuditVerification)
 _SUMMARY = _row_of(AuditSummary)
 _SEALED = _row_of(Sealed)
+_TENANTS = _rows_of(Tenant)
 _RULES = _rows_of(RetentionRule)
 _SWEPT = _row_of(Swept)
 _ERASURES = _rows_of(Erasure)
@@ -1181,6 +1197,15 @@ def verify_all_audit() -> Call[AuditSummary]:
 
 
 # Retention and erasure
+
+
+def list_tenants(pattern: str = "*:*:*:*:*") -> Call[list[Tenant]]:
+    """The tenants that a pattern covers, in the order of their keys. For administrators and auditors.
+
+    Raises: InvalidArgument (22023).
+    Source: sql/45_retention.sql, ai_storage.list_tenants
+    """
+    return Call("select * from ai_storage.list_tenants(p_pattern => %s)", (pattern,), _TENANTS, tenant=False)
 
 
 def set_retention(

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -147,6 +147,10 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def _print_rows(args: argparse.Namespace, rows: Sequence[Any], columns: Sequence[str]) -> None:
     """Print dataclass rows as a table of the given columns, or all their fields as JSON."""
     if args.json:
@@ -240,7 +244,8 @@ def _status(args: argparse.Namespace) -> None:
     _print_rows(args, files, ["path", "state"])
     behind = [file for file in files if file.state != "applied"]
     if behind:
-        raise CommandError(f"{len(behind)} files are not applied as this release has them.", "Run: pydb migrate")
+        some = f"{_count(len(behind), 'file')} {'is' if len(behind) == 1 else 'are'}"
+        raise CommandError(f"{some} not applied as this release has them.", "Run: pydb migrate")
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -284,6 +289,10 @@ def _external(args: argparse.Namespace) -> None:
 
 
 def _key(args: argparse.Namespace) -> None:
+    if args.audience is not None and args.action != "create":
+        args.refuse("--audience goes with create")
+    if args.kid is not None and args.action == "list":
+        args.refuse("list takes no key")
     dsn = _admin_dsn(args)
     if args.action == "create":
         _print_rows(args, [_run_on(dsn, calls.create_signing_key(args.kid, audience=args.audience))], ["kid", "secret"])
@@ -295,6 +304,8 @@ def _key(args: argparse.Namespace) -> None:
         raise CommandError("Which key?", "Run: pydb key retire KID")
     elif not _run_on(dsn, calls.retire_signing_key(args.kid)):
         raise CommandError("There is no such key in use.", "Run: pydb key list")
+    else:
+        print(f"Key {args.kid} is retired: its tokens are refused from now on.")
 
 
 def _token(args: argparse.Namespace) -> None:
@@ -321,7 +332,7 @@ def _token(args: argparse.Namespace) -> None:
     try:
         from . import identity  # needs an extra
     except ImportError as error:
-        raise CommandError("--exchange needs PyJWT.", "Run: pip install 'tenant-ai-storage[identity]'") from error
+        raise CommandError("--exchange needs PyJWT.", evidence.EXTRA_HINT) from error
     try:
         exchanger = identity.IdentityProvider(
             issuer=args.issuer,
@@ -357,7 +368,7 @@ def _seal(args: argparse.Namespace) -> None:
     dsn = _admin_dsn(args)
     if args.every is None:
         sealed = _run_on(dsn, calls.seal_audit())
-        print(f"Sealed {sealed.events} events under {sealed.seals} seals.")
+        print(f"Sealed {_count(sealed.events, 'event')} under {_count(sealed.seals, 'seal')}.")
         return
     every = args.every.total_seconds()
     if every < 1:
@@ -466,14 +477,15 @@ def _audit(args: argparse.Namespace) -> None:
     if args.follow and (args.until or args.limit is not None):
         args.refuse("--until and --limit do not go with --follow")
     if args.bundle is not None:
-        lines = _run(args, calls.export_audit())
         try:
-            with open(args.bundle, "w", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
+            with _connect_tenant(args) as connection:
+                counts, log = transfer.export_audit(connection, args.credential, args.bundle)
         except OSError as error:
             raise CommandError(
                 f"{args.bundle} cannot be written: {error.strerror}.", "Name a file in a folder that exists."
             ) from error
+        wrote = ", ".join(_count(counts[kind], kind) for kind in ("event", "seal", "checkpoint"))
+        print(f"Wrote {wrote} to {args.bundle}. Not sealed yet, and so not in it: {_count(log.pending, 'event')}.")
     elif args.follow:
         try:
             _follow(args)
@@ -540,7 +552,7 @@ def _compliance(args: argparse.Namespace) -> int:
 
 def _break_glass(args: argparse.Namespace) -> None:
     count = _run_on(_admin_dsn(args), calls.break_glass(args.pattern, args.reason))
-    print(f"It stands in the operator's log and in those of {count} tenants. It granted nothing.")
+    print(f"It stands in the operator's log and in the logs of {_count(count, 'tenant')}. It granted nothing.")
 
 
 def _report_backup(args: argparse.Namespace) -> None:
@@ -556,6 +568,8 @@ def _report_backup(args: argparse.Namespace) -> None:
 
 
 def _retention_set(args: argparse.Namespace) -> None:
+    if not (args.legal_hold or any(keep is not None for keep in (args.versions, args.versions_for, args.events_for))):
+        args.refuse("Say what to keep: --versions, --versions-for, --events-for or --legal-hold.")
     call = calls.set_retention(
         args.pattern,
         keep_versions=args.versions,
@@ -573,7 +587,11 @@ def _retention_set(args: argparse.Namespace) -> None:
                 f"Add --legal-hold to keep it. To end it, first run: pydb retention drop '{args.pattern}'",
             )
         session.run(connection, call)
-    print(f"Set the rule of {args.pattern}. pydb retention apply deletes what it keeps no longer.")
+    if args.legal_hold:
+        then = "Nothing of these tenants is deleted or erased until the hold is dropped."
+    else:
+        then = "pydb retention apply deletes what it keeps no longer."
+    print(f"Set the rule of {args.pattern}. {then}")
 
 
 def _retention_list(args: argparse.Namespace) -> None:
@@ -600,34 +618,69 @@ def _keep(text: str) -> timedelta:
     return timedelta(days=365 * int(years[1])) if years else _duration(text)
 
 
-def _confirm(args: argparse.Namespace) -> None:
-    if args.yes is None and sys.stdin.isatty():
-        print(
-            f"This erases all data of every tenant that {args.pattern} covers. It cannot be undone.\n"
-            "Type the pattern to go on: ",
-            end="",
-            file=sys.stderr,
-            flush=True,
+def _tenants(args: argparse.Namespace) -> None:
+    rows = _run_on(_admin_dsn(args), calls.list_tenants(args.pattern))
+    _print_rows(args, rows, ["isolation_key", "registered_at", "is_held"])
+
+
+MOST_KEYS = 20  # that the question before an erasure names
+
+
+def _erasable(pattern: str, tenants: Sequence[calls.Tenant]) -> None:
+    """Raises: CommandError when there is nothing to erase, or not all of it may be."""
+    if not tenants:
+        raise CommandError(
+            f"no tenant is covered by {pattern}.",
+            "Run pydb tenants and compare the five levels; a tenant is known from its first save on.",
         )
-        if sys.stdin.readline().removesuffix("\n") != args.pattern:
-            raise CommandError("Nothing was erased.", "Type the pattern exactly as it was given.")
-    elif args.yes != args.pattern:
-        args.refuse(
-            "--yes has to repeat PATTERN exactly" if args.yes else "without a terminal, --yes has to repeat PATTERN"
+    held = [tenant.isolation_key for tenant in tenants if tenant.is_held]
+    if held:
+        more = f" and {_count(len(held) - 1, 'other')}" if len(held) > 1 else ""
+        raise CommandError(
+            f"A legal hold keeps {held[0]}{more}. Nothing was erased.",
+            f"pydb tenants '{pattern}' shows which are held, pydb retention list by which rule.",
         )
+
+
+def _confirm(pattern: str, tenants: Sequence[calls.Tenant]) -> None:
+    """Let the pattern be typed. Raises: CommandError."""
+    rest = len(tenants) - MOST_KEYS
+    print(
+        f"This erases all data of {_count(len(tenants), 'tenant')}. It cannot be undone.",
+        *(f"  {tenant.isolation_key}" for tenant in tenants[:MOST_KEYS]),
+        *([f"  and {rest} more, which pydb tenants '{pattern}' shows"] if rest > 0 else []),
+        "Type the pattern to go on: ",
+        sep="\n",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    if sys.stdin.readline().removesuffix("\n") != pattern:
+        raise CommandError("Nothing was erased.", "Type the pattern exactly as it was given.")
 
 
 def _erase(args: argparse.Namespace) -> int:
-    _confirm(args)
-    with migrate.connect(_admin_dsn(args)) as connection:
-        # First the file: a certificate that nothing can take is no use.
+    ask = args.yes is None and sys.stdin.isatty()
+    if not ask and args.yes != args.pattern:
+        args.refuse(
+            "--yes has to repeat PATTERN exactly" if args.yes else "without a terminal, --yes has to repeat PATTERN"
+        )
+    dsn = _admin_dsn(args)
+    # All that can be known is checked before anybody is asked. The server checks it once more.
+    tenants = _run_on(dsn, calls.list_tenants(args.pattern))
+    _erasable(args.pattern, tenants)
+    # The file too: a certificate that nothing can take is no use.
+    try:
+        file = None if args.out is None else open(args.out, "x", encoding="utf-8")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise CommandError(
+            f"{args.out} cannot be made: {error.strerror}.", "Name a new file in a folder that exists."
+        ) from error
+    with ExitStack() as stack:
         try:
-            file = None if args.out is None else open(args.out, "x", encoding="utf-8")  # noqa: SIM115  # closed below
-        except OSError as error:
-            raise CommandError(
-                f"{args.out} cannot be made: {error.strerror}.", "Name a new file in a folder that exists."
-            ) from error
-        try:
+            if ask:
+                _confirm(args.pattern, tenants)
+            connection = stack.enter_context(migrate.connect(dsn))
             certificate = session.run(connection, calls.erase_tenant(args.pattern, args.reason))
         except BaseException:
             if file is not None:
@@ -635,11 +688,11 @@ def _erase(args: argparse.Namespace) -> int:
                 args.out.unlink()
             raise
         written = _hand_over(json.dumps(certificate), file)
-        tenants = json.loads(certificate["statement"])["tenants"]
         said = sys.stderr if file is None else sys.stdout
-        for tenant in tenants:
+        for tenant in json.loads(certificate["statement"])["tenants"]:
             print(
-                f"Erased {tenant['isolation_key']}: {tenant['models']} models, {tenant['versions']} versions.",
+                f"Erased {tenant['isolation_key']}: {_count(tenant['models'], 'model')}, "
+                f"{_count(tenant['versions'], 'version')}.",
                 file=said,
             )
         if args.rewrite:
@@ -771,6 +824,7 @@ def _db(args: argparse.Namespace) -> None:
         print(url.replace(f"//{embedded.SUPERUSER}@", f"//{args.login}@") if args.login else url)
     elif args.action == "stop":
         embedded.stop()
+        print(f"The server of {embedded.default_data_dir()} is stopped. Its data stays.")
     elif args.action == "status":
         _print_rows(args, [embedded.status()], ["state", "version", "pid", "data_dir", "url"])
     else:
@@ -782,6 +836,7 @@ def _db(args: argparse.Namespace) -> None:
         if not sure:
             raise CommandError("Nothing was deleted.", "Type yes, or pass --yes.")
         embedded.destroy()
+        print(f"The server and all data of {data_dir} are deleted.")
 
 
 # One tenant's models
@@ -868,7 +923,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(dataclasses.asdict(manifest), indent=2))
     else:
-        print(f"Exported {manifest.records} records of {manifest.isolation_key} to {args.out}.")
+        print(f"Exported {_count(manifest.records, 'record')} of {manifest.isolation_key} to {args.out}.")
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -881,9 +936,9 @@ def _import(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({**dataclasses.asdict(manifest), "imported": imported, "grants": grants}, indent=2))
         return
-    print(f"Imported {imported} records of {manifest.isolation_key}.")
+    print(f"Imported {_count(imported, 'record')} of {manifest.isolation_key}.")
     if grants:
-        print(f"Left out {grants} grants: share anew what is to be shared from here.")
+        print(f"Left out {_count(grants, 'grant')}: share anew what is to be shared from here.")
 
 
 # Artifacts
@@ -1032,10 +1087,11 @@ def _shares(args: argparse.Namespace) -> None:
         # The credential may be a token: the database says whose.
         me = _run(args, calls.set_tenant(args.credential))
         try:
-            args.graph.write_text(graph.draw_shares(me, given, received), "utf-8")
+            with open(args.graph, "x", encoding="utf-8") as file:
+                file.write(graph.draw_shares(me, given, received))
         except OSError as error:
             raise CommandError(
-                f"{args.graph} cannot be written: {error.strerror}.", "Name a file in a folder that exists."
+                f"{args.graph} cannot be written: {error.strerror}.", "Name a new file in a folder that exists."
             ) from error
     _print_rows(
         args,
@@ -1191,12 +1247,15 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--since", type=_past, metavar="TIME", help=past)
     added.add_argument("--until", type=_past, metavar="TIME", help=f"before: {past}")
     added.add_argument("--action", help="only this one, such as 'save model'")
-    added.add_argument("--limit", type=int, metavar="N")
+    added.add_argument("--limit", type=int, metavar="N", help="only the first N, the oldest first (default: all)")
     added.add_argument(
         "--follow", action="store_true", help="go on with what happens, from --since or the last minute on, a line each"
     )
     added.add_argument(
-        "--bundle", type=Path, metavar="FILE", help="write the whole sealed log with its proofs, as JSON lines"
+        "--bundle",
+        type=Path,
+        metavar="FILE",
+        help="write the whole sealed log with its proofs, as JSON lines, into a new file for its owner only",
     )
     added = command(
         "evidence",
@@ -1215,7 +1274,7 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "compliance",
         _compliance,
-        "check every control, the whole log too; exit 1 when one failed",
+        "check every control, the whole log too; exit 1 when one failed, 0 for warnings and what is unknown",
         database,
         listing,
     )
@@ -1246,9 +1305,14 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "apply", _retention_apply, "delete what the rules keep no longer; run it daily", database, listing, of=rules
     )
+    added = command(
+        "tenants", _tenants, "show the tenants that are known, and whether a legal hold keeps them", database, listing
+    )
+    added.add_argument("pattern", nargs="?", default="*:*:*:*:*", help=f"{pattern_help} (default: %(default)s)")
     added = command("erase", _erase, "erase all data of the tenants of a pattern, and certify it", database)
     added.epilog = (
-        "Asks for the pattern to be typed. Afterwards the tables are vacuumed, as the login that ran pydb init. "
+        "Shows the tenants and asks for the pattern to be typed. Afterwards the tables are vacuumed, as the login that "
+        "ran pydb init. "
         f"{OLD_BYTES_NOTE} python pydb/verifier.py FILE verifies the certificate; the database keeps it, too: "
         "ai_storage.erasure_certificate(id)."
     )
@@ -1368,7 +1432,7 @@ def _parser() -> argparse.ArgumentParser:
     added = command("shares", _shares, "show the grants that the tenant may end, or those that reach it", tenant)
     added.add_argument("name", nargs="?")
     added.add_argument("--received", action="store_true", help="those that reach the tenant")
-    added.add_argument("--graph", type=_picture, metavar="FILE.svg", help="also draw both kinds into this file")
+    added.add_argument("--graph", type=_picture, metavar="FILE.svg", help="also draw both kinds into this new file")
 
     added = command("demo", _demo, "train real models as three servers and show what each one sees")
     added.add_argument("--dsn", help="where to run pydb init and train (default: the embedded server)")

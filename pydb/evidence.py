@@ -43,6 +43,8 @@ SECTIONS = (
     "erasures",
 )
 
+EXTRA_HINT = "Run: pip install 'tenant-ai-storage[identity]', or from a clone: pip install '.[identity]'"
+
 # From good to bad: of a test that a JUnit file names twice, the worst counts.
 _RESULTS = ("passed", "skipped", "error", "failed")
 
@@ -99,9 +101,7 @@ def read_key(path: Path) -> Any:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
     except ImportError as error:
-        raise EvidenceError(
-            "Signing needs the package cryptography.", "Run: pip install 'tenant-ai-storage[identity]'"
-        ) from error
+        raise EvidenceError("Signing needs the package cryptography.", EXTRA_HINT) from error
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:

@@ -242,7 +242,7 @@ def _applied(connection: psycopg.Connection[Any]) -> dict[str, str]:
     return dict(connection.execute("select path, sha256 from ai_storage_migration.applied_file").fetchall())
 
 
-def _act_as_owner(connection: psycopg.Connection[Any]) -> None:
+def _act_as_owner(connection: psycopg.Connection[Any], what: str = "migrate") -> None:
     row = connection.execute("select pg_catalog.to_regnamespace('ai_storage_migration')").fetchone()
     if row == (None,):
         raise MigrationError("This database has no schema for tenant-ai-storage yet.", "Run: pydb init")
@@ -260,7 +260,7 @@ def _act_as_owner(connection: psycopg.Connection[Any]) -> None:
         connection.execute("set local role ai_storage_owner")
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
-            f"The login {connection.info.user} may not migrate.",
+            f"The login {connection.info.user} may not {what}.",
             "Connect as the login that ran pydb init.",
         ) from error
 
@@ -345,7 +345,7 @@ def status(dsn: str, *, schema: Schema | None = None) -> list[FileStatus]:
     with connect(dsn) as connection:
         _check_server(connection)
         with connection.transaction():
-            _act_as_owner(connection)
+            _act_as_owner(connection, "read which files are applied")
             return _compare(schema or Schema(), _applied(connection))
 
 

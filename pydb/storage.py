@@ -16,7 +16,15 @@ from .artifact import ContentCache, Fetch, Keep, Progress, Source, Step, Target
 from .calls import OCTETS, Call, Opened, Put
 from .errors import LoginTooPowerful
 
-__all__ = ["LOGIN_POWERS", "AsyncTenantAwareStorage", "Credential", "TenantAwareStorage", "refuse_powerful"]
+__all__ = [
+    "LOGIN_POWERS",
+    "AsyncTenantAwareStorage",
+    "Credential",
+    "TenantAwareStorage",
+    "open_async_pool",
+    "open_pool",
+    "refuse_powerful",
+]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -112,6 +120,29 @@ def _present(credential: Credential) -> str | None:
     return credential() if callable(credential) else credential
 
 
+def open_pool(dsn: str, *, max_size: int = 4, trusted_login: str | None = None, **connect: Any) -> ConnectionPool[Any]:
+    """The pool of from_dsn, which says what the parameters are and what is raised."""
+    options = {"autocommit": True, **connect}
+    # A pool goes on trying in the background and only says that it timed out; a connection says why.
+    with psycopg.connect(dsn, **options) as connection:
+        connection.execute(PLAIN_PATH)
+        refuse_powerful(session.run(connection, LOGIN_POWERS), trusted_login)
+    return ConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=True)
+
+
+async def open_async_pool(
+    dsn: str, *, max_size: int = 4, trusted_login: str | None = None, **connect: Any
+) -> AsyncConnectionPool[Any]:
+    """The twin of open_pool."""
+    options = {"autocommit": True, **connect}
+    async with await psycopg.AsyncConnection.connect(dsn, **options) as connection:
+        await connection.execute(PLAIN_PATH)
+        refuse_powerful(await aio.run(connection, LOGIN_POWERS), trusted_login)
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=False)
+    await pool.open()
+    return pool
+
+
 class TenantAwareStorage:
     """Saves and loads the models of one tenant.
 
@@ -151,15 +182,60 @@ class TenantAwareStorage:
         Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
         refuses the login.
         """
-        options = {"autocommit": True, **connect}
-        # A pool goes on trying in the background and only says that it timed out; a connection says why.
-        with psycopg.connect(dsn, **options) as connection:
-            connection.execute(PLAIN_PATH)
-            refuse_powerful(session.run(connection, LOGIN_POWERS), trusted_login)
-        pool: ConnectionPool[Any] = ConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=True)
+        pool = open_pool(dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         storage = cls(pool, credential, cache=cache)
         storage._owned = pool
         return storage
+
+    @classmethod
+    def from_mcp_server(
+        cls, server_id: str, project_id: str, code_hash: str, storage_type: str | None = None, **options: Any
+    ) -> Self:
+        """The storage of an MCP server: what the code does not say, the environment does (see pydb.environment).
+
+        code_hash: the code's version; pydb.code_hash computes one. storage_type: None for AI_STORAGE_TYPE, or
+        `database`. options: of from_dsn.
+        Raises: ValueError when the environment lacks something; what from_dsn raises.
+        """
+        from . import environment  # the core reads no environment
+
+        of_type = environment.storage_type(storage_type)
+        key = environment.isolation_key(server_id, project_id, code_hash)
+        return of_type(cls.from_dsn(environment.dsn(), key, **options))
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:
+        """The storage that the environment describes (see pydb.environment).
+
+        options: of from_dsn.
+        Raises: ValueError when the environment lacks something; what from_dsn raises.
+        """
+        from . import environment  # the core reads no environment
+
+        of_type = environment.storage_type(None)
+        return of_type(cls.from_dsn(environment.dsn(), environment.isolation_key(), **options))
+
+    @classmethod
+    def from_request(
+        cls, request: Any, storage_type: str | None = None, *, source: ConnectionPool[Any] | None = None
+    ) -> Self:
+        """The storage of whom a web request comes from. Nothing is opened for it and nothing is to be closed.
+
+        request: of Starlette, FastAPI, Flask, Django or anything else with headers; a WSGI environ or an ASGI scope.
+            Its tenant is the one that a middleware of pydb.web admitted, else the bearer token is the credential, which
+            the database verifies with each call.
+        storage_type: None for AI_STORAGE_TYPE, or `database`.
+        source: None for the middleware's pool if it is of this kind, else one of the process on DATABASE_URL.
+        Raises: NoTenant (TN001) or MalformedCredential (TN002) for a request without a bearer token; ValueError when
+        the environment lacks something.
+        """
+        from . import environment, web  # the core knows no web
+
+        of_type = environment.storage_type(storage_type)
+        credential, pool = web.credential_of(request)
+        if source is None:
+            source = pool if isinstance(pool, ConnectionPool) else environment.shared_pool()
+        return of_type(cls(source, credential))
 
     def run(self, call: Call[T]) -> T:
         """Run any call of pydb.calls with this storage's credential."""
@@ -302,18 +378,42 @@ class AsyncTenantAwareStorage:
         Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
         refuses the login.
         """
-        options = {"autocommit": True, **connect}
-        # A pool goes on trying in the background and only says that it timed out; a connection says why.
-        async with await psycopg.AsyncConnection.connect(dsn, **options) as connection:
-            await connection.execute(PLAIN_PATH)
-            refuse_powerful(await aio.run(connection, LOGIN_POWERS), trusted_login)
-        pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-            dsn, min_size=1, max_size=max_size, kwargs=options, open=False
-        )
-        await pool.open()
+        pool = await open_async_pool(dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         storage = cls(pool, credential, cache=cache)
         storage._owned = pool
         return storage
+
+    @classmethod
+    async def from_mcp_server(
+        cls, server_id: str, project_id: str, code_hash: str, storage_type: str | None = None, **options: Any
+    ) -> Self:
+        """See TenantAwareStorage.from_mcp_server."""
+        from . import environment  # the core reads no environment
+
+        of_type = environment.storage_type(storage_type)
+        key = environment.isolation_key(server_id, project_id, code_hash)
+        return of_type(await cls.from_dsn(environment.dsn(), key, **options))
+
+    @classmethod
+    async def from_env(cls, **options: Any) -> Self:
+        """See TenantAwareStorage.from_env."""
+        from . import environment  # the core reads no environment
+
+        of_type = environment.storage_type(None)
+        return of_type(await cls.from_dsn(environment.dsn(), environment.isolation_key(), **options))
+
+    @classmethod
+    async def from_request(
+        cls, request: Any, storage_type: str | None = None, *, source: AsyncConnectionPool[Any] | None = None
+    ) -> Self:
+        """See TenantAwareStorage.from_request. A pool of the event loop stands for that of the process."""
+        from . import environment, web  # the core knows no web
+
+        of_type = environment.storage_type(storage_type)
+        credential, pool = web.credential_of(request)
+        if source is None:
+            source = pool if isinstance(pool, AsyncConnectionPool) else await environment.shared_async_pool()
+        return of_type(cls(source, credential))
 
     async def run(self, call: Call[T]) -> T:
         """Run any call of pydb.calls with this storage's credential."""

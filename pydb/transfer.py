@@ -1,4 +1,5 @@
 """The file of a tenant's export: a manifest, then its records, a line each, byte for byte as the server writes them.
+And the bundle of its log.
 
 The manifest counts the records and holds the sha256 of the sha256 of each line, so a file that was cut off or edited is
 known before anything is imported. Nothing here holds more than a batch in memory.
@@ -9,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,12 +25,22 @@ from psycopg.types.string import TextLoader
 from . import calls, session
 from .errors import translate
 
-__all__ = ["Manifest", "Progress", "TransferError", "check", "export_tenant", "import_tenant", "sync_folder"]
+__all__ = [
+    "Manifest",
+    "Progress",
+    "TransferError",
+    "check",
+    "export_audit",
+    "export_tenant",
+    "import_tenant",
+    "sync_folder",
+]
 
 #: Takes what passes and how much there is of it, and hands it on.
 Progress = Callable[[Iterable[str], int], Iterable[str]]
 
 LONGEST_MANIFEST = 65536  # bytes; no manifest comes near it
+LONGEST_RECORD = 8 * 2**20  # bytes; metadata has 1 MiB, metrics 256 KiB
 FETCH_LINES = 100
 BATCH_LINES = 500
 BATCH_LENGTH = 4 * 2**20  # characters
@@ -59,39 +71,70 @@ def export_tenant(
 
     Raises: TransferError when the file exists; OSError when it cannot be written; StorageError and psycopg.Error.
     """
+    with _new_file(path) as file:
+        with closing(_lines(connection, calls.export_tenant(), credential)) as lines:
+            first = next(lines)
+            file.write(f"{first}\n".encode())
+            file.writelines(f"{line}\n".encode() for line in progress(lines, json.loads(first)["records"]))
+        file.flush()
+        # What is kept is what an import takes.
+        file.seek(0)
+        return check(file, path)
+
+
+def export_audit(
+    connection: psycopg.Connection[Any], credential: str | None, path: Path
+) -> tuple[Counter[str], calls.AuditVerification]:
+    """Write the bundle of a tenant's sealed log into a new file, as export_tenant does.
+
+    Returns: how many lines there are of each kind, event, seal and checkpoint; and what verify_audit tells of the same
+    state, such as how many events are not sealed.
+    Raises: TransferError when the file exists, or nothing is sealed; OSError; StorageError and psycopg.Error.
+    """
+    counts: Counter[str] = Counter()
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        verification = session.run(connection, calls.verify_audit(), credential)
+        with _new_file(path) as file, closing(_lines(connection, calls.export_audit(), credential)) as lines:
+            for line in lines:
+                counts[json.loads(line)["kind"]] += 1
+                file.write(f"{line}\n".encode())
+            if not counts["event"]:
+                raise TransferError(
+                    f"Nothing of this tenant's log is sealed yet. Events that wait for it: {verification.pending}.",
+                    "An administrator seals them: pydb seal. Without any, compare the five levels.",
+                )
+    return counts, verification
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is there whole, under a name that nothing had, when the block ends without an error."""
     taken = TransferError(f"{path} exists already.", "Name a file that does not exist.")
     if os.path.lexists(path):
         raise taken
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part") as file:
-        with closing(_export(connection, credential, progress)) as lines:
-            file.writelines(f"{line}\n".encode() for line in lines)
+        yield file
         file.flush()
-        # What is kept is what an import takes.
-        file.seek(0)
-        manifest = check(file, path)
         os.fsync(file.fileno())
         try:
             os.link(file.name, path)  # not a rename, which replaces what has come there meanwhile
         except FileExistsError:
             raise taken from None
     sync_folder(path.parent)
-    return manifest
 
 
-def _export(
-    connection: psycopg.Connection[Any], credential: str | None, progress: Progress
+def _lines(
+    connection: psycopg.Connection[Any], call: calls.Call[Any], credential: str | None
 ) -> Generator[str, None, None]:
-    call = calls.export_tenant()
+    """What a call returns, text by text as the server writes it."""
     try:
         with connection.transaction(), connection.cursor("export", row_factory=tuple_row) as cursor:
             cursor.itersize = FETCH_LINES
             # Parsed and written again, a number might be another one.
             cursor.adapters.register_loader("jsonb", TextLoader)
             cursor.execute(call.query, call.bind(credential))
-            lines = (line for (line,) in cursor)
-            first = next(lines)
-            yield first
-            yield from progress(lines, json.loads(first)["records"])
+            yield from (line for (line,) in cursor)
     except psycopg.Error as error:
         raise translate(error) from error
 
@@ -132,7 +175,10 @@ def _manifest(file: IO[bytes], path: Path) -> Manifest:
     try:
         line = json.loads(file.readline(LONGEST_MANIFEST))
         manifest = Manifest(line["isolation_key"], line["records"], line["digest"])
-        if line["kind"] != "manifest" or type(manifest.records) is not int:
+        texts = (manifest.isolation_key, manifest.digest)
+        if line["kind"] != "manifest" or type(manifest.records) is not int or type(line["format"]) is not int:
+            raise ValueError
+        if not all(type(text) is str and text.isprintable() for text in texts):
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise TransferError(f"{path} is not an export of a tenant.", "Name a file that pydb export wrote.") from error
@@ -143,9 +189,11 @@ def _manifest(file: IO[bytes], path: Path) -> Manifest:
 
 def _records(file: IO[bytes], path: Path, manifest: Manifest) -> Iterator[str]:
     """The records of an export after its manifest. At their end it is known whether they were all, and unchanged."""
-    digest, count, line = sha256(), 0, b"\n"
+    digest, count, last = sha256(), 0, b"\n"
     changed = TransferError(f"{path} was changed after it was written.", "Take an unchanged copy, or export again.")
-    for line in file:
+    while line := file.readline(LONGEST_RECORD + 1):
+        if len(line) > LONGEST_RECORD:
+            raise changed
         digest.update(sha256(line.removesuffix(b"\n")).digest())
         count += 1
         try:
@@ -153,7 +201,8 @@ def _records(file: IO[bytes], path: Path, manifest: Manifest) -> Iterator[str]:
         except UnicodeDecodeError:
             raise changed from None
         yield text
-    if count < manifest.records or not line.endswith(b"\n"):
+        last = line
+    if count < manifest.records or not last.endswith(b"\n"):
         raise TransferError(
             f"{path} ends too early: it holds {count} of {manifest.records} records, or less.",
             "Copy the file once more, or export again.",

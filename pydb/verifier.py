@@ -25,7 +25,8 @@ writes a character are not covered; everything that the file says is.
 
 A folder of evidence is what `pydb evidence` wrote. Verified: it holds the files of its manifest and no other, none was
 changed since, the manifest's signature (Ed25519, RFC 8032), and the chain of checkpoints. Whoever changes a file may
-also write the manifest and sign it with a key of his own: that shows by --public-key, or by the manifest's sha256.
+also write the manifest and sign it with a key of his own: that shows by --public-key, or by the manifest's sha256. What
+the files say, such as that a control failed, is printed and changes no exit code.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ def verify(
     try:
         for part in _read_all(lines, processes):
             check.take(part)
+        if not (check.events or check.seals or check.checkpoints):
+            raise _Problem(None, "the file is empty")
         check.finish()
     except _Problem as problem:
         return check.result(problem)
@@ -213,6 +216,7 @@ def _leaf(event: Mapping[str, Any]) -> bytes:
     # One text has one meaning: only the login, which comes last, may hold a bar.
     if (
         len(event) != _EVENT_FIELDS
+        or not (type(tenant_id) is type(seal_number) is type(leaf_index) is type(recorded_at) is int)
         or model_id == ""
         or content_digest == ""
         or text.count("|") != 11 + login.count("|")
@@ -727,7 +731,8 @@ class Evidence:
     """What a folder of evidence shows. files, checkpoints: how many were verified.
 
     manifest: its sha256. signed_by: the public key that it was signed with, or None. attacks: whether results of the
-    attack suite are among the files. problem: the file and what is wrong with it, or None.
+    attack suite are among the files. problem: the file and what is wrong with it, or None. says: what the files say of
+    controls, audit trail and attack suite, in words; None while the folder is not verified.
     """
 
     verified: bool
@@ -737,6 +742,7 @@ class Evidence:
     signed_by: str | None = None
     attacks: bool = False
     problem: str | None = None
+    says: str | None = None
 
 
 def verify_evidence(
@@ -822,7 +828,36 @@ def _check_evidence(files: dict[str, bytes], public_key: bytes | None, checkpoin
         return bad(f"{_CHAIN}: not JSON in UTF-8, or a field twice")
     except _Problem as problem:
         return bad(f"{_CHAIN}: {problem.text.removeprefix('line 0: ')}")
-    return Evidence(True, len(files), check.checkpoints, digest, signed_by, attacks)
+    return Evidence(True, len(files), check.checkpoints, digest, signed_by, attacks, says=_what_it_says(files))
+
+
+_STATUSES = ("error", "failed", "passed", "skipped", "unknown", "warning")
+
+
+def _what_it_says(files: Mapping[str, bytes]) -> str:
+    """What the files say, in no words of theirs: those might be anybody's."""
+
+    def content(name: str) -> Any:
+        try:
+            return _parse(files[name].decode())
+        except (KeyError, ValueError, RecursionError):
+            return None
+
+    def counted(found: Iterable[object]) -> str:
+        values = list(found)
+        counts = [f"{values.count(status)} {status}" for status in _STATUSES if status in values]
+        rest = sum(value not in _STATUSES for value in values)
+        return ", ".join([*counts, *([f"{rest} of another status"] if rest else [])]) or "none"
+
+    controls, audit, attacks = (content(name) for name in ("controls.json", "audit.json", "attacks.json"))
+    if type(controls) is list and all(type(row) is dict for row in controls):
+        said = f"controls {counted(row.get('status') for row in controls)}"
+    else:
+        said = "controls in another form"
+    said += f"; audit trail {'verified' if type(audit) is dict and audit.get('verified') is True else 'NOT verified'}"
+    if "attacks.json" not in files:
+        return f"{said}; attack suite not given"
+    return f"{said}; attack suite {counted(attacks.values()) if type(attacks) is dict else 'in another form'}"
 
 
 # The command
@@ -849,10 +884,21 @@ def _given_key(given: str) -> bytes:
     return read_public_key(given)
 
 
+def _verdict(result: Result | Evidence) -> str:
+    if not result.verified:
+        return f"NOT verified: {result.problem}"
+    if isinstance(result, Evidence):
+        return f"The folder is unchanged since it was written. What it says: {result.says}."
+    return "verified" if result.events else "verified, but it holds no event"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns: its exit code."""
     parser = argparse.ArgumentParser(
-        prog="verifier.py", description="Verify an audit log without its database. See the head of this file."
+        prog="verifier.py",
+        description="Verify an audit log without its database. See the head of this file.",
+        epilog="Exit code 0: verified, that is unchanged since it was written, whatever it says; 1: not verified; "
+        "2: it cannot be read, or the command is wrong.",
     )
     parser.add_argument(
         "path",
@@ -899,9 +945,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(asdict(result)))
     else:
-        print("verified" if result.verified else f"NOT verified: {result.problem}")
+        print(_verdict(result))
         for name, value in asdict(result).items():
-            if name not in ("verified", "problem") and value is not None:
+            if name not in ("verified", "problem", "attacks", "says") and value is not None:
                 print(f"  {name}: {value}")
         if isinstance(result, Evidence) and result.verified and public_key is None:
             print(

@@ -355,6 +355,12 @@ begin
                 'you.';
     end if;
     perform ai_storage_private.check_version(p_tenant.tenant_id, v_held.model_id, p_version);
+    -- Until the grant is there, nobody sweeps the version.
+    perform from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant.tenant_id
+      and v.model_id = v_held.model_id
+      and v.version = p_version
+    for key share;
 
     v_held.tenant_id := p_tenant.tenant_id;
     v_held.model_name := p_model_name;

@@ -119,9 +119,15 @@ declare
             || substr(uuid_send(gen_random_uuid()), 9),
         'hex'
     )::uuid;
+    v_context  constant text := current_setting('app.tenant_context', true);
+    -- What the application calls itself is not for other tenants' logs.
     v_detail   constant text := jsonb_strip_nulls(
-        p_detail
-            || jsonb_build_object('application', nullif(current_setting('application_name'), ''))
+        p_detail || jsonb_build_object(
+            'application',
+            case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
+                then nullif(current_setting('application_name'), '')
+            end
+        )
     )::text;
 begin
     insert into ai_storage_private.audit_pending (
@@ -131,9 +137,10 @@ begin
     values (
         p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
         -- Whoever may write a tenant's row has a verified context; without one it was by hand.
-        coalesce(
-            nullif(split_part(current_setting('app.tenant_context', true), '|', 6), ''), 'none'
-        ),
+        case when p_tenant_id > 0
+            then coalesce(nullif(split_part(v_context, '|', 6), ''), 'none')
+            else 'none'
+        end,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -325,40 +332,53 @@ $fn$;
 comment on function ai_storage_private.merkle_root(bytea[]) is
     'The root of a Merkle tree (RFC 6962, section 2.1) over leaves that are hashed already.';
 
-create or replace function ai_storage_private.merkle_path(p_leaf bytea[], p_index integer)
+create or replace function ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[])
 returns jsonb
 language plpgsql
 immutable
 parallel safe
 as $fn$
 declare
-    v_first integer;
-    v_width integer := 1; -- leaves under a node of the level
-    v_path  jsonb := '[]'::jsonb;
+    v_one     constant bytea := decode('01', 'hex');
+    v_level   bytea[] := p_leaf; -- each level replaces the one below, in place
+    v_count   integer := cardinality(p_leaf);
+    v_place   integer[] := p_indexes; -- of each leaf's node in the level
+    v_path    text[] := array_fill(''::text, array[cardinality(p_indexes)]);
+    v_sibling integer;
 begin
-    while v_width < cardinality(p_leaf) loop
-        -- The sibling of the node over the leaf; the last node of an odd level has none.
-        v_first := ((p_index / v_width) # 1) * v_width;
-        if v_first < cardinality(p_leaf) then
-            v_path := v_path || to_jsonb(
-                case when (p_index / v_width) % 2 = 0 then 'right ' else 'left ' end || encode(
-                    ai_storage_private.merkle_root(p_leaf[v_first + 1 : v_first + v_width]), 'hex'
-                )
-            );
+    while v_count > 1 loop
+        for i in 1 .. cardinality(v_place) loop
+            -- The last node of an odd level has no sibling.
+            v_sibling := v_place[i] # 1;
+            if v_sibling < v_count then
+                v_path[i] := v_path[i]
+                    || case when v_sibling > v_place[i] then ',"right ' else ',"left ' end
+                    || encode(v_level[v_sibling + 1], 'hex') || '"';
+            end if;
+            v_place[i] := v_place[i] / 2;
+        end loop;
+        for i in 1 .. v_count / 2 loop
+            v_level[i] := sha256(v_one || v_level[2 * i - 1] || v_level[2 * i]);
+        end loop;
+        if v_count % 2 = 1 then
+            v_level[v_count / 2 + 1] := v_level[v_count];
         end if;
-        v_width := v_width * 2;
+        v_count := (v_count + 1) / 2;
     end loop;
-    return v_path;
+    return (
+        select jsonb_agg(('[' || ltrim(p.path, ',') || ']')::jsonb order by p.place)
+        from unnest(v_path) with ordinality as p (path, place)
+    );
 end;
 $fn$;
-comment on function ai_storage_private.merkle_path(bytea[], integer) is
-    'The audit path of a leaf (RFC 6962, section 2.1.1), from the bottom: the side of each sibling '
-    'and its hash, in hexadecimal. p_index counts from 0.';
+comment on function ai_storage_private.merkle_paths(bytea[], integer[]) is
+    'The audit paths of some leaves (RFC 6962, section 2.1.1), an array each, from the bottom: the '
+    'side of each sibling and its hash, in hexadecimal. p_indexes count from 0.';
 
-create or replace function ai_storage_private.take_turn()
+create or replace function ai_storage_private.refuse_old_snapshot()
 returns void
 language plpgsql
-volatile
+stable
 as $fn$
 begin
     if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
@@ -367,13 +387,25 @@ begin
             message = 'this works under read committed only',
             hint = 'Begin the transaction with isolation level read committed.';
     end if;
+end;
+$fn$;
+comment on function ai_storage_private.refuse_old_snapshot() is
+    'Refuses a transaction that does not see what others committed meanwhile. Raises 25000.';
+
+create or replace function ai_storage_private.take_turn()
+returns void
+language plpgsql
+volatile
+as $fn$
+begin
+    perform ai_storage_private.refuse_old_snapshot();
     -- Writers do not wait for this lock.
     lock table ai_storage_private.audit_pending in share update exclusive mode;
 end;
 $fn$;
 comment on function ai_storage_private.take_turn() is
-    'Lets one of those who seal, chain or erase work at a time, on what the others committed. '
-    'Raises 25000.';
+    'Lets one of those who seal and chain work at a time, on what the others committed. Raises '
+    '25000.';
 
 create or replace function ai_storage.seal_audit()
 returns table (events bigint, seals bigint)
@@ -585,54 +617,76 @@ $fn$;
 comment on function ai_storage_private.render_checkpoint(ai_storage_private.audit_checkpoint) is
     'A checkpoint as a line of a bundle. It tells nothing of a tenant.';
 
-create or replace function ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint)
-returns jsonb
+create or replace function ai_storage_private.render_seals(
+    p_tenant_id   bigint,
+    p_seal_number bigint default null
+)
+returns table (seal_number bigint, line jsonb)
 language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
-declare
-    v_seal   ai_storage_private.audit_seal;
-    v_hashes bytea[];
-    v_place  bigint;
 begin
-    select s.* into v_seal
-    from ai_storage_private.audit_seal as s
-    where s.tenant_id = p_tenant_id
-      and s.seal_number = p_seal_number;
-    -- Of other tenants' seals the path tells hashes, and about how many there are.
-    if exists (
-        select from ai_storage_private.audit_checkpoint as c
-        where c.checkpoint_number = v_seal.checkpoint_number
-    ) then
+    -- A checkpoint's tree is built once for all of the tenant's seals under it. Of other tenants'
+    -- seals the paths tell hashes, and about how many there are.
+    return query
+    with wanted as (
+        select w.*
+        from ai_storage_private.audit_seal as w
+        where w.tenant_id = p_tenant_id
+          and w.seal_number = coalesce(p_seal_number, w.seal_number)
+    ),
+    tree as (
         select
-            array_agg(s.seal_hash order by s.tenant_id, s.seal_number),
-            count(*) filter (where (s.tenant_id, s.seal_number) < (p_tenant_id, p_seal_number))
-        into v_hashes, v_place
-        from ai_storage_private.audit_seal as s
-        where s.checkpoint_number = v_seal.checkpoint_number;
-    end if;
-    return jsonb_build_object(
-        'kind', 'seal',
-        'tenant_id', v_seal.tenant_id,
-        'seal_number', v_seal.seal_number,
-        'checkpoint_number', v_seal.checkpoint_number,
-        'sealed_at', ai_storage_private.micros(v_seal.sealed_at),
-        'event_count', v_seal.event_count,
-        'root', encode(v_seal.root, 'hex'),
-        'previous_hash', encode(v_seal.previous_hash, 'hex'),
-        'seal_hash', encode(v_seal.seal_hash, 'hex'),
-        'path', case when v_hashes is not null then
-            ai_storage_private.merkle_path(v_hashes, v_place::integer)
-        end
-    );
+            array_agg(n.seal_hash order by n.place) as hashes,
+            array_agg(n.place order by n.place) filter (where n.is_wanted) as places,
+            array_agg(n.seal_number order by n.place) filter (where n.is_wanted) as numbers
+        from (
+            select
+                a.checkpoint_number,
+                a.seal_number,
+                a.seal_hash,
+                (row_number() over (
+                    partition by a.checkpoint_number order by a.tenant_id, a.seal_number
+                ) - 1)::integer as place,
+                a.tenant_id = p_tenant_id
+                    and a.seal_number = coalesce(p_seal_number, a.seal_number) as is_wanted
+            from ai_storage_private.audit_checkpoint as c
+            join ai_storage_private.audit_seal as a on a.checkpoint_number = c.checkpoint_number
+            where c.checkpoint_number in (select w.checkpoint_number from wanted as w)
+        ) as n
+        group by n.checkpoint_number
+    )
+    select
+        w.seal_number,
+        jsonb_build_object(
+            'kind', 'seal',
+            'tenant_id', w.tenant_id,
+            'seal_number', w.seal_number,
+            'checkpoint_number', w.checkpoint_number,
+            'sealed_at', ai_storage_private.micros(w.sealed_at),
+            'event_count', w.event_count,
+            'root', encode(w.root, 'hex'),
+            'previous_hash', encode(w.previous_hash, 'hex'),
+            'seal_hash', encode(w.seal_hash, 'hex'),
+            'path', p.path
+        )
+    from wanted as w
+    left join (
+        select u.seal_number, u.path
+        from tree as t
+        cross join lateral rows from (
+            unnest(t.numbers),
+            jsonb_array_elements(ai_storage_private.merkle_paths(t.hashes, t.places))
+        ) as u (seal_number, path)
+    ) as p on p.seal_number = w.seal_number;
 end;
 $fn$;
-comment on function ai_storage_private.render_seal(bigint, bigint) is
-    'A seal as a line of a bundle, with its path to its checkpoint''s root; path is null while '
-    'there is no checkpoint over it.';
+comment on function ai_storage_private.render_seals(bigint, bigint) is
+    'One seal or all of a tenant as lines of a bundle, with their paths to their checkpoints'' '
+    'roots; path is null while there is no checkpoint over it.';
 
 create or replace function ai_storage_private.list_checkpoints()
 returns setof jsonb
@@ -708,6 +762,11 @@ begin
                         e.action, e.model_id, e.version, e.credential, e.content_digest,
                         e.detail_digest, e.login
                     )
+                   -- Two rows could share such a leaf: only the login, the last, may hold a bar.
+                   or strpos(e.action || e.credential, '|') > 0
+                   or e.content_digest = ''
+                   -- No erasure and no retention takes a name from the operator's own log.
+                   or (e.tenant_id = 0 and e.salt is null)
                    or (e.detail is null) <> (e.salt is null)
                    or e.detail_digest
                        <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
@@ -780,6 +839,7 @@ returns table (
     events        bigint,
     seals         bigint,
     checkpoints   bigint,
+    pending       bigint,
     isolation_key text,
     event_id      uuid,
     problem       text
@@ -830,6 +890,8 @@ begin
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
+    select count(*) into pending
+    from ai_storage_private.audit_pending as p;
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -853,8 +915,9 @@ begin
 end;
 $fn$;
 comment on function ai_storage.verify_all_audit() is
-    'Recomputes every leaf, seal and checkpoint of all tenants. verified false: problem says what '
-    'is wrong first, event_id and isolation_key where, as far as they are known.';
+    'Recomputes every leaf, seal and checkpoint of all tenants. pending: events that no seal '
+    'covers yet. verified false: problem says what is wrong first, event_id and isolation_key '
+    'where, as far as they are known.';
 
 set local role ai_storage_owner;
 
@@ -1208,8 +1271,11 @@ begin
     );
     return ai_storage_private.render_event(v_event)
         || jsonb_build_object(
-            'path', ai_storage_private.merkle_path(v_leaves, v_event.leaf_index),
-            'seal', ai_storage_private.render_seal(p_tenant_id, v_event.seal_number)
+            'path', ai_storage_private.merkle_paths(v_leaves, array[v_event.leaf_index]) -> 0,
+            'seal', (
+                select s.line
+                from ai_storage_private.render_seals(p_tenant_id, v_event.seal_number) as s
+            )
         );
 end;
 $fn$;
@@ -1256,9 +1322,11 @@ begin
         from ai_storage_private.audit_event as e
         where e.tenant_id = v_tenant.tenant_id
         union all
-        select
-            2, s.seal_number, 0, ai_storage_private.render_seal(s.tenant_id, s.seal_number)
+        -- The policy on seals has its say, too: a tenant that never wrote has none.
+        select 2, s.seal_number, 0, r.line
         from ai_storage_private.audit_seal as s
+        join ai_storage_private.render_seals(v_tenant.tenant_id) as r
+            on r.seal_number = s.seal_number
         where s.tenant_id = v_tenant.tenant_id
         union all
         select 3, c.place, 0, c.line

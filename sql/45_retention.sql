@@ -97,6 +97,24 @@ $fn$;
 comment on function ai_storage_private.erase_content(bigint) is
     'Deletes all content of the tenant that the context names, and returns how much it was.';
 
+create or replace function ai_storage_private.lock_models(p_tenant_id bigint)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    perform from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id
+    order by p.model_id
+    for update;
+end;
+$fn$;
+comment on function ai_storage_private.lock_models(bigint) is
+    'Waits for whoever writes a model of the tenant that the context names, and holds them all.';
+
 create or replace function ai_storage_private.sweep_versions(
     p_tenant_id     bigint,
     p_keep_versions integer,
@@ -110,24 +128,38 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_count bigint;
+    v_model_ids uuid[];
+    v_versions  bigint[];
+    v_count     bigint;
 begin
-    -- The current version stays, and so does one that is shared by its number.
+    -- All but the current version may go. Whoever is deleting a model, or sharing a version by its
+    -- number, holds it: nobody is waited for, what is held goes the next time.
+    select array_agg(h.model_id), array_agg(h.version)
+    into v_model_ids, v_versions
+    from (
+        select v.model_id, v.version
+        from ai_storage_private.progress_version as v
+        join (
+            select
+                w.model_id,
+                w.version,
+                row_number() over (partition by w.model_id order by w.version desc) as place
+            from ai_storage_private.progress_version as w
+            where w.tenant_id = p_tenant_id
+        ) as o
+            on o.model_id = v.model_id
+            and o.version = v.version
+        where v.tenant_id = p_tenant_id
+          and o.place > 1
+          and (o.place > p_keep_versions or v.saved_at < p_before)
+        for update of v skip locked
+    ) as h;
+    -- A later snapshot: it shows whatever was shared by its number before it was held.
     delete from ai_storage_private.progress_version as v
-    using (
-        select
-            w.model_id,
-            w.version,
-            w.saved_at,
-            row_number() over (partition by w.model_id order by w.version desc) as place
-        from ai_storage_private.progress_version as w
-        where w.tenant_id = p_tenant_id
-    ) as o
+    using unnest(v_model_ids, v_versions) as h (model_id, version)
     where v.tenant_id = p_tenant_id
-      and v.model_id = o.model_id
-      and v.version = o.version
-      and o.place > 1
-      and (o.place > p_keep_versions or o.saved_at < p_before)
+      and v.model_id = h.model_id
+      and v.version = h.version
       and not exists (
           select from ai_storage_private.model_share as s
           where s.tenant_id = p_tenant_id
@@ -203,10 +235,7 @@ comment on function ai_storage_private.list_versions(bigint) is
 
 set local role ai_storage_sharing;
 
-create or replace function ai_storage_private.erase_shares(
-    p_tenant_id     bigint,
-    p_isolation_key text
-)
+create or replace function ai_storage_private.erase_shares(p_tenant_id bigint)
 returns bigint
 language plpgsql
 volatile
@@ -219,15 +248,13 @@ declare
 begin
     delete from ai_storage_private.model_share as s
     where s.tenant_id = p_tenant_id
-       or s.sharer_ids @> array[p_tenant_id]
-       or s.target = p_isolation_key collate "C";
+       or s.sharer_ids @> array[p_tenant_id];
     get diagnostics v_count = row_count;
     return v_count;
 end;
 $fn$;
-comment on function ai_storage_private.erase_shares(bigint, text) is
-    'Deletes the grants on a tenant''s models, those it passed on, and those to it alone. Returns '
-    'how many.';
+comment on function ai_storage_private.erase_shares(bigint) is
+    'Deletes the grants on a tenant''s models and those it passed on. Returns how many.';
 
 create or replace function ai_storage_private.sweep_shares()
 returns bigint
@@ -294,7 +321,7 @@ $fn$;
 comment on function ai_storage_private.check_reason(text) is
     'Refuses a reason that the log cannot keep. Raises 22023.';
 
-create or replace function ai_storage_private.list_tenants(p_pattern text)
+create or replace function ai_storage_private.covered_tenants(p_pattern text)
 returns table (tenant_id bigint, isolation_key text)
 language plpgsql
 stable
@@ -313,7 +340,7 @@ begin
     order by t.isolation_key;
 end;
 $fn$;
-comment on function ai_storage_private.list_tenants(text) is
+comment on function ai_storage_private.covered_tenants(text) is
     'The registered tenants that a pattern covers. Raises 22023.';
 
 create or replace function ai_storage_private.list_effective_rules()
@@ -353,12 +380,38 @@ $fn$;
 comment on function ai_storage_private.list_effective_rules() is
     'The rule that counts for each tenant that any rule covers, and whether a hold does.';
 
+create or replace function ai_storage.list_tenants(p_pattern text default '*:*:*:*:*')
+returns table (isolation_key text, registered_at timestamptz, is_held boolean)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select
+        t.isolation_key,
+        t.registered_at,
+        coalesce(r.is_held, false)
+    from ai_storage_private.tenant as t
+    left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+    where t.tenant_id in (
+        select c.tenant_id from ai_storage_private.covered_tenants(p_pattern) as c
+    )
+    order by t.isolation_key;
+end;
+$fn$;
+comment on function ai_storage.list_tenants(text) is
+    'The registered tenants that a pattern covers: those that an erasure would take. is_held: a '
+    'legal hold keeps their data. Raises 22023.';
+
 create or replace function ai_storage.set_retention(
     p_pattern           text,
     p_keep_versions     integer  default null,
     p_keep_versions_for interval default null,
     p_keep_events_for   interval default null,
-    p_legal_hold        boolean  default false
+    p_legal_hold        boolean  default null
 )
 returns void
 language plpgsql
@@ -368,7 +421,13 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_level      constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_legal_hold constant boolean := coalesce(p_legal_hold, (
+        select r.legal_hold
+        from ai_storage_private.retention_rule as r
+        where (r.org_id, r.server_id, r.project_id, r.environment, r.code_hash)
+            = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
+    ), false);
 begin
     if p_keep_versions < 1
         or p_keep_versions_for <= '0'
@@ -388,7 +447,7 @@ begin
     )
     values (
         v_level[1], v_level[2], v_level[3], v_level[4], v_level[5],
-        p_keep_versions, p_keep_versions_for, p_keep_events_for, coalesce(p_legal_hold, false)
+        p_keep_versions, p_keep_versions_for, p_keep_events_for, v_legal_hold
     )
     on conflict on constraint retention_rule_pk do update set
         keep_versions     = excluded.keep_versions,
@@ -404,8 +463,8 @@ comment on function ai_storage.set_retention(text, integer, interval, interval, 
     'same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long '
     'one that is not current, and an idempotency key. p_keep_events_for: how long events keep '
     'names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the '
-    'tenant. Of several rules the most specific counts; a hold of any. Nothing is deleted before '
-    'apply_retention(). Raises 22023.';
+    'tenant; null leaves a hold as it is. Of several rules the most specific counts; a hold of '
+    'any. Nothing is deleted before apply_retention(). Raises 22023.';
 
 create or replace function ai_storage.drop_retention(p_pattern text)
 returns boolean
@@ -519,7 +578,7 @@ declare
     v_versions bigint;
     v_events   bigint;
 begin
-    perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_old_snapshot();
     tenants := 0;
     versions := 0;
     events := 0;
@@ -602,7 +661,7 @@ declare
     v_certificate_id constant uuid := gen_random_uuid();
     v_now            constant timestamptz := clock_timestamp();
     v_tenant_ids     constant bigint[] := array(
-        select t.tenant_id from ai_storage_private.list_tenants(p_pattern) as t
+        select t.tenant_id from ai_storage_private.covered_tenants(p_pattern) as t
     );
     v_tenant         record;
     v_counts         jsonb[] := '{}'::jsonb[];
@@ -610,27 +669,28 @@ declare
     v_event_id       uuid;
 begin
     perform ai_storage_private.check_reason(p_reason);
-    perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_old_snapshot();
     if v_tenant_ids = '{}' then
         raise exception using
             errcode = '42704',
             message = 'no tenant is covered by the pattern',
-            hint = 'A tenant is known from its first save on; compare the five levels.';
+            hint = 'list_tenants() shows the tenants; one is known from its first save on.';
     end if;
 
-    -- The content, tenant by tenant. Whoever is writing is waited for.
+    -- The content, tenant by tenant. Whoever is writing is waited for before it is our turn, so
+    -- that sealing goes on meanwhile. Models are held before grants, as everybody does.
     for v_tenant in
         select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
         where t.tenant_id = any (v_tenant_ids)
+        order by t.tenant_id
     loop
         perform ai_storage_private.check_hold(string_to_array(v_tenant.isolation_key, ':'));
         perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        perform ai_storage_private.lock_models(v_tenant.tenant_id);
         v_counts := v_counts || (
             jsonb_build_object(
-                'shares', ai_storage_private.erase_shares(
-                    v_tenant.tenant_id, v_tenant.isolation_key
-                )
+                'shares', ai_storage_private.erase_shares(v_tenant.tenant_id)
             )
             || ai_storage_private.erase_content(v_tenant.tenant_id)
             || jsonb_build_object(
@@ -709,11 +769,12 @@ begin
 end;
 $fn$;
 comment on function ai_storage.erase_tenant(text, text) is
-    'Erases all data of the registered tenants that the pattern covers: models, versions, grants, '
-    'idempotency keys, remembered names, and the salts and names in their events and in others'' '
-    'events about their models. The events stay and verify. Returns the certificate, which '
-    'pydb/verifier.py checks offline. What another transaction saves and commits later is new '
-    'data. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
+    'Erases all data of the registered tenants that the pattern covers: models, versions, grants '
+    'they gave, idempotency keys, remembered names, and the salts and names in their events and in '
+    'others'' events about their models. The events stay and verify. Returns the certificate, '
+    'which pydb/verifier.py checks offline; it counts once this transaction is committed. Open '
+    'saves are waited for; what others save, read or pass on and commit later is new data: erase '
+    'again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
 
 create or replace function ai_storage.erasure_certificate(p_certificate_id uuid)
 returns jsonb
@@ -941,6 +1002,18 @@ comment on function ai_storage.export_tenant(text) is
     'is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines '
     'back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
 
+create or replace function ai_storage_private.is_past(p_time timestamptz)
+returns boolean
+language sql
+volatile
+as $fn$
+    -- A minute for clocks that differ.
+    select p_time between '1970-01-01 00:00:00+00' and clock_timestamp() + interval '1 minute';
+$fn$;
+comment on function ai_storage_private.is_past(timestamptz) is
+    'True for a time that a save may have had; false or null for one that would outlive every '
+    'rule, or that clients cannot read.';
+
 create or replace function ai_storage_private.import_version(
     p_tenant_id bigint,
     p_record    jsonb
@@ -967,8 +1040,9 @@ begin
     );
     if coalesce(v_version, 0) <= coalesce(v_previous, 0)
         or v_previous < 1
-        or isfinite(v_saved_at) is not true
-        or isfinite(v_created) is not true
+        or v_version > 1000000000000000 -- far from where counting on would end
+        or ai_storage_private.is_past(v_saved_at) is not true
+        or ai_storage_private.is_past(v_created) is not true
         or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
     then
         raise exception using
@@ -1010,6 +1084,7 @@ begin
         raise exception using
             errcode = '23505',
             message = 'a model of this name is or was here',
+            detail = format('The model is %s.', quote_ident(v_name)),
             hint = 'Import into a tenant that never had the name, and the lines in their order.';
     end if;
     insert into ai_storage_private.progress_version (
@@ -1038,7 +1113,11 @@ declare
     v_version constant bigint := (p_record ->> 'last_version')::bigint;
     v_deleted constant timestamptz := (p_record ->> 'deleted_at')::timestamptz;
 begin
-    if (ai_storage_private.is_name(v_name) and v_version >= 0 and isfinite(v_deleted)) is not true
+    if (
+        ai_storage_private.is_name(v_name)
+        and v_version between 0 and 1000000000000000
+        and ai_storage_private.is_past(v_deleted)
+    ) is not true
     then
         raise exception using
             errcode = '22023',
@@ -1068,7 +1147,8 @@ declare
 begin
     if (
         ai_storage_private.is_name(v_key) and ai_storage_private.is_name(v_name) and v_version > 0
-        and isfinite(v_saved) and v_created is not null and v_digest ~ '^[0-9a-f]{64}$'
+        and ai_storage_private.is_past(v_saved) and v_created is not null
+        and v_digest ~ '^[0-9a-f]{64}$'
     ) is not true
     then
         raise exception using

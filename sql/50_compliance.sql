@@ -78,7 +78,84 @@ from (
         $q$
     ),
     (
-        4, 'the private schema is closed',
+        4, 'functions are open to the groups that they are for',
+        'GDPR 25(2), 32(4); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(distinct f.described, ', '), 'to no other role')
+from (
+    select case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+        || ' may call ' || p.proname as described
+    from pg_proc as p
+    cross join aclexplode(p.proacl) as a
+    where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+      and a.grantee <> all (array[
+          'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+          'ai_storage_operator'::regrole::oid
+      ])
+      and (
+          a.grantee <> all (array[
+              'ai_storage_app'::regrole::oid, 'ai_storage_sql'::regrole::oid,
+              'ai_storage_admin'::regrole::oid, 'ai_storage_auditor'::regrole::oid
+          ])
+          or (
+              p.pronamespace = 'ai_storage_private'::regnamespace
+              and p.proname <> 'report_models'
+          )
+          -- What is for administrators is not for applications.
+          or (
+              a.grantee in ('ai_storage_app'::regrole, 'ai_storage_sql'::regrole)
+              and p.proname <> 'version'
+              and exists (
+                  select from aclexplode(p.proacl) as o
+                  where o.grantee in ('ai_storage_admin'::regrole, 'ai_storage_auditor'::regrole)
+              )
+          )
+      )
+) as f
+        $q$
+    ),
+    (
+        5, 'nobody but who installed it may act as an owning role',
+        'GDPR 32(1)(b), 32(4); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(r.rolname, ', ' order by r.rolname), 'nobody')
+from pg_roles as r
+where r.rolcanlogin
+  and not r.rolsuper
+  and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+  and (
+      pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
+      or pg_has_role(r.oid, 'ai_storage_sharing', 'MEMBER')
+      or pg_has_role(r.oid, 'ai_storage_operator', 'MEMBER')
+  )
+        $q$
+    ),
+    (
+        6, 'policies of the tables'' owner name the tenant',
+        'GDPR 25, 32(1)(b); SOC 2 CC6.1', true,
+        $q$
+select case when count(*) filter (where p.is_wide) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(p.polname, ', ' order by p.polname) filter (where p.is_wide),
+        'all ' || count(*)
+    )
+from (
+    select p.polname, not (
+        pg_get_expr(p.polqual, p.polrelid) like '%(tenant_id = %current_tenant_id())%'
+        and coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '(tenant_id = current_tenant_id())')
+            like '%(tenant_id = %current_tenant_id())%'
+    ) as is_wide
+    from pg_policy as p
+    join pg_class as c on c.oid = p.polrelid
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and 'ai_storage_owner'::regrole = any (p.polroles)
+) as p
+        $q$
+    ),
+    (
+        7, 'the private schema is closed',
         'GDPR 25(2), 32(1)(b); SOC 2 CC6.1', true,
         $q$
 select case when count(a.grantee) = 0 then 'passed' else 'failed' end,
@@ -96,7 +173,7 @@ where n.nspname = 'ai_storage_private'
         $q$
     ),
     (
-        5, 'no function is open to everybody',
+        8, 'no function is open to everybody',
         'GDPR 25(2); SOC 2 CC6.1, CC6.3', true,
         $q$
 select case when count(*) filter (where f.is_open) = 0 then 'passed' else 'failed' end,
@@ -114,7 +191,7 @@ from (
         $q$
     ),
     (
-        6, 'functions with the rights of their owner pin their search path',
+        9, 'functions with the rights of their owner pin their search path',
         'GDPR 32(1)(b); SOC 2 CC6.1, CC6.8', true,
         $q$
 select case when count(*) filter (where f.is_loose) = 0 then 'passed' else 'failed' end,
@@ -132,7 +209,7 @@ from (
         $q$
     ),
     (
-        7, 'everything belongs to the owning roles',
+        10, 'everything belongs to the owning roles',
         'GDPR 32(1)(b); SOC 2 CC6.1, CC8.1', true,
         $q$
 select case when count(*) filter (where o.owner <> all (w.roles)) = 0
@@ -159,7 +236,7 @@ cross join (
         $q$
     ),
     (
-        8, 'the package''s roles cannot log in and have no power',
+        11, 'the package''s roles cannot log in and have no power',
         'GDPR 32(1)(b); SOC 2 CC6.1, CC6.3', true,
         $q$
 select case when count(*) filter (where r.is_powerful) = 0 then 'passed' else 'failed' end,
@@ -180,28 +257,35 @@ from (
         $q$
     ),
     (
-        9, 'application logins cannot walk around row level security',
+        12, 'application logins cannot walk around row level security',
         'GDPR 25, 32(1)(b); SOC 2 CC6.1, CC6.3', true,
         $q$
 select case when count(*) filter (where l.is_powerful) = 0 then 'passed' else 'failed' end,
     coalesce(
         string_agg(l.rolname, ', ' order by l.rolname) filter (where l.is_powerful),
-        count(*) || ' logins'
+        'none of ' || count(*)
     )
 from (
-    select l.rolname, bool_or(
-        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
-        or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+    select l.rolname, exists (
+        select from pg_roles as r
+        where (
+                r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
+                or r.rolname in (
+                    'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
+                    'pg_read_all_data', 'pg_write_all_data', 'pg_maintain', 'pg_monitor',
+                    'pg_read_all_stats', 'pg_read_server_files', 'pg_write_server_files',
+                    'pg_execute_server_program'
+                )
+            )
+          and pg_has_role(l.oid, r.oid, 'MEMBER')
     ) as is_powerful
     from pg_roles as l
-    join pg_roles as r on pg_has_role(l.oid, r.oid, 'MEMBER')
     where l.rolname in (select a.login_name from ai_storage_private.login_authorization as a)
-    group by l.rolname
 ) as l
         $q$
     ),
     (
-        10, 'no login may name every organisation by key',
+        13, 'no login may name every organisation by key',
         'GDPR 25(2), 32(4); SOC 2 CC6.2, CC6.3', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -211,7 +295,7 @@ where a.org_id = '*' and not a.token_only
         $q$
     ),
     (
-        11, 'whoever audits does not administer, and applications do neither',
+        14, 'whoever audits does not administer, and applications do neither',
         'GDPR 32(4); SOC 2 CC5.1, CC6.3', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -227,16 +311,19 @@ where r.rolcanlogin
         $q$
     ),
     (
-        12, 'passwords are stored as SCRAM',
+        15, 'new passwords are stored as SCRAM',
         'GDPR 32(1)(a); SOC 2 CC6.1', true,
         $q$
-select case current_setting('password_encryption') when 'scram-sha-256'
+select case when s.setting = 'scram-sha-256' and s.source not in ('session', 'client')
         then 'passed' else 'failed' end,
-    'password_encryption = ' || current_setting('password_encryption')
+    'password_encryption = ' || s.setting || case when s.source in ('session', 'client')
+        then ', as this session says' else '' end
+from pg_settings as s
+where s.name = 'password_encryption'
         $q$
     ),
     (
-        13, 'every change of a table is recorded, always',
+        16, 'every change of a table is recorded, always',
         'GDPR 5(2), 30; SOC 2 CC7.2, CC7.3', true,
         $q$
 select case when count(*) filter (where t.gap > 0) = 0 then 'passed' else 'failed' end,
@@ -251,6 +338,11 @@ from (
     left join pg_trigger as g
         on g.tgrelid = c.oid
         and g.tgenabled = 'A'
+        -- The functions' own writes to these belong to a change of a model.
+        and (
+            g.tgqual is null
+            or c.relname in ('progress_version', 'deleted_model', 'idempotency_key')
+        )
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,
             'ai_storage_private.record_model_change()'::regprocedure,
@@ -266,7 +358,7 @@ from (
         $q$
     ),
     (
-        14, 'no session replays changes as a replica',
+        17, 'no session replays changes as a replica',
         'GDPR 5(2); SOC 2 CC7.2, CC8.1', true,
         $q$
 select case when current_setting('session_replication_role') = 'origin' and count(s.setting) = 0
@@ -279,17 +371,17 @@ left join lateral unnest(d.setconfig) as s (setting)
         $q$
     ),
     (
-        15, 'the audit log verifies',
+        18, 'the audit log verifies',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2, CC7.3', false,
         $q$
 select case when v.verified then 'passed' else 'failed' end,
-    coalesce(v.problem, v.events || ' events, ' || v.seals || ' seals, '
-        || v.checkpoints || ' checkpoints')
+    coalesce(v.problem, 'events: ' || v.events || ', seals: ' || v.seals || ', checkpoints: '
+        || v.checkpoints)
 from ai_storage.verify_all_audit() as v
         $q$
     ),
     (
-        16, 'models are as the audit log says they were saved',
+        19, 'models are as the audit log says they were saved',
         'GDPR 5(1)(d), 5(1)(f); SOC 2 CC7.2, PI1.5', false,
         $q$
 select case when count(m.model) = 0 then 'passed' else 'failed' end,
@@ -302,7 +394,7 @@ from ai_storage_private.compare_models() as m
         $q$
     ),
     (
-        17, 'events are sealed within a minute',
+        20, 'events are sealed within a minute',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', false,
         $q$
 select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is not false
@@ -315,7 +407,7 @@ from ai_storage_private.audit_pending as p
         $q$
     ),
     (
-        18, 'seals are under a checkpoint within a day',
+        21, 'seals are under a checkpoint within a day',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', true,
         $q$
 select case when min(s.sealed_at) < clock_timestamp() - interval '1 day'
@@ -328,28 +420,48 @@ where s.checkpoint_number > coalesce(
         $q$
     ),
     (
-        19, 'the audit log is written by its own functions only',
+        22, 'the audit log is written by its own functions only',
         'GDPR 5(1)(f), 5(2); SOC 2 CC6.1, CC7.2', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
-    coalesce(string_agg(distinct a.grantee::regrole || ' may ' || lower(a.privilege_type)
-        || ' ' || c.relname, ', '), 'sealed events: insert, and erase salt and detail')
-from pg_class as c
-cross join aclexplode(c.relacl) as a
-where c.relnamespace = 'ai_storage_private'::regnamespace
-  and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
-  and a.grantee <> c.relowner
-  and a.privilege_type <> 'SELECT'
-  and not (a.grantee = 'ai_storage_operator'::regrole and a.privilege_type = 'INSERT')
-  and not (
-      a.grantee = 'ai_storage_operator'::regrole
-      and a.privilege_type = 'DELETE'
-      and c.relname = 'audit_pending'
-  )
+    coalesce(
+        string_agg(distinct r.grantee::regrole || ' may ' || lower(r.privilege) || ' ' || r.place,
+            ', '),
+        'sealed events: insert, and erase salt and detail'
+    )
+from (
+    select a.grantee, a.privilege_type as privilege, c.relname as place
+    from pg_class as c
+    cross join aclexplode(c.relacl) as a
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and a.grantee <> c.relowner
+      and a.privilege_type <> 'SELECT'
+      and not (
+          a.grantee = 'ai_storage_operator'::regrole
+          and (
+              a.privilege_type = 'INSERT'
+              or (a.privilege_type = 'DELETE' and c.relname = 'audit_pending')
+          )
+      )
+    union all
+    select a.grantee, a.privilege_type, c.relname || '.' || t.attname
+    from pg_class as c
+    join pg_attribute as t on t.attrelid = c.oid
+    cross join aclexplode(t.attacl) as a
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and not (
+          a.grantee = 'ai_storage_operator'::regrole
+          and a.privilege_type = 'UPDATE'
+          and c.relname = 'audit_event'
+          and t.attname in ('salt', 'detail')
+      )
+) as r
         $q$
     ),
     (
-        20, 'refused credentials are few',
+        23, 'refused credentials are few',
         'GDPR 32(1)(d), 33; SOC 2 CC7.2, CC7.3', false,
         $q$
 select case when max(r.in_all) - coalesce(max(r.in_all) filter (where r.is_old), 0) > 1000
@@ -365,18 +477,24 @@ from (
         $q$
     ),
     (
-        21, 'every tenant has a retention rule',
+        24, 'every tenant has a retention rule',
         'GDPR 5(1)(e), 25(2); SOC 2 C1.2, P4.2', false,
         $q$
 select case when count(*) filter (where r.tenant_id is null) = 0
         then 'passed' else 'warning' end,
-    count(*) filter (where r.tenant_id is null) || ' of ' || count(*) || ' tenants have none'
+    count(*) filter (where r.tenant_id is null) || ' of ' || count(*)
+        || ' tenants have none that ends anything'
 from ai_storage_private.tenant as t
-left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+left join ai_storage_private.list_effective_rules() as r
+    on r.tenant_id = t.tenant_id
+    and (
+        r.is_held or r.keep_versions is not null or r.keep_versions_for is not null
+        or r.keep_events_for is not null
+    )
         $q$
     ),
     (
-        22, 'retention is applied',
+        25, 'retention is applied',
         'GDPR 5(1)(e); SOC 2 C1.2, P4.2', false,
         $q$
 select case
@@ -389,22 +507,34 @@ where e.tenant_id = 0 and e.action = 'apply retention'
         $q$
     ),
     (
-        23, 'what was erased is gone from the log',
+        26, 'what was erased is gone from the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
 select case when count(e.event_id) = 0 then 'passed' else 'failed' end,
-    count(distinct c.certificate_id) || ' certificates, '
-        || count(e.event_id) || ' events with names left'
+    'certificates: ' || count(distinct c.certificate_id)
+        || ', events that still have names: ' || count(e.event_id)
 from ai_storage_private.erasure_certificate as c
 cross join jsonb_array_elements(c.statement::jsonb -> 'tenants') as t (erased)
 left join ai_storage_private.audit_event as e
-    on e.tenant_id = (t.erased ->> 'tenant_id')::bigint
-    and e.seal_number <= (t.erased ->> 'seal_number')::bigint
-    and e.salt is not null
+    on e.salt is not null
+    and (
+        (
+            e.tenant_id = (t.erased ->> 'tenant_id')::bigint
+            and e.seal_number <= (t.erased ->> 'seal_number')::bigint
+        )
+        -- Also what others were doing with its models, and committed later.
+        or e.model_id in (
+            select m.model_id
+            from ai_storage_private.audit_event as m
+            where m.tenant_id = (t.erased ->> 'tenant_id')::bigint
+              and m.seal_number <= (t.erased ->> 'seal_number')::bigint
+              and m.action = 'save model'
+        )
+    )
         $q$
     ),
     (
-        24, 'every certificate of an erasure is proved by the log',
+        27, 'every certificate of an erasure is proved by the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
 select case when bool_and(p.is_proved) is not false then 'passed' else 'failed' end,
@@ -423,7 +553,7 @@ from (
         $q$
     ),
     (
-        25, 'signing keys are rotated every 90 days',
+        28, 'signing keys are rotated every 90 days',
         'GDPR 32(1)(a); SOC 2 CC6.1', true,
         $q$
 select case when min(k.created_at) < clock_timestamp() - interval '90 days'
@@ -435,15 +565,15 @@ where k.retired_at is null
         $q$
     ),
     (
-        26, 'contexts are signed with one secret',
+        29, 'contexts are signed with one secret',
         'GDPR 32(1)(a), 32(1)(b); SOC 2 CC6.1', true,
         $q$
-select case when count(*) = 1 then 'passed' else 'failed' end, count(*) || ' secrets'
+select case when count(*) = 1 then 'passed' else 'failed' end, 'secrets: ' || count(*)
 from ai_storage_private.context_secret as s
         $q$
     ),
     (
-        27, 'connections from other machines are encrypted',
+        30, 'connections from other machines are encrypted',
         'GDPR 32(1)(a); SOC 2 CC6.6, CC6.7', true,
         $q$
 select case when current_setting('ssl') = 'on' or w.is_local then 'passed' else 'failed' end,
@@ -456,7 +586,7 @@ from (
         $q$
     ),
     (
-        28, 'the server''s log keeps no content',
+        31, 'the server''s log keeps no content',
         'GDPR 5(1)(c), 5(1)(f); SOC 2 C1.1', true,
         $q$
 select case when current_setting('log_statement') in ('none', 'ddl')
@@ -470,19 +600,21 @@ select case when current_setting('log_statement') in ('none', 'ddl')
         $q$
     ),
     (
-        29, 'a commit survives a crash',
+        32, 'a commit survives a crash',
         'GDPR 32(1)(b), 32(1)(c); SOC 2 A1.2, PI1.5', true,
         $q$
-select case when current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'
-            and current_setting('synchronous_commit') <> 'off'
-        then 'passed' else 'failed' end,
-    'fsync = ' || current_setting('fsync')
-        || ', full_page_writes = ' || current_setting('full_page_writes')
-        || ', synchronous_commit = ' || current_setting('synchronous_commit')
+select case when bool_or(
+        case s.name when 'synchronous_commit'
+            then s.reset_val = 'off' or s.source in ('session', 'client')
+            else s.setting <> 'on' end
+    ) then 'failed' else 'passed' end,
+    string_agg(s.name || ' = ' || s.setting, ', ' order by s.name)
+from pg_settings as s
+where s.name in ('fsync', 'full_page_writes', 'synchronous_commit')
         $q$
     ),
     (
-        30, 'no table is left out of the write-ahead log',
+        33, 'no table is left out of the write-ahead log',
         'GDPR 32(1)(c); SOC 2 A1.2, PI1.5', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
@@ -493,7 +625,7 @@ where c.relnamespace = 'ai_storage_private'::regnamespace
         $q$
     ),
     (
-        31, 'pages have checksums',
+        34, 'pages have checksums',
         'GDPR 5(1)(f), 32(1)(b); SOC 2 PI1.5', true,
         $q$
 select case current_setting('data_checksums') when 'on' then 'passed' else 'warning' end,
@@ -501,7 +633,7 @@ select case current_setting('data_checksums') when 'on' then 'passed' else 'warn
         $q$
     ),
     (
-        32, 'no publication carries the tables elsewhere',
+        35, 'no publication carries the tables elsewhere',
         'GDPR 5(1)(f), 28; SOC 2 CC6.7', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -511,7 +643,7 @@ where p.schemaname = 'ai_storage_private'
         $q$
     ),
     (
-        33, 'nobody else''s trigger or rule runs on a table',
+        36, 'nobody else''s trigger or rule runs on a table',
         'GDPR 32(1)(b); SOC 2 CC6.8, CC8.1', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
@@ -533,7 +665,7 @@ from (
         $q$
     ),
     (
-        34, 'what is shared with another organisation has an end',
+        37, 'what is shared with another organisation has an end',
         'GDPR 5(1)(c), 28, 44; SOC 2 CC6.3, P6.1', false,
         $q$
 select case when count(*) filter (where s.expires_at is null) = 0
@@ -544,7 +676,7 @@ where split_part(s.target, ':', 1) <> split_part(s.sharer_key, ':', 1)
         $q$
     ),
     (
-        35, 'there is a backup of the last two days',
+        38, 'there is a backup of the last two days',
         'GDPR 32(1)(c); SOC 2 A1.2', false,
         $q$
 select case
@@ -561,7 +693,7 @@ from (
         $q$
     ),
     (
-        36, 'nobody broke the glass in the last 30 days',
+        39, 'nobody broke the glass in the last 30 days',
         'GDPR 32(4), 33; SOC 2 CC7.3, CC7.4', false,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -575,6 +707,16 @@ where e.tenant_id = 0 and e.action = 'break glass'
 $fn$;
 comment on function ai_storage_private.list_controls() is
     'The controls: name, references, and the query that tells status and result.';
+
+create or replace function ai_storage_private.render_time(p_time timestamptz)
+returns text
+language sql
+stable
+as $fn$
+    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+$fn$;
+comment on function ai_storage_private.render_time(timestamptz) is
+    'A time as text, whatever the session''s time zone.';
 
 create or replace function ai_storage_private.compare_models()
 returns table (isolation_key text, model text)
@@ -730,20 +872,29 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_tenant record;
-    v_count  integer := 0;
-    v_detail jsonb;
+    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_tenant  record;
+    v_count   integer := 0;
+    v_detail  jsonb;
 begin
     perform ai_storage_private.check_reason(p_reason);
     v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
     for v_tenant in
-        select t.* from ai_storage_private.list_tenants(p_pattern) as t
+        select t.* from ai_storage_private.covered_tenants(p_pattern) as t
     loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
         perform ai_storage_private.record_event(
             v_tenant.tenant_id, 'break glass', p_detail => v_detail - 'pattern'
         );
         v_count := v_count + 1;
     end loop;
+    perform set_config('app.tenant_context', v_context, true);
+    if v_count = 0 then
+        raise exception using
+            errcode = '42704',
+            message = 'no tenant is covered by the pattern',
+            hint = 'list_tenants() shows the tenants; compare the five levels.';
+    end if;
     perform ai_storage_private.record_event(0, 'break glass', p_detail => v_detail);
     return v_count;
 end;
@@ -751,7 +902,7 @@ $fn$;
 comment on function ai_storage.break_glass(text, text) is
     'Announces that somebody is going to look at tenants'' data by hand: an event in the log of '
     'each tenant of the pattern and in the operator''s. It grants nothing; call it before a '
-    'superuser looks. Returns how many tenants are told. Raises 22023.';
+    'superuser looks. Returns how many tenants are told. Raises 22023, 42704.';
 
 -- What an auditor takes along ---------------------------------------------------------------------
 
@@ -766,6 +917,7 @@ as $fn$
 begin
     section := 'release';
     content := jsonb_build_object(
+        'database', current_database(),
         'version', ai_storage.version(),
         'server_version', current_setting('server_version')
     );
@@ -947,8 +1099,8 @@ begin
             jsonb_build_object(
                 'kid', k.kid,
                 'audience', k.audience,
-                'created_at', k.created_at at time zone 'UTC',
-                'retired_at', k.retired_at at time zone 'UTC'
+                'created_at', ai_storage_private.render_time(k.created_at),
+                'retired_at', ai_storage_private.render_time(k.retired_at)
             )
             order by k.kid
         ), '[]')
@@ -992,7 +1144,8 @@ begin
     section := 'retention';
     content := (
         select coalesce(jsonb_agg(
-            to_jsonb(r) || jsonb_build_object('set_at', r.set_at at time zone 'UTC')
+            to_jsonb(r)
+                || jsonb_build_object('set_at', ai_storage_private.render_time(r.set_at))
         ), '[]')
         from ai_storage.list_retention() as r
     );
@@ -1001,7 +1154,8 @@ begin
     section := 'erasures';
     content := (
         select coalesce(jsonb_agg(
-            to_jsonb(c) || jsonb_build_object('erased_at', c.erased_at at time zone 'UTC')
+            to_jsonb(c)
+                || jsonb_build_object('erased_at', ai_storage_private.render_time(c.erased_at))
         ), '[]')
         from ai_storage.list_erasures() as c
     );
@@ -1031,7 +1185,7 @@ begin
         'permissions', s.permissions,
         'models', count(distinct (s.tenant_id, s.model_id)),
         'expires_at', case when bool_and(s.expires_at is not null) then
-            max(s.expires_at) at time zone 'UTC'
+            ai_storage_private.render_time(max(s.expires_at))
         end
     )
     from ai_storage_private.model_share as s

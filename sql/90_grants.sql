@@ -95,6 +95,7 @@ grant execute on function
     ai_storage_private.prove_event(bigint, uuid),
     ai_storage_private.erase_content(bigint),
     ai_storage_private.sweep_uploads(bigint),
+    ai_storage_private.lock_models(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz),
     ai_storage_private.list_versions(bigint)
 to ai_storage_operator;
@@ -157,7 +158,7 @@ grant execute on function
     ai_storage_private.list_shared_artifacts(ai_storage_private.acting_tenant, text, text)
 to ai_storage_owner;
 grant execute on function
-    ai_storage_private.erase_shares(bigint, text),
+    ai_storage_private.erase_shares(bigint),
     ai_storage_private.sweep_shares(),
     ai_storage_private.summarize_shares()
 to ai_storage_operator;
@@ -190,11 +191,11 @@ grant execute on function
     ),
     ai_storage_private.seal_hash(ai_storage_private.audit_seal),
     ai_storage_private.merkle_root(bytea[]),
-    ai_storage_private.merkle_path(bytea[], integer),
+    ai_storage_private.merkle_paths(bytea[], integer[]),
     ai_storage_private.check_seal(ai_storage_private.audit_seal),
     ai_storage_private.check_log(bigint),
     ai_storage_private.render_event(ai_storage_private.audit_event),
-    ai_storage_private.render_seal(bigint, bigint),
+    ai_storage_private.render_seals(bigint, bigint),
     ai_storage_private.list_checkpoints(),
     ai_storage_private.artifact_limit(),
     ai_storage_private.check_hold(text[]),
@@ -203,7 +204,8 @@ to ai_storage_owner;
 grant execute on function
     ai_storage_private.lend(bigint[], uuid[]),
     ai_storage_private.lent_tenant_ids(),
-    ai_storage_private.lent_ids()
+    ai_storage_private.lent_ids(),
+    ai_storage_private.render_time(timestamptz)
 to ai_storage_sharing;
 
 -- Applications: the tenant functions --------------------------------------------------------------
@@ -299,6 +301,7 @@ to ai_storage_admin;
 grant execute on function
     ai_storage.verify_all_audit(),
     ai_storage.list_retention(),
+    ai_storage.list_tenants(text),
     ai_storage.list_erasures(),
     ai_storage.erasure_certificate(uuid),
     ai_storage.compliance_report(),

@@ -55,9 +55,7 @@ def put(connection: Connection, content: bytes, artifact: str = "weights", model
 
 
 def get(connection: Connection, artifact: str = "weights", model: str = "m", **arguments: Any) -> bytes:
-    content = value(
-        connection, "get_artifact", model_name=model, artifact_name=artifact, **({"as_": ACME} | arguments)
-    )
+    content = value(connection, "get_artifact", model_name=model, artifact_name=artifact, **({"as_": ACME} | arguments))
     assert isinstance(content, bytes)
     return content
 
@@ -293,7 +291,9 @@ class TestUpload:
             append(app, upload, 5, b"more")
         finish(app, upload, b"short")
 
-    @pytest.mark.parametrize("changed", [{"size_bytes": 4}, {"size_bytes": None}, {"sha256": "0" * 64}, {"sha256": None}])
+    @pytest.mark.parametrize(
+        "changed", [{"size_bytes": 4}, {"size_bytes": None}, {"sha256": "0" * 64}, {"sha256": None}]
+    )
     def test_other_bytes_than_announced_are_refused(
         self, database: Database, app: Connection, changed: dict[str, Any]
     ) -> None:

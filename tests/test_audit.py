@@ -931,6 +931,11 @@ TAMPERING = {
     f"update {{audit_event}} set leaf_index = 12 - leaf_index where {A_SEAL} and leaf_index <> 1",
     "an event deleted": f"delete from {{audit_event}} where {ONE}",
     "the last event deleted": f"delete from {{audit_event}} where {A_SEAL} and leaf_index = 2",
+    "no digest and an empty one": "update {audit_event} set content_digest = '' "
+    "where tenant_id > 0 and content_digest is null",
+    "a bar moved from the login": "update {audit_event} set credential = concat(credential, '|', "
+    "encode(content_digest, 'hex')), content_digest = detail_digest, detail_digest = decode('cafe', 'hex'), "
+    "login = 'x' where login = 'cafe|x'",
     "half an erasure": f"update {{audit_event}} set detail = null where {ONE}",
     "all events deleted": f"delete from {{audit_event}} where {A_SEAL}",
     "an event inserted": COPY % "seal_number, 3",
@@ -966,6 +971,10 @@ def test_a_changed_log_is_found(database: Database, app: Connection, admin: Conn
         for name in ("a", "b", "c"):
             save(app, name, float(number), as_=ACME)
         call(admin, "create_signing_key")
+        admin.execute(
+            "update ai_storage_private.audit_pending set login = 'cafe|x', salt = null, detail = null "
+            "where action = 'insert tenant'"
+        )
         seal(admin)
         call(admin, "create_checkpoint")
     admin.execute(

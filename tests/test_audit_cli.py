@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from queue import Empty, Queue
 import psycopg
 import pytest
 
-from pydb import cli
+from pydb import cli, verifier
 from tests.conftest import Database
 from tests.helpers import ACME, BETA, call, save, until, value
 
@@ -308,9 +309,33 @@ def test_a_bundle_is_the_export_as_lines(run: Run, database: Database, tmp_path:
     save(app, "m", as_=ACME)
     file = tmp_path / "acme.jsonl"
     tenant = ("--dsn", database.dsn("app"), "--as", ACME)
-    assert run("audit", "--bundle", str(file), *tenant)[0] == 0
+    wrote = f"Wrote 2 events, 1 seal, 1 checkpoint to {file}. Not sealed yet, and so not in it: 1 event.\n"
+    assert run("audit", "--bundle", str(file), *tenant) == (0, wrote, "")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert lines == [line for (line,) in call(app, "export_audit", as_=ACME)]
     assert [line["kind"] for line in lines] == ["event", "event", "seal", "checkpoint"]
     assert value(app, "audit_proof", event_id=lines[1]["event_id"], as_=ACME)["seal"] == lines[2]
+    assert verifier.main([str(file)]) == 0
     assert run("audit", "--bundle", os.fspath(tmp_path / "not there" / "file"), *tenant)[0] == 1
+
+
+def test_a_bundle_replaces_no_file_and_is_none_while_nothing_is_sealed(
+    run: Run, database: Database, tmp_path: Path
+) -> None:
+    save(database.connect("app"), "m", as_=ACME)
+    tenant = ("--dsn", database.dsn("app"), "--as", ACME)
+    file = tmp_path / "acme.jsonl"
+    code, out, err = run("audit", "--bundle", str(file), *tenant)
+    assert (code, out, "wait for it: 2." in err, "pydb seal" in err) == (1, "", True, True)
+    assert list(tmp_path.iterdir()) == []
+    run("seal", "--dsn", database.dsn())
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    for path in (file, link):
+        if path == file:
+            path.write_text("mine")
+        code, out, err = run("audit", "--bundle", str(path), *tenant)
+        assert (code, out, "exists already" in err, "hint: " in err) == (1, "", True, True)
+    assert file.read_text() == "mine"
+    assert set(tmp_path.iterdir()) == {file, link}

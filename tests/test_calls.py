@@ -13,7 +13,20 @@ import psycopg
 import pytest
 
 import pydb
-from pydb import AsyncTenantAwareStorage, TenantAwareStorage, aio, artifact, cache, calls, errors, session, storage
+from pydb import (
+    AsyncTenantAwareStorage,
+    TenantAwareStorage,
+    aio,
+    artifact,
+    cache,
+    calls,
+    code_hash,
+    environment,
+    errors,
+    session,
+    storage,
+    web,
+)
 from pydb.calls import Call
 from tests.conftest import Database
 
@@ -107,7 +120,9 @@ def test_every_call_names_its_source_and_its_errors() -> None:
             assert code in {cls.sqlstate for cls in errors.StorageError.__subclasses__()}, name
 
 
-@pytest.mark.parametrize("module", [pydb, calls, errors, session, aio, artifact, cache, storage])
+@pytest.mark.parametrize(
+    "module", [pydb, calls, errors, session, aio, artifact, cache, storage, environment, web, code_hash]
+)
 def test_all_is_what_a_module_defines(module: Any) -> None:
     assert len(module.__all__) == len(set(module.__all__))
     assert all(hasattr(module, name) for name in module.__all__)
@@ -123,9 +138,9 @@ def test_all_is_what_a_module_defines(module: Any) -> None:
 def test_the_two_storages_have_the_same_methods() -> None:
     def methods(cls: type) -> dict[str, list[str]]:
         return {
-            name: list(inspect.signature(value).parameters)
+            name: list(inspect.signature(getattr(cls, name)).parameters)
             for name, value in vars(cls).items()
-            if inspect.isfunction(value) and not name.startswith("_")
+            if inspect.isfunction(getattr(value, "__func__", value)) and not name.startswith("_")
         }
 
     assert methods(TenantAwareStorage) == methods(AsyncTenantAwareStorage)
@@ -137,6 +152,7 @@ def test_the_core_imports_nothing_that_is_not_call_a_function() -> None:
     ).stdout.split()
     outside = {"pydb.cli", "pydb.migrate", "pydb.embedded", "pydb.demo", "yoyo", "sklearn", "matplotlib", "argparse"}
     outside |= {"pydb.cache", "redis", "cryptography"}
+    outside |= {"pydb.environment", "pydb.web", "pydb.code_hash", "pydb.identity"}
     assert outside & set(loaded) == set()
 
 

@@ -161,7 +161,11 @@ def test_status_exits_with_1_when_a_file_is_behind(run: Run, database: Database)
     code, out, err = run("status", "--dsn", database.dsn())
     assert code == 1
     assert "sql/90_grants.sql" in out
+    assert "1 file is not applied" in err
     assert "pydb migrate" in err
+    code, out, err = run("status", "--dsn", database.dsn("app"))
+    assert (code, out) == (1, "")
+    assert "pydb: The login app may not read which files are applied.\nhint: " in err
 
 
 def test_authorisations_are_given_listed_and_taken_back(run: Run, database: Database) -> None:
@@ -210,9 +214,12 @@ def test_a_model_is_shared_used_and_taken_back(run: Run, database: Database, tmp
     code, out, _ = run("shares", "--received", "--json", "--graph", str(picture), *me)
     assert (code, json.loads(out)) == (0, [])
     assert all(row["share_id"] in picture.read_text("utf-8") for row in rows)
-    code, out, err = run("shares", "--graph", str(tmp_path / "none" / "shares.svg"), *me)
-    assert (code, out) == (1, "")
-    assert "hint: " in err
+    drawn = picture.read_bytes()
+    for path in (picture, tmp_path / "none" / "shares.svg"):
+        code, out, err = run("shares", "--graph", str(path), *me)
+        assert (code, out) == (1, "")
+        assert "hint: " in err
+    assert picture.read_bytes() == drawn
 
     assert run("unshare", "m", "--to", ":mcp-3:*::", *me) == (0, "Grants ended: 1.\n", "")
     assert run("unshare", "--id", rows[0]["share_id"], *me) == (0, "The grant ended.\n", "")
@@ -315,9 +322,9 @@ def test_without_a_dsn_the_embedded_server_is_used(run: Run, data_dir: Path) -> 
     assert code == 0
     with psycopg.connect(url.strip()) as connection:
         assert connection.execute("select count(*) from ai_storage_private.tenant").fetchone() == (1,)
-    assert run("db", "stop")[0] == 0
+    assert run("db", "stop") == (0, f"The server of {data_dir} is stopped. Its data stays.\n", "")
     assert json.loads(run("load", "--as", KEY, "--json")[1])[0]["version"] == 1
-    assert run("db", "destroy", "--yes")[0] == 0
+    assert run("db", "destroy", "--yes") == (0, f"The server and all data of {data_dir} are deleted.\n", "")
     assert not data_dir.exists()
 
 
@@ -370,7 +377,9 @@ def test_keys_are_made_listed_and_retired_and_tokens_minted(
     assert code == 0
     app = ("--dsn", database.dsn("app"), "--as", token.strip())
     assert run("save", "m", "--mse", "0.5", *app)[0] == 0
-    assert run("key", "retire", "k1", *dsn)[0] == 0
+    for wrong in (["list", "k1"], ["list", "--audience", "here"], ["retire", "k1", "--audience", "here"]):
+        assert run("key", *wrong, *dsn)[0] == 2
+    assert run("key", "retire", "k1", *dsn) == (0, "Key k1 is retired: its tokens are refused from now on.\n", "")
     assert run("key", "retire", "k1", *dsn)[0] == 1
     assert run("key", "retire", *dsn)[0] == 1
     (listed,) = json.loads(run("key", "list", "--json", *dsn)[1])

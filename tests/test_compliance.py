@@ -28,6 +28,15 @@ BREAKS: dict[str, tuple[str, str]] = {
         "failed",
     ),
     "nobody but the owning roles has a right on a table": (f"grant select (mse) on {TABLE} to stranger", "failed"),
+    "functions are open to the groups that they are for": (
+        "grant execute on function ai_storage.erase_tenant(text, text) to ai_storage_app",
+        "failed",
+    ),
+    "nobody but who installed it may act as an owning role": ("grant ai_storage_operator to stranger", "failed"),
+    "policies of the tables' owner name the tenant": (
+        f"create policy wide on {TABLE} to ai_storage_owner using (true)",
+        "failed",
+    ),
     "the private schema is closed": (f"grant usage on schema {PRIVATE} to public", "failed"),
     "no function is open to everybody": ("grant execute on function ai_storage.seal_audit() to public", "failed"),
     "functions with the rights of their owner pin their search path": (
@@ -41,7 +50,7 @@ BREAKS: dict[str, tuple[str, str]] = {
         "grant ai_storage_auditor to beta_app",
         "warning",
     ),
-    "passwords are stored as SCRAM": ("set local password_encryption = 'md5'", "failed"),
+    "new passwords are stored as SCRAM": ("set local password_encryption = 'md5'", "failed"),
     "every change of a table is recorded, always": (
         f"alter table {TABLE} disable trigger record_model_change",
         "failed",
@@ -150,6 +159,40 @@ def admin(database: Database) -> Connection:
     return admin
 
 
+# Other ways to break a control than the one above.
+MORE = [
+    ("nobody but the owning roles has a right on a table", f"grant truncate on {TABLE} to public"),
+    (
+        "functions are open to the groups that they are for",
+        f"grant execute on function {PRIVATE}.lend(bigint[], uuid[]) to ai_storage_app",
+    ),
+    (
+        "functions are open to the groups that they are for",
+        "grant execute on function ai_storage.erase_tenant(text, text) to stranger",
+    ),
+    (
+        "policies of the tables' owner name the tenant",
+        f"alter policy tenant_keeps_its_models on {TABLE} using (true) with check (true)",
+    ),
+    ("application logins cannot walk around row level security", "grant pg_execute_server_program to beta_app"),
+    ("application logins cannot walk around row level security", "grant ai_storage_owner to acme_app"),
+    (
+        "every change of a table is recorded, always",
+        f"create or replace trigger record_model_change after insert or update or delete on {TABLE} for each row "
+        f"when (false) execute function {PRIVATE}.record_model_change(); "
+        f"alter table {TABLE} enable always trigger record_model_change",
+    ),
+    ("every change of a table is recorded, always", f"alter table {TABLE} enable trigger record_model_change"),
+    (
+        "the audit log is written by its own functions only",
+        f"grant update (leaf_hash) on {PRIVATE}.audit_event to ai_storage_operator",
+    ),
+    ("the audit log verifies", f"update {PRIVATE}.audit_event set salt = null, detail = null where tenant_id = 0"),
+    ("new passwords are stored as SCRAM", "set local password_encryption = 'scram-sha-256'"),
+    ("everything belongs to the owning roles", "create table ai_storage.mine ()"),
+]
+
+
 class TestReport:
     def test_all_controls_are_met_when_everything_was_done(self, admin: Connection) -> None:
         rows = report(admin)
@@ -171,6 +214,12 @@ class TestReport:
             admin.execute(statement)
             after = statuses(admin)
         assert (before[control], after[control]) == ("passed", status)
+
+    @pytest.mark.parametrize(("control", "statement"), MORE)
+    def test_so_does_every_other_way_to_break_it(self, admin: Connection, control: str, statement: str) -> None:
+        with admin.transaction(force_rollback=True):
+            admin.execute(statement)
+            assert statuses(admin)[control] == "failed"
 
     def test_what_nobody_told_is_unknown(self, database: Database) -> None:
         found = statuses(database.connect())
@@ -229,14 +278,13 @@ def test_on_a_durable_server_a_tenant_sees_the_worst_status(own_server: Server) 
 
         # As if the server listened to others, had no checksums, or lost commits: these settings hold from its start.
         for control, setting, value_then, status_then in (
-            ("connections from other machines are encrypted", "listen_addresses", "*", "failed"),
-            ("pages have checksums", "data_checksums", "off", "warning"),
-            ("a commit survives a crash", "fsync", "off", "failed"),
+            ("connections from other machines are encrypted", "current_setting('listen_addresses')", "'*'", "failed"),
+            ("pages have checksums", "current_setting('data_checksums')", "'off'", "warning"),
+            ("a commit survives a crash", "else s.setting", "else 'off'", "failed"),
         ):
             row = report(admin)[control]
-            changed = row.evidence.replace(f"current_setting('{setting}')", f"'{value_then}'")
             assert row.status == "passed"
-            assert admin.execute(changed).fetchone()[0] == status_then
+            assert admin.execute(row.evidence.replace(setting, value_then)).fetchone()[0] == status_then
 
 
 class TestTold:
@@ -289,7 +337,7 @@ class TestEvidence:
         assert dict(call(admin, "collect_evidence")) == first
         call(admin, "set_retention", pattern="acme:*:*:*:*", keep_versions=7)
         second = dict(call(admin, "collect_evidence"))
-        assert {name for name in first if first[name] != second[name]} == {"controls", "events", "retention"}
+        assert {name for name in first if first[name] != second[name]} == {"audit", "controls", "events", "retention"}
 
     def test_no_name_of_a_model_and_no_content_is_in_it(self, database: Database, admin: Connection) -> None:
         app = database.connect("app", application_name="canary-4c")

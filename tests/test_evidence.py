@@ -287,7 +287,8 @@ def test_signing_without_cryptography_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
     with pytest.raises(evidence.EvidenceError) as caught:
         evidence.read_key(key_file)
-    assert "pip install" in caught.value.hint
+    assert "pip install 'tenant-ai-storage[identity]'" in caught.value.hint
+    assert "pip install '.[identity]'" in caught.value.hint
 
 
 # The folder
@@ -628,12 +629,20 @@ def test_a_folder_verifies_with_the_key_and_a_checkpoint_kept_outside(tmp_path: 
     plain, signed = tmp_path / "plain", tmp_path / "signed"
     files = written(plain)
     result = verify_evidence(plain, checkpoint=kept)
-    assert result == verifier.Evidence(True, len(files) - 1, 3, sha256(files["manifest.json"]).hexdigest(), None, False)
+    assert result == verifier.Evidence(
+        True,
+        len(files) - 1,
+        3,
+        sha256(files["manifest.json"]).hexdigest(),
+        says="controls 1 failed, 1 passed, 1 unknown, 1 warning; audit trail verified; attack suite not given",
+    )
     files = written(signed, key=key, attacks=ATTACKS)
     for given in (None, public):
         result = verify_evidence(signed, public_key=given, checkpoint=kept)
         assert (result.verified, result.signed_by, result.attacks) == (True, public.hex(), True)
         assert result.files == len(files) - 2
+        assert result.says is not None
+        assert result.says.endswith("attack suite 1 passed, 1 skipped")
     assert verify_evidence(plain, public_key=public).problem == "manifest.sig: missing"
     other = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
     assert verify_evidence(signed, public_key=other).problem == "public_key.pem: another key than the one given"
@@ -727,6 +736,18 @@ def test_a_manifest_of_another_form_is_refused() -> None:
     assert result.problem == "manifest.json: not JSON in UTF-8, or a field twice"
     for written_otherwise in (json.dumps(json.loads(files["manifest.json"])).encode(), files["manifest.json"] + b"\n"):
         assert not verifier._check_evidence(files | {"manifest.json": written_otherwise}, None, None).verified
+
+
+def test_what_a_folder_says_is_told_in_no_words_of_its_own() -> None:
+    other = "controls in another form"
+    for controls, said in (
+        ([{"status": "\x1b[2Jpassed"}, {"status": "failed"}, {}], "controls 1 failed, 2 of another status"),
+        ([], "controls none"), ({}, other), ([1], other), (None, other),
+    ):  # fmt: skip
+        files = {"controls.json": json.dumps(controls).encode(), "audit.json": b'{"verified": "yes"}'}
+        assert verifier._what_it_says(files) == f"{said}; audit trail NOT verified; attack suite not given"
+        files["attacks.json"] = b"[" * 100_000
+        assert verifier._what_it_says(files).endswith("; attack suite in another form")
 
 
 def test_what_is_no_file_or_has_another_name_is_refused(tmp_path: Path) -> None:
@@ -1090,7 +1111,11 @@ def test_the_verifiers_command_tells_a_folder_a_certificate_and_a_bundle_apart(
         done = run(folder, "--public-key", given, "--json")
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout)["signed_by"] == key.public_key().public_bytes_raw().hex()
-    assert "compare" in run(folder).stdout
+    done = run(folder)
+    assert done.stdout.startswith("The folder is unchanged since it was written. What it says: controls 1 failed, ")
+    assert "compare" in done.stdout
+    assert "False" not in done.stdout
+    assert "whatever it says" in " ".join(run("--help").stdout.split())
     assert run(folder, "--public-key", "1" * 64).returncode == 1
     assert run(folder, "--public-key", key_file).returncode == 2
     assert run(folder, "--public-key", tmp_path / "nothing").returncode == 2

@@ -60,7 +60,7 @@ DEFINERS = {
         "ai_storage_private.list_checkpoints",
         "ai_storage_private.record_event",
         "ai_storage_private.record_use",
-        "ai_storage_private.render_seal",
+        "ai_storage_private.render_seals",
         "ai_storage.set_tenant",
         "ai_storage.create_signing_key",
         "ai_storage.list_signing_keys",
@@ -84,6 +84,7 @@ DEFINERS = {
         "ai_storage.erasure_certificate",
         "ai_storage.list_erasures",
         "ai_storage.list_retention",
+        "ai_storage.list_tenants",
         "ai_storage.report_backup",
         "ai_storage.set_retention",
         "ai_storage.set_artifact_limit",
@@ -111,6 +112,7 @@ DEFINERS = {
         "ai_storage_private.sweep_uploads",
         "ai_storage_private.find_unlogged_model",
         "ai_storage_private.list_versions",
+        "ai_storage_private.lock_models",
         "ai_storage_private.sweep_versions",
         "ai_storage_private.report_models",
         "ai_storage.audit_proof",
@@ -173,7 +175,7 @@ ACROSS_TENANTS = {
     "ai_storage.create_checkpoint",
     "ai_storage.seal_audit",
     "ai_storage.verify_all_audit",
-    "ai_storage_private.render_seal",
+    "ai_storage_private.render_seals",
 }
 
 

@@ -114,7 +114,9 @@ def test_rules_are_set_listed_applied_and_dropped(run: Run, database: Database) 
 
 def test_a_hold_is_not_ended_by_another_rule(run: Run, database: Database) -> None:
     dsn = admin(database)
-    assert run("retention", "set", ACME, "--legal-hold", *dsn)[0] == 0
+    code, out, _ = run("retention", "set", ACME, "--legal-hold", *dsn)
+    assert code == 0
+    assert "Nothing of these tenants is deleted or erased until the hold is dropped." in out
     code, _, err = run("retention", "set", ACME, "--versions", "2", *dsn)
     assert code == 1
     assert f"pydb retention drop '{ACME}'" in err
@@ -139,6 +141,7 @@ def test_durations_are_shown_as_they_are_taken(text: str, shown: str) -> None:
     [
         ["retention"],
         ["retention", "set"],
+        ["retention", "set", ACME],
         ["retention", "drop"],
         ["retention", "set", ACME, "--versions", "many"],
         ["retention", "set", ACME, "--events-for", "1000y"],
@@ -166,7 +169,7 @@ def test_wrong_usage_exits_with_2(run: Run, database: Database, arguments: list[
 
 
 def test_bad_rules_are_refused(run: Run, database: Database) -> None:
-    for arguments in (["acme"], [ACME, "--versions", "0"], [ACME, "--versions-for", "0d"]):
+    for arguments in (["acme", "--versions", "1"], [ACME, "--versions", "0"], [ACME, "--versions-for", "0d"]):
         code, _, err = run("retention", "set", *arguments, *admin(database))
         assert (code, "(22023)" in err, "hint: " in err) == (1, True, True)
 
@@ -176,8 +179,10 @@ def test_they_are_for_administrators(run: Run, database: Database) -> None:
     app = ("--dsn", database.dsn("app"))
     with unchanged(database):
         for arguments in (
-            ["retention", "set", ACME], ["retention", "list"], ["retention", "drop", ACME], ["retention", "apply"],
-            ["erase", ACME, "--reason", "r", "--yes", ACME], ["compliance"], ["break-glass", ACME, "--reason", "r"],
+            ["retention", "set", ACME, "--legal-hold"], ["retention", "list"],
+            ["retention", "drop", ACME], ["retention", "apply"],
+            ["erase", ACME, "--reason", "r", "--yes", ACME], ["compliance"], ["tenants"],
+            ["break-glass", ACME, "--reason", "r"],
             ["report-backup"],
         ):  # fmt: skip
             code, out, err = run(*arguments, *app)
@@ -200,7 +205,7 @@ def test_erasing_certifies_and_vacuums(run: Run, database: Database, tmp_path: P
     assert verifier.main([str(file)]) == 0
     statement = json.loads(json.loads(out)["statement"])
     assert (statement["pattern"], statement["reason"]) == (ACME, "contract ended")
-    assert f"Erased {ACME}: 1 models, 2 versions.\n" in err
+    assert f"Erased {ACME}: 1 model, 2 versions.\n" in err
     assert "The tables are vacuumed." in err
     assert "backups hold what was erased" in err
     assert [names(app, as_=credential) for credential in (ACME, ACME_2, BETA)] == [[], ["m"], ["m"]]
@@ -213,7 +218,7 @@ def test_erasing_certifies_and_vacuums(run: Run, database: Database, tmp_path: P
     pattern = "acme:*:*:*:*"
     code, out, err = run("erase", pattern, "--reason", "r", "--yes", pattern, "--out", str(file), "--rewrite", *dsn)
     assert (code, err) == (0, "")
-    assert f"Erased {ACME_2}: 1 models, 2 versions.\n" in out
+    assert f"Erased {ACME_2}: 1 model, 2 versions.\n" in out
     assert "The tables are rewritten." in out
     assert verifier.main([str(file)]) == 0
     assert len(json.loads(json.loads(file.read_text())["statement"])["tenants"]) == 2
@@ -266,24 +271,73 @@ def test_the_pattern_is_typed_on_a_terminal(run: Run, database: Database, monkey
         with unchanged(database):
             code, out, err = run("erase", ACME, "--reason", "r", *admin(database))
         assert (code, out) == (1, "")
-        assert f"every tenant that {ACME} covers. It cannot be undone." in err
+        assert f"This erases all data of 1 tenant. It cannot be undone.\n  {ACME}\nType the pattern" in err
         assert "Nothing was erased." in err
     monkeypatch.setattr("sys.stdin", Terminal(f"{ACME}\n"))
     assert run("erase", ACME, "--reason", "r", *admin(database))[0] == 0
     assert names(app, as_=ACME) == []
 
 
+def test_nobody_is_asked_about_an_erasure_that_will_be_refused(
+    run: Run, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, dsn = database.connect("app"), admin(database)
+    for number in range(22):
+        save(app, "m", as_=key(code=f"c{number:02}"))
+    save(app, "m", as_=BETA)
+    run("retention", "set", "acme:*:*:*:c07", "--legal-hold", *dsn)
+    file = tmp_path / "there.json"
+    file.write_text("mine")
+    for pattern, out_file, said in (
+        ("acme:*:*:*:*", None, f"A legal hold keeps {key(code='c07')}. Nothing was erased."),
+        ("gamma:*:*:*:*", None, "no tenant is covered"),
+        ("gamma", None, "(22023)"),
+        (BETA, file, "cannot be made"),
+    ):
+        monkeypatch.setattr("sys.stdin", Terminal(f"{pattern}\n"))
+        with unchanged(database):
+            arguments = ("--out", str(out_file)) if out_file else ()
+            code, out, err = run("erase", pattern, "--reason", "r", *arguments, *dsn)
+        assert (code, out, said in err, "hint: " in err, "Type" in err) == (1, "", True, True, False), err
+    run("retention", "drop", "acme:*:*:*:c07", *dsn)
+    run("retention", "set", key(code="c00"), "--legal-hold", *dsn)
+
+    code, out, _ = run("tenants", "--json", "acme:*:*:*:*", *dsn)
+    rows = json.loads(out)
+    assert [row["isolation_key"] for row in rows] == [key(code=f"c{number:02}") for number in range(22)]
+    assert [row["is_held"] for row in rows] == [True] + [False] * 21
+    assert all(datetime.fromisoformat(row["registered_at"]).tzinfo for row in rows)
+    code, out, _ = run("tenants", *dsn)
+    assert (code, len(out.splitlines())) == (0, 24)
+    assert out.split()[:3] == ["isolation_key", "registered_at", "is_held"]
+    assert run("tenants", "gamma", *dsn)[0] == 1
+
+    run("retention", "drop", key(code="c00"), *dsn)
+    monkeypatch.setattr("sys.stdin", Terminal("no\n"))
+    out_file = tmp_path / "certificate.json"
+    code, _, err = run("erase", "acme:*:*:*:*", "--reason", "r", "--out", str(out_file), *dsn)
+    assert code == 1
+    assert "This erases all data of 22 tenants." in err
+    assert [line for line in err.splitlines() if line.startswith("  ")] == [
+        *(f"  {row['isolation_key']}" for row in rows[:20]),
+        "  and 2 more, which pydb tenants 'acme:*:*:*:*' shows",
+    ]
+    assert not out_file.exists()
+
+
 def test_a_refused_erasure_changes_nothing_and_leaves_no_file(run: Run, database: Database, tmp_path: Path) -> None:
-    save(database.connect("app"), "m", as_=ACME)
+    for credential in (ACME, BETA):
+        save(database.connect("app"), "m", as_=credential)
     dsn = admin(database)
     run("retention", "set", "acme:*:*:*:*", "--legal-hold", *dsn)
     file = tmp_path / "certificate.json"
     with unchanged(database):
         for pattern, reason, said in (
-            (ACME, "r", "(TN501)"),
+            (ACME, "r", f"A legal hold keeps {ACME}. "),
+            ("acme:*:*:*:*", "r", f"A legal hold keeps {ACME}. "),
             ("gamma:*:*:*:*", "r", "no tenant is covered"),
             ("gamma", "r", "(22023)"),
-            (ACME, "a\nb", "(22023)"),
+            (BETA, "a\nb", "(22023)"),
         ):
             arguments = ("erase", pattern, "--reason", reason, "--yes", pattern, "--out", str(file))
             code, out, err = run(*arguments, *dsn)
@@ -291,9 +345,9 @@ def test_a_refused_erasure_changes_nothing_and_leaves_no_file(run: Run, database
             assert not file.exists()
         file.write_text("mine")
         for out_file in (file, tmp_path / "not there" / "file"):
-            arguments = ("erase", ACME, "--reason", "r", "--yes", ACME, "--out", str(out_file))
+            arguments = ("erase", BETA, "--reason", "r", "--yes", BETA, "--out", str(out_file))
             code, out, err = run(*arguments, *dsn)
-            assert (code, out, "hint: " in err) == (1, "", True)
+            assert (code, out, "cannot be made" in err, "hint: " in err) == (1, "", True, True)
         assert file.read_text() == "mine"
     file.unlink()
     nowhere = ("--dsn", "host=/nowhere")
@@ -427,7 +481,7 @@ def test_an_export_is_restored_in_another_database(
     run("export", "--out", str(file), *tenant(database))
     code, out, err = run("import-export", str(file), *tenant(other_database, BETA))
     assert (code, err) == (0, "")
-    assert out == (f"Imported 6 records of {ACME}.\nLeft out 1 grants: share anew what is to be shared from here.\n")
+    assert out == (f"Imported 6 records of {ACME}.\nLeft out 1 grant: share anew what is to be shared from here.\n")
     # The history is the same, to the last digit of every number.
     again = tmp_path / "beta.jsonl"
     run("export", "--out", str(again), *tenant(other_database, BETA))
@@ -613,7 +667,7 @@ def test_a_backup_and_a_broken_glass_are_told(run: Run, database: Database) -> N
 
     assert status(glass) == ("passed", "none")
     code, out, _ = run("break-glass", "acme:*:*:*:*", "--reason", "ticket 7", *dsn)
-    assert (code, out) == (0, "It stands in the operator's log and in those of 2 tenants. It granted nothing.\n")
+    assert (code, out) == (0, "It stands in the operator's log and in the logs of 2 tenants. It granted nothing.\n")
     assert status(glass)[0] == "warning"
     (event,) = call(app, "audit_trail", action="break glass", as_=ACME)
     assert event.detail == {"reason": "ticket 7"}

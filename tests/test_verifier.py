@@ -80,8 +80,9 @@ def test_an_export_verifies_and_counts_what_it_holds(admin: Connection, database
     assert of_kind(lines, "seal")[-1]["path"] is None
 
 
-def test_an_empty_log_verifies() -> None:
-    assert verify([]) == Result(True)
+def test_an_empty_file_is_not_verified() -> None:
+    assert verify([]) == Result(False, problem="the file is empty")
+    assert not verify(["\n"]).verified
 
 
 def test_an_export_without_erased_names_still_verifies(admin: Connection, database: Database) -> None:
@@ -203,7 +204,7 @@ def test_trees_of_every_size_have_the_root_and_sides_of_a_second_implementation(
         assert connection.execute(query, (leaves[:size],)).fetchone() == (root,)
         for index in {0, size // 2, size - 1}:
             proof = tree.prove_inclusion(index + 1)
-            query = "select ai_storage_private.merkle_path(%s::bytea[], %s)"
+            query = "select ai_storage_private.merkle_paths(%s::bytea[], array[%s::integer]) -> 0"
             ((path,),) = connection.execute(query, (leaves[:size], index)).fetchall()
             assert [step.split(" ")[1] for step in path] == [step.hex() for step in proof.path[1:]]
             assert [step.split(" ")[0] for step in path] == verifier._sides(index, size)
@@ -259,6 +260,16 @@ def test_two_events_never_hash_alike(admin: Connection, database: Database) -> N
     for changes in {"model_id": ""}, {"content_digest": ""}, {"action": "a|b"}, {"credential": "key|"}:
         result = verify(with_line(lines, event, forged_event(event, **changes)))
         assert result.problem == f"line {number}: an event with wrong fields"
+
+
+@pytest.mark.parametrize("name", ["tenant_id", "seal_number", "leaf_index", "recorded_at"])
+def test_a_number_is_a_number(admin: Connection, database: Database, name: str) -> None:
+    lines = export(database)
+    event = of_kind(lines, "event")[0]
+    text = str(event[name])
+    # The leaf is that of the text, as Python writes one.
+    forged = event | {name: text, "leaf_hash": leaf_of(event | {name: repr(text)})}
+    assert verify(with_line(lines, event, forged)).problem == "line 1: an event with wrong fields"
 
 
 def test_a_field_that_stands_twice_is_refused(admin: Connection, database: Database) -> None:
@@ -541,6 +552,18 @@ def test_the_command_says_by_its_exit_code_what_it_found(admin: Connection, data
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == asdict(verify(dumped(lines)))
 
+    assert done.stdout.startswith('{"verified": true')
+    assert run(bundle).stdout.splitlines()[0] == "verified"
+
+    # A log without an event says so; no log at all is none.
+    bundle.write_text("".join(dumped(of_kind(lines, "checkpoint"))))
+    done = run(bundle)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "verified, but it holds no event")
+    bundle.write_text("")
+    done = run(bundle)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, "NOT verified: the file is empty")
+
+    bundle.write_text("".join(dumped(lines)))
     assert run(bundle, "--checkpoint", "0" * 64).returncode == 1
     bundle.write_bytes(b"\xff\n" + bundle.read_bytes())
     done = run(bundle)

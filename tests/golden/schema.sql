@@ -205,7 +205,7 @@ declare
     v_versions bigint;
     v_events   bigint;
 begin
-    perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_old_snapshot();
     tenants := 0;
     versions := 0;
     events := 0;
@@ -481,20 +481,29 @@ CREATE FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) RETURNS in
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant record;
-    v_count  integer := 0;
-    v_detail jsonb;
+    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_tenant  record;
+    v_count   integer := 0;
+    v_detail  jsonb;
 begin
     perform ai_storage_private.check_reason(p_reason);
     v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
     for v_tenant in
-        select t.* from ai_storage_private.list_tenants(p_pattern) as t
+        select t.* from ai_storage_private.covered_tenants(p_pattern) as t
     loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
         perform ai_storage_private.record_event(
             v_tenant.tenant_id, 'break glass', p_detail => v_detail - 'pattern'
         );
         v_count := v_count + 1;
     end loop;
+    perform set_config('app.tenant_context', v_context, true);
+    if v_count = 0 then
+        raise exception using
+            errcode = '42704',
+            message = 'no tenant is covered by the pattern',
+            hint = 'list_tenants() shows the tenants; compare the five levels.';
+    end if;
     perform ai_storage_private.record_event(0, 'break glass', p_detail => v_detail);
     return v_count;
 end;
@@ -506,7 +515,7 @@ ALTER FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) OWNER TO ai
 -- Name: FUNCTION break_glass(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) IS 'Announces that somebody is going to look at tenants'' data by hand: an event in the log of each tenant of the pattern and in the operator''s. It grants nothing; call it before a superuser looks. Returns how many tenants are told. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) IS 'Announces that somebody is going to look at tenants'' data by hand: an event in the log of each tenant of the pattern and in the operator''s. It grants nothing; call it before a superuser looks. Returns how many tenants are told. Raises 22023, 42704.';
 
 --
 -- Name: clear_tenant(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -550,6 +559,7 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
 begin
     section := 'release';
     content := jsonb_build_object(
+        'database', current_database(),
         'version', ai_storage.version(),
         'server_version', current_setting('server_version')
     );
@@ -731,8 +741,8 @@ begin
             jsonb_build_object(
                 'kid', k.kid,
                 'audience', k.audience,
-                'created_at', k.created_at at time zone 'UTC',
-                'retired_at', k.retired_at at time zone 'UTC'
+                'created_at', ai_storage_private.render_time(k.created_at),
+                'retired_at', ai_storage_private.render_time(k.retired_at)
             )
             order by k.kid
         ), '[]')
@@ -776,7 +786,8 @@ begin
     section := 'retention';
     content := (
         select coalesce(jsonb_agg(
-            to_jsonb(r) || jsonb_build_object('set_at', r.set_at at time zone 'UTC')
+            to_jsonb(r)
+                || jsonb_build_object('set_at', ai_storage_private.render_time(r.set_at))
         ), '[]')
         from ai_storage.list_retention() as r
     );
@@ -785,7 +796,8 @@ begin
     section := 'erasures';
     content := (
         select coalesce(jsonb_agg(
-            to_jsonb(c) || jsonb_build_object('erased_at', c.erased_at at time zone 'UTC')
+            to_jsonb(c)
+                || jsonb_build_object('erased_at', ai_storage_private.render_time(c.erased_at))
         ), '[]')
         from ai_storage.list_erasures() as c
     );
@@ -1139,7 +1151,7 @@ declare
     v_certificate_id constant uuid := gen_random_uuid();
     v_now            constant timestamptz := clock_timestamp();
     v_tenant_ids     constant bigint[] := array(
-        select t.tenant_id from ai_storage_private.list_tenants(p_pattern) as t
+        select t.tenant_id from ai_storage_private.covered_tenants(p_pattern) as t
     );
     v_tenant         record;
     v_counts         jsonb[] := '{}'::jsonb[];
@@ -1147,27 +1159,28 @@ declare
     v_event_id       uuid;
 begin
     perform ai_storage_private.check_reason(p_reason);
-    perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_old_snapshot();
     if v_tenant_ids = '{}' then
         raise exception using
             errcode = '42704',
             message = 'no tenant is covered by the pattern',
-            hint = 'A tenant is known from its first save on; compare the five levels.';
+            hint = 'list_tenants() shows the tenants; one is known from its first save on.';
     end if;
 
-    -- The content, tenant by tenant. Whoever is writing is waited for.
+    -- The content, tenant by tenant. Whoever is writing is waited for before it is our turn, so
+    -- that sealing goes on meanwhile. Models are held before grants, as everybody does.
     for v_tenant in
         select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
         where t.tenant_id = any (v_tenant_ids)
+        order by t.tenant_id
     loop
         perform ai_storage_private.check_hold(string_to_array(v_tenant.isolation_key, ':'));
         perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        perform ai_storage_private.lock_models(v_tenant.tenant_id);
         v_counts := v_counts || (
             jsonb_build_object(
-                'shares', ai_storage_private.erase_shares(
-                    v_tenant.tenant_id, v_tenant.isolation_key
-                )
+                'shares', ai_storage_private.erase_shares(v_tenant.tenant_id)
             )
             || ai_storage_private.erase_content(v_tenant.tenant_id)
             || jsonb_build_object(
@@ -1252,7 +1265,7 @@ ALTER FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) OWNER TO a
 -- Name: FUNCTION erase_tenant(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline. What another transaction saves and commits later is new data. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
+COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
 
 --
 -- Name: erasure_certificate(uuid); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1319,9 +1332,11 @@ begin
         from ai_storage_private.audit_event as e
         where e.tenant_id = v_tenant.tenant_id
         union all
-        select
-            2, s.seal_number, 0, ai_storage_private.render_seal(s.tenant_id, s.seal_number)
+        -- The policy on seals has its say, too: a tenant that never wrote has none.
+        select 2, s.seal_number, 0, r.line
         from ai_storage_private.audit_seal as s
+        join ai_storage_private.render_seals(v_tenant.tenant_id) as r
+            on r.seal_number = s.seal_number
         where s.tenant_id = v_tenant.tenant_id
         union all
         select 3, c.place, 0, c.line
@@ -2073,6 +2088,38 @@ ALTER FUNCTION ai_storage.list_signing_keys() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage.list_signing_keys() IS 'The keys that sign tokens, retired ones too, without their secrets.';
+
+--
+-- Name: list_tenants(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_tenants(p_pattern text DEFAULT '*:*:*:*:*'::text) RETURNS TABLE(isolation_key text, registered_at timestamp with time zone, is_held boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select
+        t.isolation_key,
+        t.registered_at,
+        coalesce(r.is_held, false)
+    from ai_storage_private.tenant as t
+    left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+    where t.tenant_id in (
+        select c.tenant_id from ai_storage_private.covered_tenants(p_pattern) as c
+    )
+    order by t.isolation_key;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_tenants(p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_tenants(p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_tenants(p_pattern text) IS 'The registered tenants that a pattern covers: those that an erasure would take. is_held: a legal hold keeps their data. Raises 22023.';
 
 --
 -- Name: list_uploads(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -2945,13 +2992,19 @@ COMMENT ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) IS 'Sets h
 -- Name: set_retention(text, integer, interval, interval, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer DEFAULT NULL::integer, p_keep_versions_for interval DEFAULT NULL::interval, p_keep_events_for interval DEFAULT NULL::interval, p_legal_hold boolean DEFAULT false) RETURNS void
+CREATE FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer DEFAULT NULL::integer, p_keep_versions_for interval DEFAULT NULL::interval, p_keep_events_for interval DEFAULT NULL::interval, p_legal_hold boolean DEFAULT NULL::boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_level      constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_legal_hold constant boolean := coalesce(p_legal_hold, (
+        select r.legal_hold
+        from ai_storage_private.retention_rule as r
+        where (r.org_id, r.server_id, r.project_id, r.environment, r.code_hash)
+            = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
+    ), false);
 begin
     if p_keep_versions < 1
         or p_keep_versions_for <= '0'
@@ -2971,7 +3024,7 @@ begin
     )
     values (
         v_level[1], v_level[2], v_level[3], v_level[4], v_level[5],
-        p_keep_versions, p_keep_versions_for, p_keep_events_for, coalesce(p_legal_hold, false)
+        p_keep_versions, p_keep_versions_for, p_keep_events_for, v_legal_hold
     )
     on conflict on constraint retention_rule_pk do update set
         keep_versions     = excluded.keep_versions,
@@ -2989,7 +3042,7 @@ ALTER FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer,
 -- Name: FUNCTION set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) IS 'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long one that is not current, and an idempotency key. p_keep_events_for: how long events keep names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the tenant. Of several rules the most specific counts; a hold of any. Nothing is deleted before apply_retention(). Raises 22023.';
+COMMENT ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) IS 'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long one that is not current, and an idempotency key. p_keep_events_for: how long events keep names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the tenant; null leaves a hold as it is. Of several rules the most specific counts; a hold of any. Nothing is deleted before apply_retention(). Raises 22023.';
 
 --
 -- Name: set_tenant(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3191,7 +3244,7 @@ COMMENT ON FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb,
 -- Name: verify_all_audit(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.verify_all_audit() RETURNS TABLE(verified boolean, events bigint, seals bigint, checkpoints bigint, isolation_key text, event_id uuid, problem text)
+CREATE FUNCTION ai_storage.verify_all_audit() RETURNS TABLE(verified boolean, events bigint, seals bigint, checkpoints bigint, pending bigint, isolation_key text, event_id uuid, problem text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -3236,6 +3289,8 @@ begin
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
+    select count(*) into pending
+    from ai_storage_private.audit_pending as p;
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -3265,7 +3320,7 @@ ALTER FUNCTION ai_storage.verify_all_audit() OWNER TO ai_storage_operator;
 -- Name: FUNCTION verify_all_audit(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.verify_all_audit() IS 'Recomputes every leaf, seal and checkpoint of all tenants. verified false: problem says what is wrong first, event_id and isolation_key where, as far as they are known.';
+COMMENT ON FUNCTION ai_storage.verify_all_audit() IS 'Recomputes every leaf, seal and checkpoint of all tenants. pending: events that no seal covers yet. verified false: problem says what is wrong first, event_id and isolation_key where, as far as they are known.';
 
 --
 -- Name: verify_audit(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3832,6 +3887,11 @@ begin
                         e.action, e.model_id, e.version, e.credential, e.content_digest,
                         e.detail_digest, e.login
                     )
+                   -- Two rows could share such a leaf: only the login, the last, may hold a bar.
+                   or strpos(e.action || e.credential, '|') > 0
+                   or e.content_digest = ''
+                   -- No erasure and no retention takes a name from the operator's own log.
+                   or (e.tenant_id = 0 and e.salt is null)
                    or (e.detail is null) <> (e.salt is null)
                    or e.detail_digest
                        <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
@@ -4504,6 +4564,36 @@ ALTER FUNCTION ai_storage_private.count_refusal() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage_private.count_refusal() IS 'Counts a refused credential; seal_audit() puts the count into the log.';
 
 --
+-- Name: covered_tenants(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.covered_tenants(p_pattern text) RETURNS TABLE(tenant_id bigint, isolation_key text)
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+begin
+    return query
+    select t.tenant_id, t.isolation_key
+    from ai_storage_private.tenant as t
+    where v_level[1] in ('*', t.org_id)
+      and v_level[2] in ('*', t.server_id)
+      and v_level[3] in ('*', t.project_id)
+      and v_level[4] in ('*', t.environment)
+      and v_level[5] in ('*', t.code_hash)
+    order by t.isolation_key;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.covered_tenants(p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION covered_tenants(p_pattern text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) IS 'The registered tenants that a pattern covers. Raises 22023.';
+
+--
 -- Name: current_tenant_id(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -4781,10 +4871,10 @@ ALTER FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) OWNER TO ai_
 COMMENT ON FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) IS 'Deletes all content of the tenant that the context names, and returns how much it was.';
 
 --
--- Name: erase_shares(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: erase_shares(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) RETURNS bigint
+CREATE FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -4794,20 +4884,19 @@ declare
 begin
     delete from ai_storage_private.model_share as s
     where s.tenant_id = p_tenant_id
-       or s.sharer_ids @> array[p_tenant_id]
-       or s.target = p_isolation_key collate "C";
+       or s.sharer_ids @> array[p_tenant_id];
     get diagnostics v_count = row_count;
     return v_count;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION erase_shares(p_tenant_id bigint, p_isolation_key text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION erase_shares(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) IS 'Deletes the grants on a tenant''s models, those it passed on, and those to it alone. Returns how many.';
+COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) IS 'Deletes the grants on a tenant''s models and those it passed on. Returns how many.';
 
 --
 -- Name: find_artifact(ai_storage_private.acting_tenant, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5274,6 +5363,12 @@ begin
                 'you.';
     end if;
     perform ai_storage_private.check_version(p_tenant.tenant_id, v_held.model_id, p_version);
+    -- Until the grant is there, nobody sweeps the version.
+    perform from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant.tenant_id
+      and v.model_id = v_held.model_id
+      and v.version = p_version
+    for key share;
 
     v_held.tenant_id := p_tenant.tenant_id;
     v_held.model_name := p_model_name;
@@ -5538,7 +5633,11 @@ declare
     v_version constant bigint := (p_record ->> 'last_version')::bigint;
     v_deleted constant timestamptz := (p_record ->> 'deleted_at')::timestamptz;
 begin
-    if (ai_storage_private.is_name(v_name) and v_version >= 0 and isfinite(v_deleted)) is not true
+    if (
+        ai_storage_private.is_name(v_name)
+        and v_version between 0 and 1000000000000000
+        and ai_storage_private.is_past(v_deleted)
+    ) is not true
     then
         raise exception using
             errcode = '22023',
@@ -5576,7 +5675,8 @@ declare
 begin
     if (
         ai_storage_private.is_name(v_key) and ai_storage_private.is_name(v_name) and v_version > 0
-        and isfinite(v_saved) and v_created is not null and v_digest ~ '^[0-9a-f]{64}$'
+        and ai_storage_private.is_past(v_saved) and v_created is not null
+        and v_digest ~ '^[0-9a-f]{64}$'
     ) is not true
     then
         raise exception using
@@ -5627,8 +5727,9 @@ begin
     );
     if coalesce(v_version, 0) <= coalesce(v_previous, 0)
         or v_previous < 1
-        or isfinite(v_saved_at) is not true
-        or isfinite(v_created) is not true
+        or v_version > 1000000000000000 -- far from where counting on would end
+        or ai_storage_private.is_past(v_saved_at) is not true
+        or ai_storage_private.is_past(v_created) is not true
         or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
     then
         raise exception using
@@ -5670,6 +5771,7 @@ begin
         raise exception using
             errcode = '23505',
             message = 'a model of this name is or was here',
+            detail = format('The model is %s.', quote_ident(v_name)),
             hint = 'Import into a tenant that never had the name, and the lines in their order.';
     end if;
     insert into ai_storage_private.progress_version (
@@ -5878,6 +5980,25 @@ ALTER FUNCTION ai_storage_private.is_name(p_name text) OWNER TO ai_storage_owner
 --
 
 COMMENT ON FUNCTION ai_storage_private.is_name(p_name text) IS 'True for 1 to 255 characters without a control character; false or null for anything else.';
+
+--
+-- Name: is_past(timestamp with time zone); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.is_past(p_time timestamp with time zone) RETURNS boolean
+    LANGUAGE sql
+    AS $$
+    -- A minute for clocks that differ.
+    select p_time between '1970-01-01 00:00:00+00' and clock_timestamp() + interval '1 minute';
+$$;
+
+ALTER FUNCTION ai_storage_private.is_past(p_time timestamp with time zone) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION is_past(p_time timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_past(p_time timestamp with time zone) IS 'True for a time that a save may have had; false or null for one that would outlive every rule, or that clients cannot read.';
 
 --
 -- Name: is_tenant_pattern(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6142,7 +6263,84 @@ from (
         $q$
     ),
     (
-        4, 'the private schema is closed',
+        4, 'functions are open to the groups that they are for',
+        'GDPR 25(2), 32(4); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(distinct f.described, ', '), 'to no other role')
+from (
+    select case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+        || ' may call ' || p.proname as described
+    from pg_proc as p
+    cross join aclexplode(p.proacl) as a
+    where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)
+      and a.grantee <> all (array[
+          'ai_storage_owner'::regrole::oid, 'ai_storage_sharing'::regrole::oid,
+          'ai_storage_operator'::regrole::oid
+      ])
+      and (
+          a.grantee <> all (array[
+              'ai_storage_app'::regrole::oid, 'ai_storage_sql'::regrole::oid,
+              'ai_storage_admin'::regrole::oid, 'ai_storage_auditor'::regrole::oid
+          ])
+          or (
+              p.pronamespace = 'ai_storage_private'::regnamespace
+              and p.proname <> 'report_models'
+          )
+          -- What is for administrators is not for applications.
+          or (
+              a.grantee in ('ai_storage_app'::regrole, 'ai_storage_sql'::regrole)
+              and p.proname <> 'version'
+              and exists (
+                  select from aclexplode(p.proacl) as o
+                  where o.grantee in ('ai_storage_admin'::regrole, 'ai_storage_auditor'::regrole)
+              )
+          )
+      )
+) as f
+        $q$
+    ),
+    (
+        5, 'nobody but who installed it may act as an owning role',
+        'GDPR 32(1)(b), 32(4); SOC 2 CC6.1, CC6.3', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'failed' end,
+    coalesce(string_agg(r.rolname, ', ' order by r.rolname), 'nobody')
+from pg_roles as r
+where r.rolcanlogin
+  and not r.rolsuper
+  and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+  and (
+      pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
+      or pg_has_role(r.oid, 'ai_storage_sharing', 'MEMBER')
+      or pg_has_role(r.oid, 'ai_storage_operator', 'MEMBER')
+  )
+        $q$
+    ),
+    (
+        6, 'policies of the tables'' owner name the tenant',
+        'GDPR 25, 32(1)(b); SOC 2 CC6.1', true,
+        $q$
+select case when count(*) filter (where p.is_wide) = 0 then 'passed' else 'failed' end,
+    coalesce(
+        string_agg(p.polname, ', ' order by p.polname) filter (where p.is_wide),
+        'all ' || count(*)
+    )
+from (
+    select p.polname, not (
+        pg_get_expr(p.polqual, p.polrelid) like '%(tenant_id = %current_tenant_id())%'
+        and coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '(tenant_id = current_tenant_id())')
+            like '%(tenant_id = %current_tenant_id())%'
+    ) as is_wide
+    from pg_policy as p
+    join pg_class as c on c.oid = p.polrelid
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and 'ai_storage_owner'::regrole = any (p.polroles)
+) as p
+        $q$
+    ),
+    (
+        7, 'the private schema is closed',
         'GDPR 25(2), 32(1)(b); SOC 2 CC6.1', true,
         $q$
 select case when count(a.grantee) = 0 then 'passed' else 'failed' end,
@@ -6160,7 +6358,7 @@ where n.nspname = 'ai_storage_private'
         $q$
     ),
     (
-        5, 'no function is open to everybody',
+        8, 'no function is open to everybody',
         'GDPR 25(2); SOC 2 CC6.1, CC6.3', true,
         $q$
 select case when count(*) filter (where f.is_open) = 0 then 'passed' else 'failed' end,
@@ -6178,7 +6376,7 @@ from (
         $q$
     ),
     (
-        6, 'functions with the rights of their owner pin their search path',
+        9, 'functions with the rights of their owner pin their search path',
         'GDPR 32(1)(b); SOC 2 CC6.1, CC6.8', true,
         $q$
 select case when count(*) filter (where f.is_loose) = 0 then 'passed' else 'failed' end,
@@ -6196,7 +6394,7 @@ from (
         $q$
     ),
     (
-        7, 'everything belongs to the owning roles',
+        10, 'everything belongs to the owning roles',
         'GDPR 32(1)(b); SOC 2 CC6.1, CC8.1', true,
         $q$
 select case when count(*) filter (where o.owner <> all (w.roles)) = 0
@@ -6223,7 +6421,7 @@ cross join (
         $q$
     ),
     (
-        8, 'the package''s roles cannot log in and have no power',
+        11, 'the package''s roles cannot log in and have no power',
         'GDPR 32(1)(b); SOC 2 CC6.1, CC6.3', true,
         $q$
 select case when count(*) filter (where r.is_powerful) = 0 then 'passed' else 'failed' end,
@@ -6244,28 +6442,35 @@ from (
         $q$
     ),
     (
-        9, 'application logins cannot walk around row level security',
+        12, 'application logins cannot walk around row level security',
         'GDPR 25, 32(1)(b); SOC 2 CC6.1, CC6.3', true,
         $q$
 select case when count(*) filter (where l.is_powerful) = 0 then 'passed' else 'failed' end,
     coalesce(
         string_agg(l.rolname, ', ' order by l.rolname) filter (where l.is_powerful),
-        count(*) || ' logins'
+        'none of ' || count(*)
     )
 from (
-    select l.rolname, bool_or(
-        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
-        or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+    select l.rolname, exists (
+        select from pg_roles as r
+        where (
+                r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
+                or r.rolname in (
+                    'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
+                    'pg_read_all_data', 'pg_write_all_data', 'pg_maintain', 'pg_monitor',
+                    'pg_read_all_stats', 'pg_read_server_files', 'pg_write_server_files',
+                    'pg_execute_server_program'
+                )
+            )
+          and pg_has_role(l.oid, r.oid, 'MEMBER')
     ) as is_powerful
     from pg_roles as l
-    join pg_roles as r on pg_has_role(l.oid, r.oid, 'MEMBER')
     where l.rolname in (select a.login_name from ai_storage_private.login_authorization as a)
-    group by l.rolname
 ) as l
         $q$
     ),
     (
-        10, 'no login may name every organisation by key',
+        13, 'no login may name every organisation by key',
         'GDPR 25(2), 32(4); SOC 2 CC6.2, CC6.3', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -6275,7 +6480,7 @@ where a.org_id = '*' and not a.token_only
         $q$
     ),
     (
-        11, 'whoever audits does not administer, and applications do neither',
+        14, 'whoever audits does not administer, and applications do neither',
         'GDPR 32(4); SOC 2 CC5.1, CC6.3', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -6291,16 +6496,19 @@ where r.rolcanlogin
         $q$
     ),
     (
-        12, 'passwords are stored as SCRAM',
+        15, 'new passwords are stored as SCRAM',
         'GDPR 32(1)(a); SOC 2 CC6.1', true,
         $q$
-select case current_setting('password_encryption') when 'scram-sha-256'
+select case when s.setting = 'scram-sha-256' and s.source not in ('session', 'client')
         then 'passed' else 'failed' end,
-    'password_encryption = ' || current_setting('password_encryption')
+    'password_encryption = ' || s.setting || case when s.source in ('session', 'client')
+        then ', as this session says' else '' end
+from pg_settings as s
+where s.name = 'password_encryption'
         $q$
     ),
     (
-        13, 'every change of a table is recorded, always',
+        16, 'every change of a table is recorded, always',
         'GDPR 5(2), 30; SOC 2 CC7.2, CC7.3', true,
         $q$
 select case when count(*) filter (where t.gap > 0) = 0 then 'passed' else 'failed' end,
@@ -6315,6 +6523,11 @@ from (
     left join pg_trigger as g
         on g.tgrelid = c.oid
         and g.tgenabled = 'A'
+        -- The functions' own writes to these belong to a change of a model.
+        and (
+            g.tgqual is null
+            or c.relname in ('progress_version', 'deleted_model', 'idempotency_key')
+        )
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,
             'ai_storage_private.record_model_change()'::regprocedure,
@@ -6330,7 +6543,7 @@ from (
         $q$
     ),
     (
-        14, 'no session replays changes as a replica',
+        17, 'no session replays changes as a replica',
         'GDPR 5(2); SOC 2 CC7.2, CC8.1', true,
         $q$
 select case when current_setting('session_replication_role') = 'origin' and count(s.setting) = 0
@@ -6343,17 +6556,17 @@ left join lateral unnest(d.setconfig) as s (setting)
         $q$
     ),
     (
-        15, 'the audit log verifies',
+        18, 'the audit log verifies',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2, CC7.3', false,
         $q$
 select case when v.verified then 'passed' else 'failed' end,
-    coalesce(v.problem, v.events || ' events, ' || v.seals || ' seals, '
-        || v.checkpoints || ' checkpoints')
+    coalesce(v.problem, 'events: ' || v.events || ', seals: ' || v.seals || ', checkpoints: '
+        || v.checkpoints)
 from ai_storage.verify_all_audit() as v
         $q$
     ),
     (
-        16, 'models are as the audit log says they were saved',
+        19, 'models are as the audit log says they were saved',
         'GDPR 5(1)(d), 5(1)(f); SOC 2 CC7.2, PI1.5', false,
         $q$
 select case when count(m.model) = 0 then 'passed' else 'failed' end,
@@ -6366,7 +6579,7 @@ from ai_storage_private.compare_models() as m
         $q$
     ),
     (
-        17, 'events are sealed within a minute',
+        20, 'events are sealed within a minute',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', false,
         $q$
 select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is not false
@@ -6379,7 +6592,7 @@ from ai_storage_private.audit_pending as p
         $q$
     ),
     (
-        18, 'seals are under a checkpoint within a day',
+        21, 'seals are under a checkpoint within a day',
         'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', true,
         $q$
 select case when min(s.sealed_at) < clock_timestamp() - interval '1 day'
@@ -6392,28 +6605,48 @@ where s.checkpoint_number > coalesce(
         $q$
     ),
     (
-        19, 'the audit log is written by its own functions only',
+        22, 'the audit log is written by its own functions only',
         'GDPR 5(1)(f), 5(2); SOC 2 CC6.1, CC7.2', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
-    coalesce(string_agg(distinct a.grantee::regrole || ' may ' || lower(a.privilege_type)
-        || ' ' || c.relname, ', '), 'sealed events: insert, and erase salt and detail')
-from pg_class as c
-cross join aclexplode(c.relacl) as a
-where c.relnamespace = 'ai_storage_private'::regnamespace
-  and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
-  and a.grantee <> c.relowner
-  and a.privilege_type <> 'SELECT'
-  and not (a.grantee = 'ai_storage_operator'::regrole and a.privilege_type = 'INSERT')
-  and not (
-      a.grantee = 'ai_storage_operator'::regrole
-      and a.privilege_type = 'DELETE'
-      and c.relname = 'audit_pending'
-  )
+    coalesce(
+        string_agg(distinct r.grantee::regrole || ' may ' || lower(r.privilege) || ' ' || r.place,
+            ', '),
+        'sealed events: insert, and erase salt and detail'
+    )
+from (
+    select a.grantee, a.privilege_type as privilege, c.relname as place
+    from pg_class as c
+    cross join aclexplode(c.relacl) as a
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and a.grantee <> c.relowner
+      and a.privilege_type <> 'SELECT'
+      and not (
+          a.grantee = 'ai_storage_operator'::regrole
+          and (
+              a.privilege_type = 'INSERT'
+              or (a.privilege_type = 'DELETE' and c.relname = 'audit_pending')
+          )
+      )
+    union all
+    select a.grantee, a.privilege_type, c.relname || '.' || t.attname
+    from pg_class as c
+    join pg_attribute as t on t.attrelid = c.oid
+    cross join aclexplode(t.attacl) as a
+    where c.relnamespace = 'ai_storage_private'::regnamespace
+      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and not (
+          a.grantee = 'ai_storage_operator'::regrole
+          and a.privilege_type = 'UPDATE'
+          and c.relname = 'audit_event'
+          and t.attname in ('salt', 'detail')
+      )
+) as r
         $q$
     ),
     (
-        20, 'refused credentials are few',
+        23, 'refused credentials are few',
         'GDPR 32(1)(d), 33; SOC 2 CC7.2, CC7.3', false,
         $q$
 select case when max(r.in_all) - coalesce(max(r.in_all) filter (where r.is_old), 0) > 1000
@@ -6429,18 +6662,24 @@ from (
         $q$
     ),
     (
-        21, 'every tenant has a retention rule',
+        24, 'every tenant has a retention rule',
         'GDPR 5(1)(e), 25(2); SOC 2 C1.2, P4.2', false,
         $q$
 select case when count(*) filter (where r.tenant_id is null) = 0
         then 'passed' else 'warning' end,
-    count(*) filter (where r.tenant_id is null) || ' of ' || count(*) || ' tenants have none'
+    count(*) filter (where r.tenant_id is null) || ' of ' || count(*)
+        || ' tenants have none that ends anything'
 from ai_storage_private.tenant as t
-left join ai_storage_private.list_effective_rules() as r on r.tenant_id = t.tenant_id
+left join ai_storage_private.list_effective_rules() as r
+    on r.tenant_id = t.tenant_id
+    and (
+        r.is_held or r.keep_versions is not null or r.keep_versions_for is not null
+        or r.keep_events_for is not null
+    )
         $q$
     ),
     (
-        22, 'retention is applied',
+        25, 'retention is applied',
         'GDPR 5(1)(e); SOC 2 C1.2, P4.2', false,
         $q$
 select case
@@ -6453,22 +6692,34 @@ where e.tenant_id = 0 and e.action = 'apply retention'
         $q$
     ),
     (
-        23, 'what was erased is gone from the log',
+        26, 'what was erased is gone from the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
 select case when count(e.event_id) = 0 then 'passed' else 'failed' end,
-    count(distinct c.certificate_id) || ' certificates, '
-        || count(e.event_id) || ' events with names left'
+    'certificates: ' || count(distinct c.certificate_id)
+        || ', events that still have names: ' || count(e.event_id)
 from ai_storage_private.erasure_certificate as c
 cross join jsonb_array_elements(c.statement::jsonb -> 'tenants') as t (erased)
 left join ai_storage_private.audit_event as e
-    on e.tenant_id = (t.erased ->> 'tenant_id')::bigint
-    and e.seal_number <= (t.erased ->> 'seal_number')::bigint
-    and e.salt is not null
+    on e.salt is not null
+    and (
+        (
+            e.tenant_id = (t.erased ->> 'tenant_id')::bigint
+            and e.seal_number <= (t.erased ->> 'seal_number')::bigint
+        )
+        -- Also what others were doing with its models, and committed later.
+        or e.model_id in (
+            select m.model_id
+            from ai_storage_private.audit_event as m
+            where m.tenant_id = (t.erased ->> 'tenant_id')::bigint
+              and m.seal_number <= (t.erased ->> 'seal_number')::bigint
+              and m.action = 'save model'
+        )
+    )
         $q$
     ),
     (
-        24, 'every certificate of an erasure is proved by the log',
+        27, 'every certificate of an erasure is proved by the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
 select case when bool_and(p.is_proved) is not false then 'passed' else 'failed' end,
@@ -6487,7 +6738,7 @@ from (
         $q$
     ),
     (
-        25, 'signing keys are rotated every 90 days',
+        28, 'signing keys are rotated every 90 days',
         'GDPR 32(1)(a); SOC 2 CC6.1', true,
         $q$
 select case when min(k.created_at) < clock_timestamp() - interval '90 days'
@@ -6499,15 +6750,15 @@ where k.retired_at is null
         $q$
     ),
     (
-        26, 'contexts are signed with one secret',
+        29, 'contexts are signed with one secret',
         'GDPR 32(1)(a), 32(1)(b); SOC 2 CC6.1', true,
         $q$
-select case when count(*) = 1 then 'passed' else 'failed' end, count(*) || ' secrets'
+select case when count(*) = 1 then 'passed' else 'failed' end, 'secrets: ' || count(*)
 from ai_storage_private.context_secret as s
         $q$
     ),
     (
-        27, 'connections from other machines are encrypted',
+        30, 'connections from other machines are encrypted',
         'GDPR 32(1)(a); SOC 2 CC6.6, CC6.7', true,
         $q$
 select case when current_setting('ssl') = 'on' or w.is_local then 'passed' else 'failed' end,
@@ -6520,7 +6771,7 @@ from (
         $q$
     ),
     (
-        28, 'the server''s log keeps no content',
+        31, 'the server''s log keeps no content',
         'GDPR 5(1)(c), 5(1)(f); SOC 2 C1.1', true,
         $q$
 select case when current_setting('log_statement') in ('none', 'ddl')
@@ -6534,19 +6785,21 @@ select case when current_setting('log_statement') in ('none', 'ddl')
         $q$
     ),
     (
-        29, 'a commit survives a crash',
+        32, 'a commit survives a crash',
         'GDPR 32(1)(b), 32(1)(c); SOC 2 A1.2, PI1.5', true,
         $q$
-select case when current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'
-            and current_setting('synchronous_commit') <> 'off'
-        then 'passed' else 'failed' end,
-    'fsync = ' || current_setting('fsync')
-        || ', full_page_writes = ' || current_setting('full_page_writes')
-        || ', synchronous_commit = ' || current_setting('synchronous_commit')
+select case when bool_or(
+        case s.name when 'synchronous_commit'
+            then s.reset_val = 'off' or s.source in ('session', 'client')
+            else s.setting <> 'on' end
+    ) then 'failed' else 'passed' end,
+    string_agg(s.name || ' = ' || s.setting, ', ' order by s.name)
+from pg_settings as s
+where s.name in ('fsync', 'full_page_writes', 'synchronous_commit')
         $q$
     ),
     (
-        30, 'no table is left out of the write-ahead log',
+        33, 'no table is left out of the write-ahead log',
         'GDPR 32(1)(c); SOC 2 A1.2, PI1.5', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
@@ -6557,7 +6810,7 @@ where c.relnamespace = 'ai_storage_private'::regnamespace
         $q$
     ),
     (
-        31, 'pages have checksums',
+        34, 'pages have checksums',
         'GDPR 5(1)(f), 32(1)(b); SOC 2 PI1.5', true,
         $q$
 select case current_setting('data_checksums') when 'on' then 'passed' else 'warning' end,
@@ -6565,7 +6818,7 @@ select case current_setting('data_checksums') when 'on' then 'passed' else 'warn
         $q$
     ),
     (
-        32, 'no publication carries the tables elsewhere',
+        35, 'no publication carries the tables elsewhere',
         'GDPR 5(1)(f), 28; SOC 2 CC6.7', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -6575,7 +6828,7 @@ where p.schemaname = 'ai_storage_private'
         $q$
     ),
     (
-        33, 'nobody else''s trigger or rule runs on a table',
+        36, 'nobody else''s trigger or rule runs on a table',
         'GDPR 32(1)(b); SOC 2 CC6.8, CC8.1', true,
         $q$
 select case when count(*) = 0 then 'passed' else 'failed' end,
@@ -6597,7 +6850,7 @@ from (
         $q$
     ),
     (
-        34, 'what is shared with another organisation has an end',
+        37, 'what is shared with another organisation has an end',
         'GDPR 5(1)(c), 28, 44; SOC 2 CC6.3, P6.1', false,
         $q$
 select case when count(*) filter (where s.expires_at is null) = 0
@@ -6608,7 +6861,7 @@ where split_part(s.target, ':', 1) <> split_part(s.sharer_key, ':', 1)
         $q$
     ),
     (
-        35, 'there is a backup of the last two days',
+        38, 'there is a backup of the last two days',
         'GDPR 32(1)(c); SOC 2 A1.2', false,
         $q$
 select case
@@ -6625,7 +6878,7 @@ from (
         $q$
     ),
     (
-        36, 'nobody broke the glass in the last 30 days',
+        39, 'nobody broke the glass in the last 30 days',
         'GDPR 32(4), 33; SOC 2 CC7.3, CC7.4', false,
         $q$
 select case when count(*) = 0 then 'passed' else 'warning' end,
@@ -6740,36 +6993,6 @@ ALTER FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_priv
 --
 
 COMMENT ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) IS 'list_artifacts for a model of another tenant, which has to be shared for execute. Raises TN101.';
-
---
--- Name: list_tenants(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-CREATE FUNCTION ai_storage_private.list_tenants(p_pattern text) RETURNS TABLE(tenant_id bigint, isolation_key text)
-    LANGUAGE plpgsql STABLE
-    AS $$
-declare
-    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
-begin
-    return query
-    select t.tenant_id, t.isolation_key
-    from ai_storage_private.tenant as t
-    where v_level[1] in ('*', t.org_id)
-      and v_level[2] in ('*', t.server_id)
-      and v_level[3] in ('*', t.project_id)
-      and v_level[4] in ('*', t.environment)
-      and v_level[5] in ('*', t.code_hash)
-    order by t.isolation_key;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.list_tenants(p_pattern text) OWNER TO ai_storage_operator;
-
---
--- Name: FUNCTION list_tenants(p_pattern text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-COMMENT ON FUNCTION ai_storage_private.list_tenants(p_pattern text) IS 'The registered tenants that a pattern covers. Raises 22023.';
 
 --
 -- Name: list_versions(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6972,6 +7195,31 @@ ALTER FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_privat
 COMMENT ON FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) IS 'load_history for a model of another tenant, which has to be shared for reading. Raises TN101.';
 
 --
+-- Name: lock_models(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    perform from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id
+    order by p.model_id
+    for update;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION lock_models(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) IS 'Waits for whoever writes a model of the tenant that the context names, and holds them all.';
+
+--
 -- Name: may_receive(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -7026,40 +7274,53 @@ ALTER FUNCTION ai_storage_private.may_share_outside(p_org_id text) OWNER TO ai_s
 COMMENT ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) IS 'Whether an organisation may share with others.';
 
 --
--- Name: merkle_path(bytea[], integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: merkle_paths(bytea[], integer[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) RETURNS jsonb
+CREATE FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
 declare
-    v_first integer;
-    v_width integer := 1; -- leaves under a node of the level
-    v_path  jsonb := '[]'::jsonb;
+    v_one     constant bytea := decode('01', 'hex');
+    v_level   bytea[] := p_leaf; -- each level replaces the one below, in place
+    v_count   integer := cardinality(p_leaf);
+    v_place   integer[] := p_indexes; -- of each leaf's node in the level
+    v_path    text[] := array_fill(''::text, array[cardinality(p_indexes)]);
+    v_sibling integer;
 begin
-    while v_width < cardinality(p_leaf) loop
-        -- The sibling of the node over the leaf; the last node of an odd level has none.
-        v_first := ((p_index / v_width) # 1) * v_width;
-        if v_first < cardinality(p_leaf) then
-            v_path := v_path || to_jsonb(
-                case when (p_index / v_width) % 2 = 0 then 'right ' else 'left ' end || encode(
-                    ai_storage_private.merkle_root(p_leaf[v_first + 1 : v_first + v_width]), 'hex'
-                )
-            );
+    while v_count > 1 loop
+        for i in 1 .. cardinality(v_place) loop
+            -- The last node of an odd level has no sibling.
+            v_sibling := v_place[i] # 1;
+            if v_sibling < v_count then
+                v_path[i] := v_path[i]
+                    || case when v_sibling > v_place[i] then ',"right ' else ',"left ' end
+                    || encode(v_level[v_sibling + 1], 'hex') || '"';
+            end if;
+            v_place[i] := v_place[i] / 2;
+        end loop;
+        for i in 1 .. v_count / 2 loop
+            v_level[i] := sha256(v_one || v_level[2 * i - 1] || v_level[2 * i]);
+        end loop;
+        if v_count % 2 = 1 then
+            v_level[v_count / 2 + 1] := v_level[v_count];
         end if;
-        v_width := v_width * 2;
+        v_count := (v_count + 1) / 2;
     end loop;
-    return v_path;
+    return (
+        select jsonb_agg(('[' || ltrim(p.path, ',') || ']')::jsonb order by p.place)
+        from unnest(v_path) with ordinality as p (path, place)
+    );
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION merkle_path(p_leaf bytea[], p_index integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION merkle_paths(p_leaf bytea[], p_indexes integer[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) IS 'The audit path of a leaf (RFC 6962, section 2.1.1), from the bottom: the side of each sibling and its hash, in hexadecimal. p_index counts from 0.';
+COMMENT ON FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) IS 'The audit paths of some leaves (RFC 6962, section 2.1.1), an array each, from the bottom: the side of each sibling and its hash, in hexadecimal. p_indexes count from 0.';
 
 --
 -- Name: merkle_root(bytea[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7203,8 +7464,11 @@ begin
     );
     return ai_storage_private.render_event(v_event)
         || jsonb_build_object(
-            'path', ai_storage_private.merkle_path(v_leaves, v_event.leaf_index),
-            'seal', ai_storage_private.render_seal(p_tenant_id, v_event.seal_number)
+            'path', ai_storage_private.merkle_paths(v_leaves, array[v_event.leaf_index]) -> 0,
+            'seal', (
+                select s.line
+                from ai_storage_private.render_seals(p_tenant_id, v_event.seal_number) as s
+            )
         );
 end;
 $$;
@@ -7396,9 +7660,15 @@ declare
             || substr(uuid_send(gen_random_uuid()), 9),
         'hex'
     )::uuid;
+    v_context  constant text := current_setting('app.tenant_context', true);
+    -- What the application calls itself is not for other tenants' logs.
     v_detail   constant text := jsonb_strip_nulls(
-        p_detail
-            || jsonb_build_object('application', nullif(current_setting('application_name'), ''))
+        p_detail || jsonb_build_object(
+            'application',
+            case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
+                then nullif(current_setting('application_name'), '')
+            end
+        )
     )::text;
 begin
     insert into ai_storage_private.audit_pending (
@@ -7408,9 +7678,10 @@ begin
     values (
         p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
         -- Whoever may write a tenant's row has a verified context; without one it was by hand.
-        coalesce(
-            nullif(split_part(current_setting('app.tenant_context', true), '|', 6), ''), 'none'
-        ),
+        case when p_tenant_id > 0
+            then coalesce(nullif(split_part(v_context, '|', 6), ''), 'none')
+            else 'none'
+        end,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -7506,6 +7777,31 @@ ALTER FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) IS 'Writes the events of using shared models, one for each side, and returns how many. Raises 25006.';
+
+--
+-- Name: refuse_old_snapshot(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.refuse_old_snapshot() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = '25000',
+            message = 'this works under read committed only',
+            hint = 'Begin the transaction with isolation level read committed.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.refuse_old_snapshot() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION refuse_old_snapshot(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.refuse_old_snapshot() IS 'Refuses a transaction that does not see what others committed meanwhile. Raises 25000.';
 
 --
 -- Name: render_checkpoint(ai_storage_private.audit_checkpoint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7691,59 +7987,78 @@ ALTER FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_
 COMMENT ON FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_event) IS 'An event as a line of a bundle; times in microseconds since 1970, digests in hexadecimal.';
 
 --
--- Name: render_seal(bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: render_seals(bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) RETURNS jsonb
+CREATE FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint DEFAULT NULL::bigint) RETURNS TABLE(seal_number bigint, line jsonb)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
-declare
-    v_seal   ai_storage_private.audit_seal;
-    v_hashes bytea[];
-    v_place  bigint;
 begin
-    select s.* into v_seal
-    from ai_storage_private.audit_seal as s
-    where s.tenant_id = p_tenant_id
-      and s.seal_number = p_seal_number;
-    -- Of other tenants' seals the path tells hashes, and about how many there are.
-    if exists (
-        select from ai_storage_private.audit_checkpoint as c
-        where c.checkpoint_number = v_seal.checkpoint_number
-    ) then
+    -- A checkpoint's tree is built once for all of the tenant's seals under it. Of other tenants'
+    -- seals the paths tell hashes, and about how many there are.
+    return query
+    with wanted as (
+        select w.*
+        from ai_storage_private.audit_seal as w
+        where w.tenant_id = p_tenant_id
+          and w.seal_number = coalesce(p_seal_number, w.seal_number)
+    ),
+    tree as (
         select
-            array_agg(s.seal_hash order by s.tenant_id, s.seal_number),
-            count(*) filter (where (s.tenant_id, s.seal_number) < (p_tenant_id, p_seal_number))
-        into v_hashes, v_place
-        from ai_storage_private.audit_seal as s
-        where s.checkpoint_number = v_seal.checkpoint_number;
-    end if;
-    return jsonb_build_object(
-        'kind', 'seal',
-        'tenant_id', v_seal.tenant_id,
-        'seal_number', v_seal.seal_number,
-        'checkpoint_number', v_seal.checkpoint_number,
-        'sealed_at', ai_storage_private.micros(v_seal.sealed_at),
-        'event_count', v_seal.event_count,
-        'root', encode(v_seal.root, 'hex'),
-        'previous_hash', encode(v_seal.previous_hash, 'hex'),
-        'seal_hash', encode(v_seal.seal_hash, 'hex'),
-        'path', case when v_hashes is not null then
-            ai_storage_private.merkle_path(v_hashes, v_place::integer)
-        end
-    );
+            array_agg(n.seal_hash order by n.place) as hashes,
+            array_agg(n.place order by n.place) filter (where n.is_wanted) as places,
+            array_agg(n.seal_number order by n.place) filter (where n.is_wanted) as numbers
+        from (
+            select
+                a.checkpoint_number,
+                a.seal_number,
+                a.seal_hash,
+                (row_number() over (
+                    partition by a.checkpoint_number order by a.tenant_id, a.seal_number
+                ) - 1)::integer as place,
+                a.tenant_id = p_tenant_id
+                    and a.seal_number = coalesce(p_seal_number, a.seal_number) as is_wanted
+            from ai_storage_private.audit_checkpoint as c
+            join ai_storage_private.audit_seal as a on a.checkpoint_number = c.checkpoint_number
+            where c.checkpoint_number in (select w.checkpoint_number from wanted as w)
+        ) as n
+        group by n.checkpoint_number
+    )
+    select
+        w.seal_number,
+        jsonb_build_object(
+            'kind', 'seal',
+            'tenant_id', w.tenant_id,
+            'seal_number', w.seal_number,
+            'checkpoint_number', w.checkpoint_number,
+            'sealed_at', ai_storage_private.micros(w.sealed_at),
+            'event_count', w.event_count,
+            'root', encode(w.root, 'hex'),
+            'previous_hash', encode(w.previous_hash, 'hex'),
+            'seal_hash', encode(w.seal_hash, 'hex'),
+            'path', p.path
+        )
+    from wanted as w
+    left join (
+        select u.seal_number, u.path
+        from tree as t
+        cross join lateral rows from (
+            unnest(t.numbers),
+            jsonb_array_elements(ai_storage_private.merkle_paths(t.hashes, t.places))
+        ) as u (seal_number, path)
+    ) as p on p.seal_number = w.seal_number;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION render_seal(p_tenant_id bigint, p_seal_number bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION render_seals(p_tenant_id bigint, p_seal_number bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) IS 'A seal as a line of a bundle, with its path to its checkpoint''s root; path is null while there is no checkpoint over it.';
+COMMENT ON FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint) IS 'One seal or all of a tenant as lines of a bundle, with their paths to their checkpoints'' roots; path is null while there is no checkpoint over it.';
 
 --
 -- Name: render_target(jsonb, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7802,6 +8117,24 @@ ALTER FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) 
 --
 
 COMMENT ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) IS 'Renders a target as a pattern. A level it does not name is the sharer''s own. Raises TN301.';
+
+--
+-- Name: render_time(timestamp with time zone); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+    select to_char(p_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+$$;
+
+ALTER FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION render_time(p_time timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) IS 'A time as text, whatever the session''s time zone.';
 
 --
 -- Name: report_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8010,7 +8343,7 @@ begin
         'permissions', s.permissions,
         'models', count(distinct (s.tenant_id, s.model_id)),
         'expires_at', case when bool_and(s.expires_at is not null) then
-            max(s.expires_at) at time zone 'UTC'
+            ai_storage_private.render_time(max(s.expires_at))
         end
     )
     from ai_storage_private.model_share as s
@@ -8151,24 +8484,38 @@ CREATE FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_ver
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_count bigint;
+    v_model_ids uuid[];
+    v_versions  bigint[];
+    v_count     bigint;
 begin
-    -- The current version stays, and so does one that is shared by its number.
+    -- All but the current version may go. Whoever is deleting a model, or sharing a version by its
+    -- number, holds it: nobody is waited for, what is held goes the next time.
+    select array_agg(h.model_id), array_agg(h.version)
+    into v_model_ids, v_versions
+    from (
+        select v.model_id, v.version
+        from ai_storage_private.progress_version as v
+        join (
+            select
+                w.model_id,
+                w.version,
+                row_number() over (partition by w.model_id order by w.version desc) as place
+            from ai_storage_private.progress_version as w
+            where w.tenant_id = p_tenant_id
+        ) as o
+            on o.model_id = v.model_id
+            and o.version = v.version
+        where v.tenant_id = p_tenant_id
+          and o.place > 1
+          and (o.place > p_keep_versions or v.saved_at < p_before)
+        for update of v skip locked
+    ) as h;
+    -- A later snapshot: it shows whatever was shared by its number before it was held.
     delete from ai_storage_private.progress_version as v
-    using (
-        select
-            w.model_id,
-            w.version,
-            w.saved_at,
-            row_number() over (partition by w.model_id order by w.version desc) as place
-        from ai_storage_private.progress_version as w
-        where w.tenant_id = p_tenant_id
-    ) as o
+    using unnest(v_model_ids, v_versions) as h (model_id, version)
     where v.tenant_id = p_tenant_id
-      and v.model_id = o.model_id
-      and v.version = o.version
-      and o.place > 1
-      and (o.place > p_keep_versions or o.saved_at < p_before)
+      and v.model_id = h.model_id
+      and v.version = h.version
       and not exists (
           select from ai_storage_private.model_share as s
           where s.tenant_id = p_tenant_id
@@ -8236,12 +8583,7 @@ CREATE FUNCTION ai_storage_private.take_turn() RETURNS void
     LANGUAGE plpgsql
     AS $$
 begin
-    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        raise exception using
-            errcode = '25000',
-            message = 'this works under read committed only',
-            hint = 'Begin the transaction with isolation level read committed.';
-    end if;
+    perform ai_storage_private.refuse_old_snapshot();
     -- Writers do not wait for this lock.
     lock table ai_storage_private.audit_pending in share update exclusive mode;
 end;
@@ -8253,7 +8595,7 @@ ALTER FUNCTION ai_storage_private.take_turn() OWNER TO ai_storage_operator;
 -- Name: FUNCTION take_turn(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.take_turn() IS 'Lets one of those who seal, chain or erase work at a time, on what the others committed. Raises 25000.';
+COMMENT ON FUNCTION ai_storage_private.take_turn() IS 'Lets one of those who seal and chain work at a time, on what the others committed. Raises 25000.';
 
 --
 -- Name: target_patterns(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11810,6 +12152,14 @@ REVOKE ALL ON FUNCTION ai_storage.list_signing_keys() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_signing_keys() TO ai_storage_admin;
 
 --
+-- Name: FUNCTION list_tenants(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_tenants(p_pattern text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_tenants(p_pattern text) TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.list_tenants(p_pattern text) TO ai_storage_auditor;
+
+--
 -- Name: FUNCTION list_uploads(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -12169,6 +12519,12 @@ GRANT ALL ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_priv
 REVOKE ALL ON FUNCTION ai_storage_private.count_refusal() FROM PUBLIC;
 
 --
+-- Name: FUNCTION covered_tenants(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION current_tenant_id(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -12216,11 +12572,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) FROM
 GRANT ALL ON FUNCTION ai_storage_private.erase_content(p_tenant_id bigint) TO ai_storage_operator;
 
 --
--- Name: FUNCTION erase_shares(p_tenant_id bigint, p_isolation_key text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION erase_shares(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint, p_isolation_key text) TO ai_storage_operator;
+REVOKE ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12368,6 +12724,12 @@ GRANT ALL ON FUNCTION ai_storage_private.is_name(p_name text) TO ai_storage_oper
 GRANT ALL ON FUNCTION ai_storage_private.is_name(p_name text) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION is_past(p_time timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_past(p_time timestamp with time zone) FROM PUBLIC;
+
+--
 -- Name: FUNCTION is_tenant_pattern(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12437,12 +12799,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_stor
 GRANT ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) TO ai_storage_owner;
 
 --
--- Name: FUNCTION list_tenants(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.list_tenants(p_pattern text) FROM PUBLIC;
-
---
 -- Name: FUNCTION list_versions(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12464,6 +12820,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storag
 GRANT ALL ON FUNCTION ai_storage_private.load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION lock_models(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) TO ai_storage_operator;
+
+--
 -- Name: FUNCTION may_receive(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -12479,11 +12842,11 @@ GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_
 GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION merkle_path(p_leaf bytea[], p_index integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION merkle_paths(p_leaf bytea[], p_indexes integer[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.merkle_path(p_leaf bytea[], p_index integer) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.merkle_paths(p_leaf bytea[], p_indexes integer[]) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION merkle_root(p_leaf bytea[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -12569,6 +12932,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_
 GRANT ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION refuse_old_snapshot(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.refuse_old_snapshot() FROM PUBLIC;
+
+--
 -- Name: FUNCTION render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -12600,11 +12969,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.render_event(p_event ai_storage_privat
 GRANT ALL ON FUNCTION ai_storage_private.render_event(p_event ai_storage_private.audit_event) TO ai_storage_owner;
 
 --
--- Name: FUNCTION render_seal(p_tenant_id bigint, p_seal_number bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION render_seals(p_tenant_id bigint, p_seal_number bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_number bigint) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.render_seals(p_tenant_id bigint, p_seal_number bigint) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION render_target(p_target jsonb, p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12612,6 +12981,13 @@ GRANT ALL ON FUNCTION ai_storage_private.render_seal(p_tenant_id bigint, p_seal_
 
 REVOKE ALL ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.render_target(p_target jsonb, p_level text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION render_time(p_time timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.render_time(p_time timestamp with time zone) TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION report_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner

@@ -1,0 +1,1 @@
+"""A web application of many tenants, with FastAPI. See README.md."""

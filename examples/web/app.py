@@ -1,0 +1,306 @@
+"""The application: each request acts for the tenant of its bearer token, and nothing here names a tenant."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from psycopg_pool import AsyncConnectionPool
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from starlette.exceptions import HTTPException
+
+from examples.web.training import LinearModel
+from pydb import AsyncTenantAwareStorage, Permission, Scope, __version__, aio, calls, environment
+from pydb.web import ASGIApp, Message, Receive, Send, TenantMiddleware
+from pydb.web import Scope as ASGIScope
+
+PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+Number = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
+Level = Annotated[str, Field(pattern=r"^([A-Za-z0-9._+@~=/-]{1,63}|\*)$")]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+# What comes in, and what goes out
+
+
+class Problem(BaseModel):
+    """A refusal (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+    hint: str | None = None
+    code: str | None = Field(default=None, description="SQLSTATE; docs/errors.md lists them")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Sample(Strict):
+    x: list[Number] = Field(min_length=1, max_length=8)
+    y: Number
+
+
+class Training(Strict):
+    model_name: str = Field(min_length=1, max_length=255)
+    samples: list[Sample] = Field(min_length=1, max_length=1000, description="all with equally many x")
+    epochs: int = Field(default=10, strict=True, ge=1, le=50)
+
+    @model_validator(mode="after")
+    def equally_long(self) -> Self:
+        if len({len(sample.x) for sample in self.samples}) != 1:
+            raise ValueError("all samples need equally many x")
+        return self
+
+
+class Trained(BaseModel):
+    model_name: str
+    version: int
+    mse: float
+    weights: list[float]
+    bias: float
+
+
+class Model(BaseModel):
+    model_name: str
+    owner_key: str
+    is_shared: bool
+    permissions: list[str]
+    version: int
+    mse: float | None
+    training_samples: int | None
+    updated_at: datetime
+
+
+class Models(BaseModel):
+    models: list[Model]
+    next: str | None = Field(description="pass it as `after` for the next page")
+
+
+class Target(Strict):
+    """Whom to share with. A level left out is the sharer's own, * is any."""
+
+    org_id: Level | None = None
+    server_id: Level | None = None
+    project_id: Level | None = None
+    environment: Level | None = None
+    code_hash: Level | None = None
+
+
+class Sharing(Strict):
+    targets: list[Target] = Field(min_length=1, max_length=100)
+    permissions: list[Permission] = Field(default=["read"], min_length=1, max_length=4)
+    expires_at: AwareDatetime | None = None
+
+
+class Shared(BaseModel):
+    share_id: UUID
+    target: str
+
+
+class Event(BaseModel):
+    event_id: UUID
+    recorded_at: datetime
+    action: str
+    version: int | None
+    credential: str
+    detail: dict[str, Any] | None
+    sealed: bool
+
+
+class Audit(BaseModel):
+    tenant_key: str
+    own_models: int
+    shared_models: int
+    total_accessible: int
+    compliance_status: str
+    events: list[Event]
+    next: str | None = Field(description="pass it as `after` for the next page")
+
+
+class Health(BaseModel):
+    status: str
+
+
+# The operations
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    return {status: {"description": "Refused", "content": content} for status in statuses}
+
+
+async def _storage(request: Request) -> AsyncTenantAwareStorage:
+    return await AsyncTenantAwareStorage.from_request(request)
+
+
+Storage = Annotated[AsyncTenantAwareStorage, Depends(_storage)]
+
+# HTTPBearer is for the documentation alone: the middleware has admitted the request already.
+ai = APIRouter(
+    prefix="/api/ai",
+    dependencies=[Security(HTTPBearer(auto_error=False))],
+    responses=_problems(400, 401, 403, 422, 503),
+)
+
+
+@ai.post("/train", responses=_problems(409))
+async def train(training: Training, storage: Storage) -> Trained:
+    """Train a linear model on samples and save it after each epoch. It goes on from what was saved before."""
+    xs, ys = [sample.x for sample in training.samples], [sample.y for sample in training.samples]
+    found = await storage.load_ai_progress(training.model_name, scope="own")
+    version, model = 0, LinearModel([0.0] * len(xs[0]))
+    if found:
+        version, metadata = found[0].version, found[0].metadata
+        if len(metadata.get("weights", [])) == len(model.weights):
+            model = LinearModel(metadata["weights"], metadata["bias"])
+    mse = 0.0
+    for _ in range(training.epochs):
+        mse = await asyncio.to_thread(model.train_epoch, xs, ys)
+        saved = await storage.save_ai_progress(
+            training.model_name,
+            mse,
+            training_samples=len(xs),
+            metadata={"weights": model.weights, "bias": model.bias},
+            expected_version=version,  # somebody else who trains it at the same time gets 409
+        )
+        version = saved.version
+    return Trained(model_name=training.model_name, version=version, mse=mse, weights=model.weights, bias=model.bias)
+
+
+@ai.get("/models")
+async def models(
+    storage: Storage, scope: Scope = "all", after: Annotated[str | None, Query()] = None, limit: Limit = 100
+) -> Models:
+    """The tenant's models, and those shared with it."""
+    rows = await storage.load_ai_progress(scope=scope, after=after, limit=limit)
+    return Models(
+        models=[Model.model_validate(row, from_attributes=True) for row in rows],
+        next=rows[-1].cursor if len(rows) == limit else None,
+    )
+
+
+@ai.post("/models/{name:path}/share", status_code=201, responses=_problems(404))
+async def share(name: str, sharing: Sharing, storage: Storage) -> list[Shared]:
+    """Let other tenants reach one model."""
+    shares = await storage.share_model(
+        name,
+        [target.model_dump(exclude_none=True) for target in sharing.targets],
+        sharing.permissions,
+        expires_at=sharing.expires_at,
+    )
+    return [Shared(share_id=share.share_id, target=share.target) for share in shares]
+
+
+@ai.get("/audit")
+async def audit(storage: Storage, after: Annotated[str | None, Query()] = None, limit: Limit = 100) -> Audit:
+    """How the tenant stands, and its log."""
+    stats = await storage.get_tenant_stats()
+    events = await storage.audit_trail(after=after, limit=limit)
+    return Audit(
+        tenant_key=stats.isolation_key,
+        own_models=stats.own_models,
+        shared_models=stats.shared_models,
+        total_accessible=stats.total_models,
+        compliance_status=stats.compliance_status,
+        events=[Event.model_validate(event, from_attributes=True) for event in events],
+        next=events[-1].cursor if len(events) == limit else None,
+    )
+
+
+# The application
+
+
+class Metrics:
+    """Counts requests by method, route and status. No path, header or body becomes a label: they are the tenants'."""
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+        self.app = app
+        labels = ("method", "route")
+        self.requests = Counter("http_requests", "Requests answered", (*labels, "status"), registry=registry)
+        self.seconds = Histogram("http_request_seconds", "Time to answer, in seconds", labels, registry=registry)
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            route = getattr(scope.get("route"), "path", "none")
+            self.requests.labels(method, route, status).inc()
+            self.seconds.labels(method, route).observe(time.perf_counter() - began)
+
+
+def _refusal(status: int, detail: str, headers: Any = None) -> Response:
+    told = Problem(type="about:blank", title="Refused", status=status, detail=detail)
+    body = told.model_dump_json(exclude_none=True)
+    return Response(body, status, headers, media_type="application/problem+json")
+
+
+def create_app(database_url: str | None = None) -> FastAPI:
+    """Build it. database_url: None for DATABASE_URL."""
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        database_url or environment.dsn(), min_size=1, max_size=10, kwargs={"autocommit": True}, open=False
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with pool:
+            yield
+
+    app = FastAPI(title="Tenant-aware training", version=__version__, lifespan=lifespan, redoc_url=None)
+    app.include_router(ai)
+
+    @app.get("/healthz")
+    async def healthz() -> Health:
+        """Whether the process answers."""
+        return Health(status="ok")
+
+    @app.get("/readyz", responses=_problems(503))
+    async def readyz() -> Health:
+        """Whether the database answers too."""
+        async with pool.connection(timeout=2) as connection:
+            await aio.run(connection, calls.version())
+        return Health(status="ok")
+
+    registry = CollectorRegistry()
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        # Without the input itself, which the default answer repeats, and which may be no JSON, such as NaN.
+        return _refusal(422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return _refusal(error.status_code, error.detail, error.headers)
+
+    app.add_middleware(TenantMiddleware, pool=pool, exempt=PUBLIC)
+    app.add_middleware(Metrics, registry=registry)  # added last, so it is the outermost
+    return app

@@ -1,0 +1,173 @@
+"""What the environment says about a storage: whose it is, where its data lies, and of which type it is.
+
+Behind the constructors `from_env`, `from_mcp_server` and `from_request` of the storages. The core does not import it.
+
+    DATABASE_URL             the database, connected to as an application's login
+    AI_STORAGE_ORG_ID        the tenant's organisation
+    AI_STORAGE_ENVIRONMENT   its environment, such as production
+    AI_STORAGE_SERVER_ID, AI_STORAGE_PROJECT_ID, AI_STORAGE_CODE_HASH   its other levels, for from_env alone
+    AI_STORAGE_TYPE          the storage type where the code names none; without it, database
+
+What is missing or wrong here is a fault of the deployment and not of a request, so it raises ValueError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from typing import Any, Protocol, TypeVar
+
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from .storage import AsyncTenantAwareStorage, TenantAwareStorage, open_async_pool, open_pool
+from .token import LEVEL
+
+__all__ = [
+    "STORAGE_TYPES",
+    "StorageType",
+    "close_shared_async_pool",
+    "close_shared_pool",
+    "dsn",
+    "isolation_key",
+    "shared_async_pool",
+    "shared_pool",
+    "storage_type",
+    "variable",
+]
+
+T = TypeVar("T", bound=TenantAwareStorage | AsyncTenantAwareStorage)
+
+SHARED_POOL_SIZE = 10  # connections at most
+
+
+class StorageType(Protocol):
+    """Makes a storage of this type out of that of the database."""
+
+    def __call__(self, storage: T, /) -> T: ...
+
+
+def _database(storage: T, /) -> T:
+    return storage
+
+
+#: Every storage type. `hybrid` is to be one more line here.
+STORAGE_TYPES: dict[str, StorageType] = {
+    "database": _database,
+}
+
+
+def variable(name: str) -> str:
+    """The value of an environment variable.
+
+    Raises: ValueError when it is not set, or empty.
+    """
+    value = os.environ.get(name)
+    if not value:
+        raise ValueError(f"The environment variable {name} is not set.")
+    return value
+
+
+def dsn() -> str:
+    """Where the database is. Raises: ValueError."""
+    return variable("DATABASE_URL")
+
+
+def storage_type(name: str | None) -> StorageType:
+    """The storage type of this name, or of AI_STORAGE_TYPE, or `database`.
+
+    Raises: ValueError for any other.
+    """
+    name = name or os.environ.get("AI_STORAGE_TYPE") or "database"
+    if name not in STORAGE_TYPES:
+        raise ValueError(f"There is no storage type {name!r}. There is: {', '.join(STORAGE_TYPES)}.")
+    return STORAGE_TYPES[name]
+
+
+def isolation_key(server_id: str | None = None, project_id: str | None = None, code_hash: str | None = None) -> str:
+    """The isolation key of this process. None: the level comes from the environment, as the other two do.
+
+    Raises: ValueError for a level that is missing or none.
+    """
+    levels = {
+        "AI_STORAGE_ORG_ID": None,
+        "AI_STORAGE_SERVER_ID": server_id,
+        "AI_STORAGE_PROJECT_ID": project_id,
+        "AI_STORAGE_ENVIRONMENT": None,
+        "AI_STORAGE_CODE_HASH": code_hash,
+    }
+    values = [variable(name) if value is None else value for name, value in levels.items()]
+    for name, value in zip(levels, values, strict=True):
+        if LEVEL.fullmatch(value) is None:
+            level = name.removeprefix("AI_STORAGE_").lower()
+            raise ValueError(f"The level {level} has to be 1 to 63 characters out of A-Z a-z 0-9 . _ + @ ~ = / -")
+    return ":".join(values)
+
+
+# One pool a process, or an event loop, for storages that live as long as a request
+
+
+_lock = threading.Lock()
+# A forked process must not use its parent's connections, nor end them: they stay here under the parent's pid.
+_pools: dict[tuple[int, str], ConnectionPool[Any]] = {}
+_async_pools: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[AsyncConnectionPool[Any]]] = {}
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # a thread of the parent may have held the other
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def shared_pool() -> ConnectionPool[Any]:
+    """The pool of this process on DATABASE_URL, opened at its first use and closed when the process ends.
+
+    Raises: ValueError, and what TenantAwareStorage.from_dsn does.
+    """
+    key = (os.getpid(), dsn())
+    with _lock:
+        if key not in _pools:
+            _pools[key] = open_pool(key[1], max_size=SHARED_POOL_SIZE)
+        return _pools[key]
+
+
+@atexit.register
+def close_shared_pool() -> None:
+    """Close the pools that shared_pool opened in this process."""
+    with _lock:
+        for key in [key for key in _pools if key[0] == os.getpid()]:
+            _pools.pop(key).close()
+
+
+async def shared_async_pool() -> AsyncConnectionPool[Any]:
+    """The pool of this event loop on DATABASE_URL, opened at its first use.
+
+    pydb.web.TenantMiddleware closes it when the server shuts down; elsewhere close_shared_async_pool does.
+    Raises: ValueError, and what AsyncTenantAwareStorage.from_dsn does.
+    """
+    loop = asyncio.get_running_loop()
+    for other in list(_async_pools):
+        if other[0].is_closed():
+            _async_pools.pop(other, None)
+    key = (loop, dsn())
+    opening = _async_pools.get(key)
+    if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+        opening = loop.create_task(open_async_pool(key[1], max_size=SHARED_POOL_SIZE))
+        _async_pools[key] = opening
+    # The first request opens it for all; when its client hangs up, the others still wait for it.
+    return await asyncio.shield(opening)
+
+
+async def close_shared_async_pool() -> None:
+    """Close the pools that shared_async_pool opened in this event loop."""
+    loop = asyncio.get_running_loop()
+    for key in [key for key in list(_async_pools) if key[0] is loop]:
+        opening = _async_pools.pop(key)
+        if opening.done() and not opening.cancelled() and opening.exception() is None:
+            await opening.result().close()
+        else:
+            opening.cancel()
