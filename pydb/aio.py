@@ -23,7 +23,7 @@ async def run(connection: psycopg.AsyncConnection[Any], call: Call[T], credentia
     """
     try:
         async with connection.cursor(row_factory=tuple_row) as cursor:
-            await cursor.execute(call.query, call.bind(credential))
+            await cursor.execute(call.query, call.bind(credential), binary=call.binary)
             return call.parse(await cursor.fetchall())
     except psycopg.Error as error:
         raise translate(error) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 from .errors import InvalidArgument, InvalidTarget
 
 __all__ = [
+    "Artifact",
     "AuditEvent",
     "AuditSummary",
     "AuditVerification",
@@ -26,9 +27,11 @@ __all__ = [
     "ExternalSharing",
     "Grant",
     "NewSigningKey",
+    "Opened",
     "Permission",
     "Progress",
     "Promoted",
+    "Put",
     "RetentionRule",
     "Saved",
     "Scope",
@@ -39,12 +42,16 @@ __all__ = [
     "Target",
     "Tenant",
     "TenantStats",
+    "Upload",
     "Version",
+    "abort_artifact",
     "allow_external_sharing",
+    "append_artifact",
     "apply_retention",
     "audit_proof",
     "audit_trail",
     "authorize_login",
+    "begin_artifact",
     "break_glass",
     "clear_tenant",
     "collect_evidence",
@@ -53,17 +60,21 @@ __all__ = [
     "create_signing_key",
     "current_tenant",
     "deauthorize_login",
+    "delete_artifact",
     "delete_progress",
     "drop_retention",
     "erase_tenant",
     "erasure_certificate",
     "export_audit",
     "export_tenant",
+    "finish_artifact",
     "forbid_external_sharing",
+    "get_artifact",
     "has_permission",
     "import_tenant",
     "is_isolation_key",
     "isolation_key",
+    "list_artifacts",
     "list_authorizations",
     "list_erasures",
     "list_external_sharing",
@@ -72,10 +83,15 @@ __all__ = [
     "list_shares",
     "list_signing_keys",
     "list_tenants",
+    "list_uploads",
     "load_history",
     "load_progress",
+    "open_artifact",
     "parse_isolation_key",
     "promote_progress",
+    "put_artifact",
+    "read_artifact",
+    "read_chunks",
     "renew_context_secret",
     "report_backup",
     "retire_signing_key",
@@ -83,6 +99,7 @@ __all__ = [
     "save_progress",
     "save_progress_batch",
     "seal_audit",
+    "set_artifact_limit",
     "set_retention",
     "set_tenant",
     "share_model",
@@ -107,13 +124,15 @@ class Call(Generic[T]):
     """One SELECT of one function.
 
     query: named notation, one %s per parameter. params: their values, without the credential.
-    parse: makes the result of the rows. tenant: the query's last parameter is the credential, p_as.
+    parse: makes the result of the rows. tenant: the query's last parameter is the credential, p_as. binary: the rows
+    come in binary, in which bytes are half as long.
     """
 
     query: LiteralString
     params: tuple[object, ...]
     parse: Callable[[list[Row]], T]
     tenant: bool = True
+    binary: bool = False
 
     def bind(self, credential: str | None) -> tuple[object, ...]:
         """All parameters in the query's order."""
@@ -170,6 +189,58 @@ class Promoted:
 
     model_name: str
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """The answer to putting bytes. sha256: hexadecimal. is_new: the tenant did not have them before."""
+
+    sha256: str
+    size_bytes: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that is not finished. received_bytes: how many have arrived; sha256: of those, hexadecimal."""
+
+    upload_id: UUID
+    model_name: str
+    artifact_name: str
+    received_bytes: int
+    sha256: str
+    media_type: str
+    began_at: datetime
+    touched_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What an artifact is. version: at which it was put. sha256: hexadecimal.
+
+    cache_key: 32 bytes that seal what a cache keeps for the caller, a secret; or None.
+    """
+
+    version: int
+    sha256: str
+    size_bytes: int
+    media_type: str
+    put_at: datetime
+    cache_key: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An artifact as it was put at a version. sha256: hexadecimal."""
+
+    model_name: str
+    owner_key: str
+    artifact_name: str
+    version: int
+    sha256: str
+    size_bytes: int
+    media_type: str
+    put_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +460,10 @@ _PROMOTED = _rows_of(Promoted)
 _AUTHORIZATIONS = _rows_of(Authorization)
 _NEW_KEY = _row_of(NewSigningKey)
 _KEYS = _rows_of(SigningKey)
+_PUT = _row_of(Put)
+_UPLOADS = _rows_of(Upload)
+_OPENED = _row_of(Opened)
+_ARTIFACTS = _rows_of(Artifact)
 _SHARES = _rows_of(Share)
 _GRANTS = _rows_of(Grant)
 _EXTERNAL = _rows_of(ExternalSharing)
@@ -702,6 +777,209 @@ def promote_progress(from_code_hash: str, model_name: str | None = None) -> Call
         "select * from ai_storage.promote_progress(p_from_code_hash => %s, p_model_name => %s, p_as => %s)",
         (from_code_hash, model_name),
         _PROMOTED,
+    )
+
+
+# Artifacts. pydb.artifact puts and gets them in parts.
+
+#: Bytes as psycopg sends them.
+Content = bytes | bytearray | memoryview
+OCTETS = "application/octet-stream"
+
+
+def put_artifact(model_name: str, artifact_name: str, content: Content, *, media_type: str = OCTETS) -> Call[Put]:
+    """Keep bytes as an artifact of the current version of an own model, in place of what it had under the name.
+
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101).
+    Source: sql/25_artifact.sql, ai_storage.put_artifact
+    """
+    return Call(
+        "select * from ai_storage.put_artifact(p_model_name => %s, p_artifact_name => %s, p_content => %s, "
+        "p_media_type => %s, p_as => %s)",
+        (model_name, artifact_name, content, media_type),
+        _PUT,
+    )
+
+
+def begin_artifact(model_name: str, artifact_name: str, *, media_type: str = OCTETS) -> Call[UUID]:
+    """Begin an upload in parts. Nothing is visible before finish_artifact.
+
+    Returns: the id of the upload, which is abandoned when it stands still for a day.
+    Raises: InvalidArgument (22023), ModelNotFound (TN101).
+    Source: sql/25_artifact.sql, ai_storage.begin_artifact
+    """
+    return Call(
+        "select ai_storage.begin_artifact(p_model_name => %s, p_artifact_name => %s, p_media_type => %s, p_as => %s)",
+        (model_name, artifact_name, media_type),
+        _value,
+    )
+
+
+def append_artifact(upload_id: UUID, offset: int, content: Content) -> Call[int]:
+    """Add the next part to an upload. All parts but the last are multiples of 1 MiB.
+
+    offset: how many bytes have arrived before.
+    Returns: how many have arrived with it.
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), UploadNotFound (TN201), UploadOffset (TN202).
+    Source: sql/25_artifact.sql, ai_storage.append_artifact
+    """
+    return Call(
+        "select ai_storage.append_artifact(p_upload_id => %s, p_offset => %s::bigint, p_content => %s, p_as => %s)",
+        (upload_id, offset, content),
+        _value,
+    )
+
+
+def finish_artifact(upload_id: UUID, size_bytes: int, sha256: str) -> Call[Put]:
+    """Make an upload an artifact of the current version of its model.
+
+    sha256: hexadecimal; of the bytes up to 1 MiB, above of the sha256s of the chunks of 1 MiB.
+    Raises: UploadNotFound (TN201), ContentMismatch (TN203).
+    Source: sql/25_artifact.sql, ai_storage.finish_artifact
+    """
+    return Call(
+        "select * from ai_storage.finish_artifact(p_upload_id => %s, p_size_bytes => %s::bigint, p_sha256 => %s, "
+        "p_as => %s)",
+        (upload_id, size_bytes, sha256),
+        _PUT,
+    )
+
+
+def abort_artifact(upload_id: UUID) -> Call[bool]:
+    """End an upload and delete what has arrived.
+
+    Returns: False when there is none.
+    Source: sql/25_artifact.sql, ai_storage.abort_artifact
+    """
+    return Call("select ai_storage.abort_artifact(p_upload_id => %s, p_as => %s)", (upload_id,), _value)
+
+
+def list_uploads() -> Call[list[Upload]]:
+    """The tenant's uploads that are not finished, the oldest first.
+
+    Source: sql/25_artifact.sql, ai_storage.list_uploads
+    """
+    return Call("select * from ai_storage.list_uploads(p_as => %s)", (), _UPLOADS)
+
+
+def open_artifact(
+    model_name: str, artifact_name: str, *, owner: str | None = None, version: int | None = None
+) -> Call[Opened]:
+    """Say what an artifact is, without its bytes.
+
+    owner: isolation key of another tenant that shared the model for execute; None: an own model. version: as it was
+    then; None: as it is.
+    Raises: ModelNotFound (TN101), ArtifactNotFound (TN204).
+    Source: sql/25_artifact.sql, ai_storage.open_artifact
+    """
+    return Call(
+        "select * from ai_storage.open_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
+        "p_version => %s::bigint, p_as => %s)",
+        (model_name, artifact_name, owner, version),
+        _OPENED,
+        binary=True,
+    )
+
+
+def read_artifact(
+    model_name: str,
+    artifact_name: str,
+    *,
+    owner: str | None = None,
+    version: int | None = None,
+    offset: int = 0,
+    length: int | None = None,
+) -> Call[bytes]:
+    """Part of an artifact. offset, length: in bytes; None reads to the end.
+
+    Raises: InvalidArgument (22023), ModelNotFound (TN101), ArtifactNotFound (TN204).
+    Source: sql/25_artifact.sql, ai_storage.read_artifact
+    """
+    return Call(
+        "select ai_storage.read_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
+        "p_version => %s::bigint, p_offset => %s::bigint, p_length => %s::integer, p_as => %s)",
+        (model_name, artifact_name, owner, version, offset, length),
+        _value,
+        binary=True,
+    )
+
+
+def read_chunks(
+    model_name: str,
+    artifact_name: str,
+    *,
+    owner: str | None = None,
+    version: int | None = None,
+    first: int = 0,
+    count: int = 4,
+) -> Call[list[bytes]]:
+    """Chunks of an artifact by their numbers, from 0: 1 MiB each, less only the last.
+
+    Raises: InvalidArgument (22023), ModelNotFound (TN101), ArtifactNotFound (TN204).
+    Source: sql/25_artifact.sql, ai_storage.read_chunks
+    """
+    return Call(
+        "select * from ai_storage.read_chunks(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
+        "p_version => %s::bigint, p_first => %s::integer, p_count => %s::integer, p_as => %s)",
+        (model_name, artifact_name, owner, version, first, count),
+        _values,
+        binary=True,
+    )
+
+
+def get_artifact(
+    model_name: str, artifact_name: str, *, owner: str | None = None, version: int | None = None
+) -> Call[bytes]:
+    """All bytes of an artifact in one value: for small ones.
+
+    Raises: ModelNotFound (TN101), ArtifactNotFound (TN204).
+    Source: sql/25_artifact.sql, ai_storage.get_artifact
+    """
+    return Call(
+        "select ai_storage.get_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
+        "p_version => %s::bigint, p_as => %s)",
+        (model_name, artifact_name, owner, version),
+        _value,
+        binary=True,
+    )
+
+
+def list_artifacts(model_name: str | None = None, *, owner: str | None = None) -> Call[list[Artifact]]:
+    """The artifacts of one own model or of all, or with owner of one that is shared for execute, the newest first.
+
+    Raises: ModelNotFound (TN101).
+    Source: sql/25_artifact.sql, ai_storage.list_artifacts
+    """
+    return Call(
+        "select * from ai_storage.list_artifacts(p_model_name => %s, p_owner => %s, p_as => %s)",
+        (model_name, owner),
+        _ARTIFACTS,
+    )
+
+
+def delete_artifact(model_name: str, artifact_name: str, *, version: int | None = None) -> Call[int]:
+    """Delete what was put at one version of an own model, or without a version at any.
+
+    Returns: at how many versions.
+    Raises: LegalHold (TN501).
+    Source: sql/25_artifact.sql, ai_storage.delete_artifact
+    """
+    return Call(
+        "select ai_storage.delete_artifact(p_model_name => %s, p_artifact_name => %s, p_version => %s::bigint, "
+        "p_as => %s)",
+        (model_name, artifact_name, version),
+        _value,
+    )
+
+
+def set_artifact_limit(max_bytes: int) -> Call[None]:
+    """Set how many bytes one artifact may have; 5 GiB unless set. For administrators.
+
+    Raises: InvalidArgument (22023).
+    Source: sql/25_artifact.sql, ai_storage.set_artifact_limit
+    """
+    return Call(
+        "select ai_storage.set_artifact_limit(p_max_bytes => %s::bigint)", (max_bytes,), lambda rows: None, tenant=False
     )
 
 

@@ -24,9 +24,22 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from . import __version__, calls, doctor, embedded, evidence, evidence_page, graph, migrate, session, token, transfer
+from . import (
+    __version__,
+    artifact,
+    calls,
+    doctor,
+    embedded,
+    evidence,
+    evidence_page,
+    graph,
+    migrate,
+    session,
+    token,
+    transfer,
+)
 from .errors import StorageError
-from .storage import LOGIN_POWERS, refuse_powerful
+from .storage import LOGIN_POWERS, TenantAwareStorage, refuse_powerful
 
 __all__ = ["main"]
 
@@ -152,20 +165,33 @@ def _print_rows(args: argparse.Namespace, rows: Sequence[Any], columns: Sequence
 def _progress(what: str) -> transfer.Progress:
     """Hands on what passes, and draws on a terminal how much it was."""
 
+    draw = _bar(what)
+
     def watch(lines: Iterable[str], total: int) -> Iterator[str]:
-        if not sys.stderr.isatty():
-            yield from lines
-            return
-        drawn = 0.0  # seconds
         for done, line in enumerate(lines, 1):
             yield line
-            if time.monotonic() - drawn > 0.1 or done == total:
-                drawn = time.monotonic()
-                bar = "#" * (30 * done // total)
-                end = "\n" if done == total else ""
-                print(f"\r{what} [{bar:<30}] {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+            draw(done, total)
 
     return watch
+
+
+def _bar(what: str) -> artifact.Progress:
+    """Draws on a terminal how much is done."""
+    drawn = 0.0  # seconds
+
+    def draw(done: int, total: int | None) -> None:
+        nonlocal drawn
+        if not sys.stderr.isatty() or (time.monotonic() - drawn <= 0.1 and done != total):
+            return
+        drawn = time.monotonic()
+        if total is None:
+            print(f"\r{what} {done:,}", end="", file=sys.stderr, flush=True)
+            return
+        bar = "#" * (30 * done // total if total else 30)
+        end = "\n" if done == total else ""
+        print(f"\r{what} [{bar:<30}] {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+
+    return draw
 
 
 # Operating the database
@@ -923,6 +949,57 @@ def _import(args: argparse.Namespace) -> None:
         print(f"Left out {_count(grants, 'grant')}: share anew what is to be shared from here.")
 
 
+# Artifacts
+
+
+def _put(args: argparse.Namespace) -> None:
+    if str(args.file) == "-" and args.name is None:
+        args.refuse("--name is needed with standard input")
+    source = sys.stdin.buffer if str(args.file) == "-" else args.file
+    try:
+        with _connect_tenant(args) as connection:
+            saved = TenantAwareStorage(connection, args.credential).put_artifact(
+                args.model, args.name or args.file.name, source, media_type=args.media_type, progress=_bar("Putting")
+            )
+    except OSError as error:
+        raise CommandError(f"{args.file} cannot be read: {error.strerror}.", "Name a file.") from error
+    _print_rows(args, [saved], ["sha256", "size_bytes", "is_new"])
+
+
+def _get(args: argparse.Namespace) -> None:
+    path = args.out or Path(args.artifact)
+    if args.out is None and (path.name != args.artifact or args.artifact.startswith("-")):
+        # A name is another's text: it does not choose where to write.
+        raise CommandError("This artifact's name is no plain name of a file.", "Add --out FILE.")
+    to_output = str(path) == "-"
+    if not to_output and os.path.lexists(path):
+        raise CommandError(f"{path} exists already.", "Name another file: --out FILE.")
+    try:
+        with _connect_tenant(args) as connection:
+            opened = TenantAwareStorage(connection, args.credential).get_artifact(
+                args.model,
+                args.artifact,
+                sys.stdout.buffer if to_output else path,
+                owner=args.owner,
+                version=args.version,
+                progress=_bar("Getting"),
+            )
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(
+            f"{path} cannot be written: {error.strerror}.", "Name a file in a folder that exists."
+        ) from error
+    if not to_output:
+        _print_rows(args, [opened], ["version", "sha256", "size_bytes", "media_type", "put_at"])
+
+
+def _artifacts(args: argparse.Namespace) -> None:
+    rows = _run(args, calls.list_artifacts(args.model, owner=args.owner))
+    columns = ["model_name", "artifact_name", "version", "size_bytes", "media_type", "sha256", "put_at"]
+    _print_rows(args, rows, columns)
+
+
 # Sharing
 
 
@@ -1316,6 +1393,24 @@ def _parser() -> argparse.ArgumentParser:
         "changed nothing, and can be run again. Grants are left out."
     )
     added.add_argument("file", type=Path, metavar="FILE", help="as pydb export wrote it")
+
+    added = command("put", _put, "keep a file as an artifact of the current version of a model", tenant)
+    added.epilog = "What was interrupted goes on where it was, when the same file is put again within a day."
+    added.add_argument("model")
+    added.add_argument("file", type=Path, metavar="FILE", help="-: standard input")
+    added.add_argument("--name", metavar="ARTIFACT", help="the artifact's name (default: that of the file)")
+    added.add_argument("--media-type", default=calls.OCTETS, metavar="TYPE", help="(default: %(default)s)")
+    added = command("get", _get, "write an artifact into a file", tenant)
+    added.add_argument("model")
+    added.add_argument("artifact")
+    added.add_argument(
+        "--out", type=Path, metavar="FILE", help="new file; -: standard output (default: named like the artifact)"
+    )
+    added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for execute")
+    added.add_argument("--version", type=int, metavar="N", help="as it was at this version (default: as it is)")
+    added = command("artifacts", _artifacts, "show the artifacts of a model or of all, at each version", tenant)
+    added.add_argument("model", nargs="?")
+    added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for execute")
 
     added = command("share", _share, "let other tenants reach a model; a repetition replaces what was given", tenant)
     added.add_argument("name")

@@ -11,7 +11,10 @@ import psycopg
 
 __all__ = [
     "AnotherTenant",
+    "ArtifactNotFound",
+    "ArtifactTooLarge",
     "CertificateNotFound",
+    "ContentMismatch",
     "EventNotFound",
     "ExternalSharingForbidden",
     "IdempotencyConflict",
@@ -26,6 +29,8 @@ __all__ = [
     "NotAuthorized",
     "StorageError",
     "TokenExpired",
+    "UploadNotFound",
+    "UploadOffset",
     "VersionConflict",
     "VersionNotFound",
 ]
@@ -52,6 +57,12 @@ class InvalidArgument(StorageError):
     """A value breaks a documented rule, such as a model name of 300 characters."""
 
     sqlstate = "22023"
+
+
+class ArtifactTooLarge(StorageError):
+    """The artifact has more bytes than the limit."""
+
+    sqlstate = "54000"
 
 
 class NoTenant(StorageError):
@@ -106,6 +117,30 @@ class IdempotencyConflict(StorageError):
     """The idempotency key was used for another request."""
 
     sqlstate = "TN103"
+
+
+class UploadNotFound(StorageError):
+    """No such upload in the tenant: finished, aborted or abandoned."""
+
+    sqlstate = "TN201"
+
+
+class UploadOffset(StorageError):
+    """The upload goes on at another offset."""
+
+    sqlstate = "TN202"
+
+
+class ContentMismatch(StorageError):
+    """The bytes are not those that were announced. Found at either end of a transfer."""
+
+    sqlstate = "TN203"
+
+
+class ArtifactNotFound(StorageError):
+    """The model has no such artifact, or had none at that version."""
+
+    sqlstate = "TN204"
 
 
 class InvalidTarget(StorageError):

@@ -23,6 +23,6 @@ def run(connection: psycopg.Connection[Any], call: Call[T], credential: str | No
     """
     try:
         with connection.cursor(row_factory=tuple_row) as cursor:
-            return call.parse(cursor.execute(call.query, call.bind(credential)).fetchall())
+            return call.parse(cursor.execute(call.query, call.bind(credential), binary=call.binary).fetchall())
     except psycopg.Error as error:
         raise translate(error) from error

@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Awaitable, Callable
 from functools import update_wrapper
 from types import TracebackType
-from typing import Any, Concatenate, LiteralString, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, LiteralString, ParamSpec, Protocol, Self, TypeVar, overload
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from . import aio, calls, session
-from .calls import Call
+from . import aio, artifact, calls, session
+from .artifact import ContentCache, Fetch, Keep, Progress, Source, Step, Target
+from .calls import OCTETS, Call, Opened, Put
 from .errors import LoginTooPowerful
 
 __all__ = [
@@ -69,6 +70,20 @@ def refuse_powerful(powers: list[tuple[str, str]], trusted_login: str | None) ->
         detail=f"Login {powers[0][0]} {powers[0][1]}.",
         hint="Connect as a plain login that was authorised by authorize_login, or name this one as the trusted login.",
     )
+
+
+class _SyncCache(ContentCache, Protocol):
+    """A cache for TenantAwareStorage."""
+
+    def run(self, request: Fetch | Keep) -> Any:
+        """Do what is asked, or less; raises nothing."""
+
+
+class _AsyncCache(ContentCache, Protocol):
+    """A cache for AsyncTenantAwareStorage."""
+
+    async def run(self, request: Fetch | Keep) -> Any:
+        """Do what is asked, or less; raises nothing."""
 
 
 def _describe(method: Callable[..., Any], build: Callable[..., Any]) -> None:
@@ -133,12 +148,19 @@ class TenantAwareStorage:
 
     source: a psycopg connection or a psycopg_pool pool; it stays the caller's, as do its transactions. With
     autocommit one call is one statement and one round trip.
-    credential: see Credential.
+    credential: see Credential. cache: what carries the bytes of artifacts faster, such as pydb.cache.Cache.
     """
 
-    def __init__(self, source: psycopg.Connection[Any] | ConnectionPool[Any], credential: Credential = None) -> None:
+    def __init__(
+        self,
+        source: psycopg.Connection[Any] | ConnectionPool[Any],
+        credential: Credential = None,
+        *,
+        cache: _SyncCache | None = None,
+    ) -> None:
         self._source = source
         self._credential = credential
+        self._cache = cache
         self._owned: ConnectionPool[Any] | None = None
 
     @classmethod
@@ -149,18 +171,19 @@ class TenantAwareStorage:
         *,
         max_size: int = 4,
         trusted_login: str | None = None,
+        cache: _SyncCache | None = None,
         **connect: Any,
     ) -> Self:
         """Open a pool of its own; close() or the end of a with block closes it.
 
         max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
         mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
-        BYPASSRLS, owns the schema, or may become a role that does.
+        BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
         Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
         refuses the login.
         """
         pool = open_pool(dsn, max_size=max_size, trusted_login=trusted_login, **connect)
-        storage = cls(pool, credential)
+        storage = cls(pool, credential, cache=cache)
         storage._owned = pool
         return storage
 
@@ -228,6 +251,10 @@ class TenantAwareStorage:
     load_history = _method(calls.load_history)
     delete = _method(calls.delete_progress)
     promote = _method(calls.promote_progress)
+    list_artifacts = _method(calls.list_artifacts)
+    delete_artifact = _method(calls.delete_artifact)
+    list_uploads = _method(calls.list_uploads)
+    abort_artifact = _method(calls.abort_artifact)
     share_model = _method(calls.share_model)
     revoke_share = _method(calls.revoke_share)
     unshare_model = _method(calls.unshare_model)
@@ -241,6 +268,67 @@ class TenantAwareStorage:
     export_tenant = _method(calls.export_tenant)
     import_tenant = _method(calls.import_tenant)
     get_tenant_stats = _method(calls.tenant_stats)
+
+    def put_artifact(
+        self,
+        model_name: str,
+        artifact_name: str,
+        source: Source,
+        *,
+        media_type: str = OCTETS,
+        progress: Progress | None = None,
+        resume: bool = True,
+    ) -> Put:
+        steps = artifact.put(model_name, artifact_name, source, media_type=media_type, progress=progress, resume=resume)
+        return artifact.drive(steps, self._step)
+
+    @overload
+    def get_artifact(
+        self,
+        model_name: str,
+        artifact_name: str,
+        target: None = None,
+        *,
+        owner: str | None = None,
+        version: int | None = None,
+        progress: Progress | None = None,
+    ) -> bytes: ...
+
+    @overload
+    def get_artifact(
+        self,
+        model_name: str,
+        artifact_name: str,
+        target: Target,
+        *,
+        owner: str | None = None,
+        version: int | None = None,
+        progress: Progress | None = None,
+    ) -> Opened: ...
+
+    def get_artifact(
+        self,
+        model_name: str,
+        artifact_name: str,
+        target: Target | None = None,
+        *,
+        owner: str | None = None,
+        version: int | None = None,
+        progress: Progress | None = None,
+    ) -> bytes | Opened:
+        steps = artifact.get(
+            model_name, artifact_name, target, owner=owner, version=version, progress=progress, cache=self._cache
+        )
+        return artifact.drive(steps, self._step)
+
+    put_artifact.__doc__ = artifact.put.__doc__
+    get_artifact.__doc__ = artifact.get.__doc__
+
+    def _step(self, step: Step) -> Any:
+        if isinstance(step, Call):
+            return self.run(step)
+        assert self._cache is not None
+        return self._cache.run(step)
 
     def close(self) -> None:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""
@@ -260,10 +348,15 @@ class AsyncTenantAwareStorage:
     """TenantAwareStorage for asynchronous connections and pools: the same methods, to be awaited."""
 
     def __init__(
-        self, source: psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any], credential: Credential = None
+        self,
+        source: psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any],
+        credential: Credential = None,
+        *,
+        cache: _AsyncCache | None = None,
     ) -> None:
         self._source = source
         self._credential = credential
+        self._cache = cache
         self._owned: AsyncConnectionPool[Any] | None = None
 
     @classmethod
@@ -274,18 +367,19 @@ class AsyncTenantAwareStorage:
         *,
         max_size: int = 4,
         trusted_login: str | None = None,
+        cache: _AsyncCache | None = None,
         **connect: Any,
     ) -> Self:
         """Open a pool of its own; close() or the end of an async with block closes it.
 
         max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
         mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
-        BYPASSRLS, owns the schema, or may become a role that does.
+        BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
         Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
         refuses the login.
         """
         pool = await open_async_pool(dsn, max_size=max_size, trusted_login=trusted_login, **connect)
-        storage = cls(pool, credential)
+        storage = cls(pool, credential, cache=cache)
         storage._owned = pool
         return storage
 
@@ -335,6 +429,10 @@ class AsyncTenantAwareStorage:
     load_history = _async_method(calls.load_history)
     delete = _async_method(calls.delete_progress)
     promote = _async_method(calls.promote_progress)
+    list_artifacts = _async_method(calls.list_artifacts)
+    delete_artifact = _async_method(calls.delete_artifact)
+    list_uploads = _async_method(calls.list_uploads)
+    abort_artifact = _async_method(calls.abort_artifact)
     share_model = _async_method(calls.share_model)
     revoke_share = _async_method(calls.revoke_share)
     unshare_model = _async_method(calls.unshare_model)
@@ -348,6 +446,67 @@ class AsyncTenantAwareStorage:
     export_tenant = _async_method(calls.export_tenant)
     import_tenant = _async_method(calls.import_tenant)
     get_tenant_stats = _async_method(calls.tenant_stats)
+
+    async def put_artifact(
+        self,
+        model_name: str,
+        artifact_name: str,
+        source: Source,
+        *,
+        media_type: str = OCTETS,
+        progress: Progress | None = None,
+        resume: bool = True,
+    ) -> Put:
+        steps = artifact.put(model_name, artifact_name, source, media_type=media_type, progress=progress, resume=resume)
+        return await artifact.drive_async(steps, self._step)
+
+    @overload
+    async def get_artifact(
+        self,
+        model_name: str,
+        artifact_name: str,
+        target: None = None,
+        *,
+        owner: str | None = None,
+        version: int | None = None,
+        progress: Progress | None = None,
+    ) -> bytes: ...
+
+    @overload
+    async def get_artifact(
+        self,
+        model_name: str,
+        artifact_name: str,
+        target: Target,
+        *,
+        owner: str | None = None,
+        version: int | None = None,
+        progress: Progress | None = None,
+    ) -> Opened: ...
+
+    async def get_artifact(
+        self,
+        model_name: str,
+        artifact_name: str,
+        target: Target | None = None,
+        *,
+        owner: str | None = None,
+        version: int | None = None,
+        progress: Progress | None = None,
+    ) -> bytes | Opened:
+        steps = artifact.get(
+            model_name, artifact_name, target, owner=owner, version=version, progress=progress, cache=self._cache
+        )
+        return await artifact.drive_async(steps, self._step)
+
+    put_artifact.__doc__ = artifact.put.__doc__
+    get_artifact.__doc__ = artifact.get.__doc__
+
+    async def _step(self, step: Step) -> Any:
+        if isinstance(step, Call):
+            return await self.run(step)
+        assert self._cache is not None
+        return await self._cache.run(step)
 
     async def close(self) -> None:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""

@@ -319,7 +319,7 @@ $fn$;
 comment on function ai_storage_private.lent_tenant_ids() is
     'The owners of the models that are lent to this transaction, or null.';
 
-create or replace function ai_storage_private.lent_model_ids()
+create or replace function ai_storage_private.lent_ids()
 returns uuid[]
 language plpgsql
 stable
@@ -334,7 +334,7 @@ begin
     return case when v_field[1] = 'lent' then string_to_array(v_field[9], ',')::uuid[] end;
 end;
 $fn$;
-comment on function ai_storage_private.lent_model_ids() is
+comment on function ai_storage_private.lent_ids() is
     'The models that are lent to this transaction, or null.';
 
 -- Credentials -------------------------------------------------------------------------------------

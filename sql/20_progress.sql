@@ -696,6 +696,8 @@ begin
         for update skip locked
     ));
 
+    perform ai_storage_private.forget_artifacts(old.tenant_id, old.model_id);
+
     insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
     values (old.tenant_id, old.version, clock_timestamp(), old.model_name)
     on conflict on constraint deleted_model_pk do update set
@@ -705,8 +707,8 @@ begin
 end;
 $fn$;
 comment on function ai_storage_private.forget_model() is
-    'Clears the versions and shares of a deleted model and remembers its last version. A trigger, '
-    'so that it holds for a deletion by hand too.';
+    'Clears the versions, shares and artifacts of a deleted model and remembers its last version. '
+    'A trigger, so that it holds for a deletion by hand too.';
 
 create or replace trigger forget_model
     after delete on ai_storage_private.ai_progress_tenant

@@ -1275,10 +1275,10 @@ comment on policy operator_permits_sharing on ai_storage_private.external_sharin
 drop policy if exists sharing_sees_lent_models on ai_storage_private.ai_progress_tenant;
 create policy sharing_sees_lent_models on ai_storage_private.ai_progress_tenant
     to ai_storage_sharing
-    using (model_id = any (ai_storage_private.lent_model_ids()))
+    using (model_id = any (ai_storage_private.lent_ids()))
     with check (
         tenant_id = any (ai_storage_private.lent_tenant_ids())
-        and model_id = any (ai_storage_private.lent_model_ids())
+        and model_id = any (ai_storage_private.lent_ids())
     );
 comment on policy sharing_sees_lent_models on ai_storage_private.ai_progress_tenant is
     'The sharing functions see the models just lent to this transaction, and no others of anybody.';
@@ -1286,10 +1286,10 @@ comment on policy sharing_sees_lent_models on ai_storage_private.ai_progress_ten
 drop policy if exists sharing_sees_lent_versions on ai_storage_private.progress_version;
 create policy sharing_sees_lent_versions on ai_storage_private.progress_version
     to ai_storage_sharing
-    using (model_id = any (ai_storage_private.lent_model_ids()))
+    using (model_id = any (ai_storage_private.lent_ids()))
     with check (
         tenant_id = any (ai_storage_private.lent_tenant_ids())
-        and model_id = any (ai_storage_private.lent_model_ids())
+        and model_id = any (ai_storage_private.lent_ids())
     );
 comment on policy sharing_sees_lent_versions on ai_storage_private.progress_version is
     'The sharing functions see the versions of the models just lent, and no others of anybody.';

@@ -982,6 +982,38 @@ $fn$;
 comment on function ai_storage_private.record_model_change() is
     'Trigger: one event per change of a model, whoever made it.';
 
+create or replace function ai_storage_private.record_artifact_change()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $fn$
+declare
+    v_event_id uuid;
+begin
+    if tg_op = 'DELETE' then
+        v_event_id := ai_storage_private.record_event(
+            old.tenant_id, 'delete artifact', old.model_id, old.version,
+            p_detail => jsonb_build_object('artifact_name', old.artifact_name)
+        );
+    else
+        v_event_id := ai_storage_private.record_event(
+            new.tenant_id, 'put artifact', new.model_id, new.version,
+            (
+                select encode(b.sha256, 'hex')
+                from ai_storage_private.artifact_blob as b
+                where b.tenant_id = new.tenant_id
+                  and b.blob_id = new.blob_id
+            ),
+            jsonb_build_object('artifact_name', new.artifact_name)
+        );
+    end if;
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.record_artifact_change() is
+    'Trigger: one event per change of an artifact, whoever made it, with a digest of the sha256.';
+
 create or replace function ai_storage_private.record_change()
 returns trigger
 language plpgsql
@@ -1362,6 +1394,56 @@ create or replace trigger record_rewrite
 comment on trigger record_rewrite on ai_storage_private.idempotency_key is
     'One event per change by hand.';
 
+create or replace trigger record_artifact_change
+    after insert or update or delete on ai_storage_private.model_artifact
+    for each row
+    execute function ai_storage_private.record_artifact_change();
+comment on trigger record_artifact_change on ai_storage_private.model_artifact is
+    'One event per change of an artifact.';
+
+-- The functions' own writes to these belong to an artifact, which has its event. A chunk is never
+-- rewritten.
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.artifact_blob
+    for each row
+    when (current_user <> 'ai_storage_owner')
+    execute function ai_storage_private.record_change('content', '');
+comment on trigger record_change on ai_storage_private.artifact_blob is
+    'One event per change by hand.';
+create or replace trigger record_change
+    after insert or delete on ai_storage_private.artifact_chunk
+    for each row
+    when (current_user <> 'ai_storage_owner')
+    execute function ai_storage_private.record_change('chunk', '');
+comment on trigger record_change on ai_storage_private.artifact_chunk is
+    'One event per change by hand.';
+create or replace trigger record_rewrite
+    after update on ai_storage_private.artifact_chunk
+    for each row
+    execute function ai_storage_private.record_change('chunk', '');
+comment on trigger record_rewrite on ai_storage_private.artifact_chunk is
+    'One event per change by hand.';
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.artifact_upload
+    for each row
+    when (current_user <> 'ai_storage_owner')
+    execute function ai_storage_private.record_change('upload', 'artifact_name');
+comment on trigger record_change on ai_storage_private.artifact_upload is
+    'One event per change by hand.';
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.tenant_cache_key
+    for each row
+    when (current_user <> 'ai_storage_owner')
+    execute function ai_storage_private.record_change('cache key', '');
+comment on trigger record_change on ai_storage_private.tenant_cache_key is
+    'One event per change by hand.';
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.artifact_limit
+    for each row
+    execute function ai_storage_private.record_change('artifact limit', 'max_bytes');
+comment on trigger record_change on ai_storage_private.artifact_limit is
+    'One event per change.';
+
 create or replace trigger record_change
     after insert or update or delete on ai_storage_private.tenant
     for each row
@@ -1456,6 +1538,36 @@ create or replace trigger record_truncate
     execute function ai_storage_private.record_change('context_secret', '');
 comment on trigger record_truncate on ai_storage_private.context_secret is
     'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.model_artifact
+    execute function ai_storage_private.record_change('model_artifact', '');
+comment on trigger record_truncate on ai_storage_private.model_artifact is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.artifact_blob
+    execute function ai_storage_private.record_change('artifact_blob', '');
+comment on trigger record_truncate on ai_storage_private.artifact_blob is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.artifact_chunk
+    execute function ai_storage_private.record_change('artifact_chunk', '');
+comment on trigger record_truncate on ai_storage_private.artifact_chunk is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.artifact_upload
+    execute function ai_storage_private.record_change('artifact_upload', '');
+comment on trigger record_truncate on ai_storage_private.artifact_upload is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.tenant_cache_key
+    execute function ai_storage_private.record_change('tenant_cache_key', '');
+comment on trigger record_truncate on ai_storage_private.tenant_cache_key is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.artifact_limit
+    execute function ai_storage_private.record_change('artifact_limit', '');
+comment on trigger record_truncate on ai_storage_private.artifact_limit is
+    'One event per TRUNCATE.';
 
 -- Always: also in a session that claims to replay the changes of another server.
 alter table ai_storage_private.ai_progress_tenant
@@ -1486,6 +1598,25 @@ alter table ai_storage_private.login_authorization
     enable always trigger record_change,
     enable always trigger record_truncate;
 alter table ai_storage_private.signing_key
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.model_artifact
+    enable always trigger record_artifact_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.artifact_blob
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.artifact_chunk
+    enable always trigger record_change,
+    enable always trigger record_rewrite,
+    enable always trigger record_truncate;
+alter table ai_storage_private.artifact_upload
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.tenant_cache_key
+    enable always trigger record_change,
+    enable always trigger record_truncate;
+alter table ai_storage_private.artifact_limit
     enable always trigger record_change,
     enable always trigger record_truncate;
 alter table ai_storage_private.context_secret

@@ -56,14 +56,18 @@ declare
     v_versions bigint;
     v_names    bigint;
     v_keys     bigint;
+    v_bytes    bigint;
 begin
+    select coalesce(sum(b.size_bytes), 0)::bigint into v_bytes
+    from ai_storage_private.artifact_blob as b
+    where b.tenant_id = p_tenant_id;
     select count(*) into v_versions
     from ai_storage_private.progress_version as v
     where v.tenant_id = p_tenant_id;
     delete from ai_storage_private.ai_progress_tenant as p
     where p.tenant_id = p_tenant_id;
     get diagnostics v_models = row_count;
-    -- The trigger took the versions, and left the names to be remembered.
+    -- The trigger took versions and artifacts, and left the names to be remembered.
     delete from ai_storage_private.progress_version as v
     where v.tenant_id = p_tenant_id;
     delete from ai_storage_private.deleted_model as d
@@ -72,8 +76,21 @@ begin
     delete from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant_id;
     get diagnostics v_keys = row_count;
+    -- Whatever a deletion by hand may have left.
+    delete from ai_storage_private.model_artifact as a
+    where a.tenant_id = p_tenant_id;
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id;
+    delete from ai_storage_private.artifact_blob as b
+    where b.tenant_id = p_tenant_id;
+    delete from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = p_tenant_id;
+    -- Without it, what a cache still keeps of the tenant cannot be opened.
+    delete from ai_storage_private.tenant_cache_key as k
+    where k.tenant_id = p_tenant_id;
     return jsonb_build_object(
-        'models', v_models, 'versions', v_versions, 'names', v_names, 'idempotency_keys', v_keys
+        'models', v_models, 'versions', v_versions, 'names', v_names, 'idempotency_keys', v_keys,
+        'artifact_bytes', v_bytes
     );
 end;
 $fn$;
@@ -150,6 +167,42 @@ begin
             and s.pinned_version = v.version
       );
     get diagnostics v_count = row_count;
+
+    -- An artifact goes with the versions for which it held, once it was put again.
+    delete from ai_storage_private.model_artifact as a
+    using (
+        select
+            m.model_id,
+            m.artifact_name,
+            m.version,
+            lead(m.version) over (
+                partition by m.model_id, m.artifact_name order by m.version
+            ) as next_version
+        from ai_storage_private.model_artifact as m
+        where m.tenant_id = p_tenant_id
+    ) as o
+    where a.tenant_id = p_tenant_id
+      and a.model_id = o.model_id
+      and a.artifact_name = o.artifact_name
+      and a.version = o.version
+      and o.next_version is not null
+      and not exists (
+          select from ai_storage_private.progress_version as v
+          where v.tenant_id = p_tenant_id
+            and v.model_id = o.model_id
+            and v.version >= o.version
+            and v.version < o.next_version
+      );
+    perform ai_storage_private.sweep_blobs(p_tenant_id, array(
+        select b.blob_id
+        from ai_storage_private.artifact_blob as b
+        where b.tenant_id = p_tenant_id
+          and not exists (
+              select from ai_storage_private.model_artifact as a
+              where a.tenant_id = p_tenant_id
+                and a.blob_id = b.blob_id
+          )
+    ));
 
     delete from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant_id
@@ -563,6 +616,18 @@ begin
             events := events + v_events;
         end if;
     end loop;
+    for v_rule in
+        select t.tenant_id, t.isolation_key
+        from ai_storage_private.tenant as t
+        where t.tenant_id in (
+            select u.tenant_id
+            from ai_storage_private.artifact_upload as u
+            where u.touched_at < v_now - interval '1 day'
+        )
+    loop
+        perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
+        perform ai_storage_private.sweep_uploads(v_rule.tenant_id);
+    end loop;
     perform set_config('app.tenant_context', v_context, true);
 
     shares := ai_storage_private.sweep_shares();
@@ -576,10 +641,10 @@ begin
 end;
 $fn$;
 comment on function ai_storage.apply_retention() is
-    'Deletes what the rules keep no longer: versions, idempotency keys, names in events, and '
-    'grants that are worth nothing any more. An event goes on existing, without its names, and '
-    'keeps them while its version exists. Returns how many tenants lost something, and what. '
-    'Raises 25000.';
+    'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and '
+    'names in events; also abandoned uploads, and grants that are worth nothing any more. An event '
+    'goes on existing, without its names, and keeps them while its version exists. Returns how '
+    'many tenants lost something, and what. Raises 25000.';
 
 -- Erasure -----------------------------------------------------------------------------------------
 
@@ -860,8 +925,44 @@ begin
         from ai_storage_private.idempotency_key as k
         where k.tenant_id = v_tenant.tenant_id
         union all
+        -- A content comes before the artifacts that name it.
         select
-            4, s.share_id::text, 0, jsonb_build_object(
+            4, encode(b.sha256, 'hex'), c.chunk_number, jsonb_build_object(
+                'kind', 'chunk',
+                'sha256', encode(b.sha256, 'hex'),
+                'chunk_number', c.chunk_number,
+                'content', translate(encode(c.content, 'base64'), E'\n', '')
+            )
+        from ai_storage_private.artifact_blob as b
+        join ai_storage_private.artifact_chunk as c
+            on c.tenant_id = b.tenant_id
+            and c.blob_id = b.blob_id
+        where b.tenant_id = v_tenant.tenant_id
+          and c.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            5, p.model_name || ' ' || a.artifact_name, a.version, jsonb_build_object(
+                'kind', 'artifact',
+                'model_name', p.model_name,
+                'artifact_name', a.artifact_name,
+                'version', a.version,
+                'media_type', a.media_type,
+                'sha256', encode(b.sha256, 'hex'),
+                'size_bytes', b.size_bytes,
+                'put_at', a.put_at
+            )
+        from ai_storage_private.model_artifact as a
+        join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = a.tenant_id
+            and p.model_id = a.model_id
+        join ai_storage_private.artifact_blob as b
+            on b.tenant_id = a.tenant_id
+            and b.blob_id = a.blob_id
+        where a.tenant_id = v_tenant.tenant_id
+          and p.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            6, s.share_id::text, 0, jsonb_build_object(
                 'kind', 'share',
                 'model_name', s.model_name,
                 'shared_by', s.sharer_key,
@@ -896,7 +997,8 @@ end;
 $fn$;
 comment on function ai_storage.export_tenant(text) is
     'All that the caller has, an object each: first a manifest, then every version of every model '
-    'by name and number, remembered deletions, idempotency keys and grants. The manifest''s digest '
+    'by name and number, remembered deletions, idempotency keys, contents by chunk, artifacts and '
+    'grants. The manifest''s digest '
     'is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines '
     'back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
 
@@ -1066,6 +1168,117 @@ $fn$;
 comment on function ai_storage_private.import_key(bigint, jsonb) is
     'Restores the first answer to an idempotency key, unless there is one. Raises 22023.';
 
+create or replace function ai_storage_private.import_chunk(p_tenant_id bigint, p_record jsonb)
+returns void
+language plpgsql
+volatile
+as $fn$
+declare
+    v_sha256  constant text := p_record ->> 'sha256';
+    v_number  constant integer := (p_record ->> 'chunk_number')::integer;
+    v_content constant bytea := decode(p_record ->> 'content', 'base64');
+    v_now     constant timestamptz := clock_timestamp();
+    -- The same in each call: chunks of one content may come in several.
+    v_upload  constant uuid := left(v_sha256, 32)::uuid;
+begin
+    if (
+        v_sha256 ~ '^[0-9a-f]{64}$' and v_number >= 0 and length(v_content) between 1 and 1048576
+    ) is not true
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid record of a chunk',
+            hint = 'Pass the lines of export_tenant() as they are.';
+    end if;
+    if exists (
+        select from ai_storage_private.artifact_blob as b
+        where b.tenant_id = p_tenant_id
+          and b.sha256 = decode(v_sha256, 'hex')
+    ) then
+        return;
+    end if;
+    -- An upload for no model: swept when no artifact comes to name it.
+    insert into ai_storage_private.artifact_upload (
+        tenant_id, upload_id, model_id, received_bytes, began_at, touched_at,
+        artifact_name, media_type
+    )
+    values (p_tenant_id, v_upload, v_upload, 0, v_now, v_now, '', '')
+    on conflict do nothing;
+    insert into ai_storage_private.artifact_chunk (
+        tenant_id, blob_id, chunk_number, sha256, content
+    )
+    values (p_tenant_id, v_upload, v_number, sha256(v_content), v_content)
+    on conflict do nothing;
+end;
+$fn$;
+comment on function ai_storage_private.import_chunk(bigint, jsonb) is
+    'Restores one chunk of a content that an artifact is going to name. Raises 22023.';
+
+create or replace function ai_storage_private.import_artifact(p_tenant_id bigint, p_record jsonb)
+returns void
+language plpgsql
+volatile
+as $fn$
+declare
+    v_sha256  constant text := p_record ->> 'sha256';
+    v_version constant bigint := (p_record ->> 'version')::bigint;
+    v_put_at  constant timestamptz := (p_record ->> 'put_at')::timestamptz;
+    v_upload  constant uuid := left(v_sha256, 32)::uuid;
+    v_model   record;
+    v_found   record;
+    v_blob_id uuid;
+begin
+    perform ai_storage_private.check_artifact(
+        p_record ->> 'artifact_name', p_record ->> 'media_type'
+    );
+    v_model := ai_storage_private.hold_model(p_tenant_id, p_record ->> 'model_name');
+    select b.blob_id into v_blob_id
+    from ai_storage_private.artifact_blob as b
+    where b.tenant_id = p_tenant_id
+      and b.sha256 = decode(v_sha256, 'hex')
+    for update;
+    if not found then
+        select
+            ai_storage_private.content_sha256(
+                coalesce(array_agg(c.sha256 order by c.chunk_number), '{}')
+            ) as sha256,
+            coalesce(sum(length(c.content)), 0) as size_bytes
+        into v_found
+        from ai_storage_private.artifact_chunk as c
+        where c.tenant_id = p_tenant_id
+          and c.blob_id = v_upload;
+        if encode(v_found.sha256, 'hex') is distinct from v_sha256
+            or v_found.size_bytes is distinct from (p_record ->> 'size_bytes')::bigint
+        then
+            raise exception using
+                errcode = '22023',
+                message = 'a content does not fit its digest',
+                hint = 'Pass the lines of export_tenant() as they are, in their order.';
+        end if;
+        perform ai_storage_private.check_size(v_found.size_bytes);
+        insert into ai_storage_private.artifact_blob (
+            tenant_id, blob_id, size_bytes, put_at, sha256
+        )
+        values (
+            p_tenant_id, v_upload, v_found.size_bytes, v_put_at, decode(v_sha256, 'hex')
+        );
+        delete from ai_storage_private.artifact_upload as u
+        where u.tenant_id = p_tenant_id
+          and u.upload_id = v_upload;
+        v_blob_id := v_upload;
+    end if;
+    insert into ai_storage_private.model_artifact (
+        tenant_id, model_id, version, blob_id, put_at, artifact_name, media_type
+    )
+    values (
+        p_tenant_id, v_model.model_id, v_version, v_blob_id, v_put_at,
+        p_record ->> 'artifact_name', p_record ->> 'media_type'
+    );
+end;
+$fn$;
+comment on function ai_storage_private.import_artifact(bigint, jsonb) is
+    'Restores one artifact, of a content whose chunks are there. Raises 22023, 23505, TN101.';
+
 create or replace function ai_storage.import_tenant(p_records jsonb, p_as text default null)
 returns bigint
 language plpgsql
@@ -1079,6 +1292,7 @@ declare
         := ai_storage_private.enter(p_as, p_register => true);
     v_record jsonb;
     v_count  bigint := 0::bigint;
+    v_hint   text;
 begin
     if jsonb_typeof(p_records) is distinct from 'array' then
         raise exception using
@@ -1096,6 +1310,10 @@ begin
                 perform ai_storage_private.import_deletion(v_tenant.tenant_id, v_record);
             when 'idempotency key' then
                 perform ai_storage_private.import_key(v_tenant.tenant_id, v_record);
+            when 'chunk' then
+                perform ai_storage_private.import_chunk(v_tenant.tenant_id, v_record);
+            when 'artifact' then
+                perform ai_storage_private.import_artifact(v_tenant.tenant_id, v_record);
             when 'manifest', 'share' then
                 continue; -- whom to share with is decided where the models are now
             else
@@ -1111,9 +1329,11 @@ begin
     );
     return v_count;
 exception
-    when invalid_parameter_value then
-        raise;
     when data_exception or not_null_violation or check_violation then
+        get stacked diagnostics v_hint = pg_exception_hint;
+        if v_hint <> '' then
+            raise; -- one of ours
+        end if;
         raise exception using
             errcode = '22023',
             message = 'invalid record',
@@ -1122,7 +1342,8 @@ end;
 $fn$;
 comment on function ai_storage.import_tenant(jsonb, text) is
     'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with '
-    'their versions, times and numbers, remembered deletions and idempotency keys, not the grants. '
+    'their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not '
+    'the grants. '
     'Long exports go in several calls, in their order. Each version is an event. Returns how many '
     'lines. Raises 22023, 23505, TN001 to TN005.';
 

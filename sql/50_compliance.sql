@@ -345,7 +345,8 @@ from (
         )
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,
-            'ai_storage_private.record_model_change()'::regprocedure
+            'ai_storage_private.record_model_change()'::regprocedure,
+            'ai_storage_private.record_artifact_change()'::regprocedure
         )
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
@@ -1256,7 +1257,9 @@ begin
         else 0
     end;
     total_models := own_models + shared_models;
-    artifact_bytes := 0;
+    select coalesce(sum(b.size_bytes), 0)::bigint into artifact_bytes
+    from ai_storage_private.artifact_blob as b
+    where b.tenant_id = v_tenant.tenant_id;
     compliance_status := ai_storage_private.compliance_status();
     return next;
 end;

@@ -77,6 +77,8 @@ grant select, insert, update (salt, detail)
 on ai_storage_private.audit_event
 to ai_storage_operator;
 grant select on ai_storage_private.audit_log to ai_storage_operator;
+grant select on ai_storage_private.artifact_upload to ai_storage_operator;
+grant select, update on ai_storage_private.artifact_limit to ai_storage_operator;
 grant select, insert on ai_storage_private.audit_seal to ai_storage_operator;
 grant select, insert on ai_storage_private.audit_checkpoint to ai_storage_operator;
 grant select, update on ai_storage_private.refusal_report to ai_storage_operator;
@@ -92,6 +94,7 @@ grant execute on function
     ai_storage_private.find_unlogged_model(bigint),
     ai_storage_private.prove_event(bigint, uuid),
     ai_storage_private.erase_content(bigint),
+    ai_storage_private.sweep_uploads(bigint),
     ai_storage_private.lock_models(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz),
     ai_storage_private.list_versions(bigint)
@@ -100,6 +103,10 @@ to ai_storage_operator;
 grant select, insert, update, delete on ai_storage_private.model_share to ai_storage_sharing;
 grant select, update on ai_storage_private.ai_progress_tenant to ai_storage_sharing;
 grant select, insert on ai_storage_private.progress_version to ai_storage_sharing;
+grant select
+on ai_storage_private.model_artifact, ai_storage_private.artifact_blob,
+    ai_storage_private.artifact_chunk
+to ai_storage_sharing;
 grant execute on function
     ai_storage_private.is_tenant_pattern(text),
     ai_storage_private.is_name(text),
@@ -114,7 +121,8 @@ grant execute on function
     ai_storage_private.target_patterns(text[]),
     ai_storage_private.render_target(jsonb, text[]),
     ai_storage_private.check_targets(jsonb, text[]),
-    ai_storage_private.check_version(bigint, uuid, bigint)
+    ai_storage_private.check_version(bigint, uuid, bigint),
+    ai_storage_private.join_chunks(bigint, uuid, bigint, bigint)
 to ai_storage_sharing;
 
 set local role ai_storage_sharing;
@@ -137,7 +145,17 @@ grant execute on function
     ai_storage_private.write_shared(
         ai_storage_private.acting_tenant, text, text, double precision, bigint, jsonb, jsonb, bigint
     ),
-    ai_storage_private.count_received(ai_storage_private.acting_tenant)
+    ai_storage_private.count_received(ai_storage_private.acting_tenant),
+    ai_storage_private.open_shared_artifact(
+        ai_storage_private.acting_tenant, text, text, text, bigint
+    ),
+    ai_storage_private.read_shared_artifact(
+        ai_storage_private.acting_tenant, text, text, text, bigint, bigint, integer
+    ),
+    ai_storage_private.read_shared_chunks(
+        ai_storage_private.acting_tenant, text, text, text, bigint, integer, integer
+    ),
+    ai_storage_private.list_shared_artifacts(ai_storage_private.acting_tenant, text, text)
 to ai_storage_owner;
 grant execute on function
     ai_storage_private.erase_shares(bigint),
@@ -179,13 +197,14 @@ grant execute on function
     ai_storage_private.render_event(ai_storage_private.audit_event),
     ai_storage_private.render_seals(bigint, bigint),
     ai_storage_private.list_checkpoints(),
+    ai_storage_private.artifact_limit(),
     ai_storage_private.check_hold(text[]),
     ai_storage_private.compliance_status()
 to ai_storage_owner;
 grant execute on function
     ai_storage_private.lend(bigint[], uuid[]),
     ai_storage_private.lent_tenant_ids(),
-    ai_storage_private.lent_model_ids(),
+    ai_storage_private.lent_ids(),
     ai_storage_private.render_time(timestamptz)
 to ai_storage_sharing;
 
@@ -208,6 +227,18 @@ grant execute on function
     ai_storage.load_history(text, text, bigint, integer, text),
     ai_storage.delete_progress(text, bigint, text),
     ai_storage.promote_progress(text, text, text),
+    ai_storage.put_artifact(text, text, bytea, text, text),
+    ai_storage.begin_artifact(text, text, text, text),
+    ai_storage.append_artifact(uuid, bigint, bytea, text),
+    ai_storage.finish_artifact(uuid, bigint, text, text),
+    ai_storage.abort_artifact(uuid, text),
+    ai_storage.list_uploads(text),
+    ai_storage.open_artifact(text, text, text, bigint, text),
+    ai_storage.read_artifact(text, text, text, bigint, bigint, integer, text),
+    ai_storage.read_chunks(text, text, text, bigint, integer, integer, text),
+    ai_storage.get_artifact(text, text, text, bigint, text),
+    ai_storage.list_artifacts(text, text, text),
+    ai_storage.delete_artifact(text, text, bigint, text),
     ai_storage.share_model(text, jsonb, text[], timestamptz, bigint, text, text),
     ai_storage.has_permission(text, text, text, text),
     ai_storage.verify_audit(text),
@@ -261,7 +292,8 @@ grant execute on function
     ai_storage.apply_retention(),
     ai_storage.erase_tenant(text, text),
     ai_storage.report_backup(timestamptz, text),
-    ai_storage.break_glass(text, text)
+    ai_storage.break_glass(text, text),
+    ai_storage.set_artifact_limit(bigint)
 to ai_storage_admin;
 
 -- Administrators and auditors ---------------------------------------------------------------------

@@ -19,6 +19,7 @@ from pytest_postgresql import factories
 from pydb import TenantAwareStorage, migrate
 from pydb.embedded import Cluster
 from tests import servers
+from tests.redis_server import RedisServer
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 
@@ -28,6 +29,8 @@ LOGINS = {"app": "*:*:*:*:*", "acme_app": "acme:*:*:*:*", "beta_app": "beta:*:*:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg", type=int, default=18, help="major version of PostgreSQL to test on (default: 18)")
+    parser.addoption("--cache-steps", type=int, default=10_000, help="steps of the model of the cache (default: 10000)")
+    parser.addoption("--cache-seed", type=int, default=1, help="where its steps begin (default: 1)")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -147,3 +150,14 @@ def empty_database(server: Server) -> Iterator[Database]:
         yield Database(server, name, stack)
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A running Redis, empty."""
+    server = RedisServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

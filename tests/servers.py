@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from pydb import embedded
-from tests import pgbouncer
+from tests import pgbouncer, redis_server
 
 # The oldest minors to test on: the newest to be had when this was written. Older ones have published holes in row
 # level security.
@@ -136,6 +136,9 @@ def main() -> None:
     if pgbouncer.program() is None:
         _apt_install("pgbouncer")
     print(f"PgBouncer in {pgbouncer.program()}")
+    if redis_server.program() is None:
+        _apt_install("redis-server")
+    print(f"Redis in {redis_server.program()}")
     if browser() is None:
         _apt_install("chromium")
     print(f"Chromium in {browser()}")

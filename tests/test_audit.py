@@ -41,6 +41,15 @@ TOUCH = {
     "external_sharing_permit": "permitted_at = now()",
     "login_authorization": "authorized_at = now()",
     "signing_key": "retired_at = now()",
+    "context_secret": "inner_key = outer_key",
+    "retention_rule": "keep_versions = 3",
+    "erasure_certificate": "erased_at = now()",
+    "model_artifact": "media_type = 'text/plain'",
+    "artifact_blob": "put_at = now()",
+    "artifact_upload": "touched_at = now()",
+    "artifact_chunk": "content = 'x'",
+    "artifact_limit": "max_bytes = 7",
+    "tenant_cache_key": "cache_key = sha256('x')",
 }
 
 
@@ -277,6 +286,12 @@ def fill(database: Database, app: Connection, admin: Connection) -> None:
     share(app, "m", ACME, READER)
     call(admin, "create_signing_key", kid="k1")
     call(admin, "allow_external_sharing", org_id="acme")
+    save(app, "m", as_=BETA)
+    call(admin, "erase_tenant", pattern=BETA, reason="r")
+    call(admin, "set_retention", pattern=ACME)
+    call(app, "put_artifact", model_name="m", artifact_name="a", content=b"x", as_=ACME)
+    call(app, "open_artifact", model_name="m", artifact_name="a", as_=ACME)
+    call(app, "begin_artifact", model_name="m", artifact_name="b", as_=ACME)
 
 
 def all_events(admin: Connection) -> int:
@@ -292,7 +307,17 @@ def noun(table: str) -> str:
         "ai_progress_tenant": "model", "progress_version": "version", "deleted_model": "deleted model",
         "idempotency_key": "idempotency key", "model_share": "share", "login_authorization": "authorization",
         "external_sharing_permit": "external sharing permit", "signing_key": "signing key",
+        "context_secret": "context secret", "retention_rule": "retention rule",
+        "erasure_certificate": "erasure certificate", "model_artifact": "artifact", "artifact_blob": "content",
+        "artifact_upload": "upload", "artifact_chunk": "chunk", "artifact_limit": "artifact limit",
+        "tenant_cache_key": "cache key",
     }.get(table, table)  # fmt: skip
+
+
+def written(table: str, verb: str) -> str:
+    """The action of an event of an insert or update."""
+    verbs = {"ai_progress_tenant": "save", "model_artifact": "put"}
+    return f"{verbs.get(table, verb)} {noun(table)}"
 
 
 @sql_test
@@ -313,9 +338,8 @@ def test_a_superusers_change_by_hand_is_logged_in_every_table(
             "select event_id from ai_storage_private.audit_pending order by event_id desc limit 1"
         ).fetchone()
         admin.execute(f"create temporary table kept as select * from ai_storage_private.{table}")
-        model = table == "ai_progress_tenant"
         admin.execute(f"update ai_storage_private.{table} set {change}")
-        updated = ("save model" if model else f"update {noun(table)}", "postgres", "none", rows)
+        updated = (written(table, "update"), "postgres", "none", rows)
         assert admin.execute(latest, (mark,)).fetchall() == [updated], table
         with admin.transaction(force_rollback=True):
             admin.execute(f"delete from ai_storage_private.{table}")
@@ -335,7 +359,7 @@ def test_a_superusers_change_by_hand_is_logged_in_every_table(
             admin.execute(f"delete from ai_storage_private.{table}")
             admin.execute(f"insert into ai_storage_private.{table} ({columns}) select {columns} from kept")
             found = {row[0]: row[3] for row in admin.execute(latest, (again,))}
-            assert found["save model" if model else f"insert {noun(table)}"] == rows, table
+            assert found[written(table, "insert")] == rows, table
         with admin.transaction(force_rollback=True):
             admin.execute(f"truncate ai_storage_private.{table}")
             assert f"truncate {table}" in [action for action, _ in _operators(admin)], table
@@ -365,7 +389,7 @@ def test_the_owners_change_by_hand_is_logged(database: Database, app: Connection
             changed = admin.execute(sql.SQL(change).format(sql.Identifier("ai_storage_private", table))).rowcount
         new = trail(app, ACME)[before:]
         verb = change.split()[0]
-        expected = "save model" if (table, verb) == ("ai_progress_tenant", "update") else f"{verb} {noun(table)}"
+        expected = written(table, verb) if verb == "update" else f"{verb} {noun(table)}"
         assert changed > 0, table
         assert [event.action for event in new].count(expected) == changed, (table, change)
         assert {event.login for event in new} == {"postgres"}

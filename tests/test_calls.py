@@ -17,6 +17,8 @@ from pydb import (
     AsyncTenantAwareStorage,
     TenantAwareStorage,
     aio,
+    artifact,
+    cache,
     calls,
     code_hash,
     environment,
@@ -114,11 +116,13 @@ def test_no_function_minds_the_collation_of_its_arguments(database: Database) ->
 def test_every_call_names_its_source_and_its_errors() -> None:
     for name, builder in BUILDERS.items():
         assert re.search(rf"Source: sql/\d\d_\w+\.sql, ai_storage\.{name}\n", builder.__doc__), name
-        for code in re.findall(r"\((TN\d{3}|22023)\)", builder.__doc__):
+        for code in re.findall(r"\((TN\d{3}|22023|54000)\)", builder.__doc__):
             assert code in {cls.sqlstate for cls in errors.StorageError.__subclasses__()}, name
 
 
-@pytest.mark.parametrize("module", [pydb, calls, errors, session, aio, storage, environment, web, code_hash])
+@pytest.mark.parametrize(
+    "module", [pydb, calls, errors, session, aio, artifact, cache, storage, environment, web, code_hash]
+)
 def test_all_is_what_a_module_defines(module: Any) -> None:
     assert len(module.__all__) == len(set(module.__all__))
     assert all(hasattr(module, name) for name in module.__all__)
@@ -147,6 +151,7 @@ def test_the_core_imports_nothing_that_is_not_call_a_function() -> None:
         [sys.executable, "-c", "import sys, pydb; print(*sys.modules)"], capture_output=True, text=True, check=True
     ).stdout.split()
     outside = {"pydb.cli", "pydb.migrate", "pydb.embedded", "pydb.demo", "yoyo", "sklearn", "matplotlib", "argparse"}
+    outside |= {"pydb.cache", "redis", "cryptography"}
     outside |= {"pydb.environment", "pydb.web", "pydb.code_hash", "pydb.identity"}
     assert outside & set(loaded) == set()
 

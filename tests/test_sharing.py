@@ -1225,7 +1225,7 @@ def test_the_helpers_of_sharing_are_out_of_an_applications_reach(database: Datab
     for query in (
         "select ai_storage_private.lend(array[1::bigint], array[gen_random_uuid()])",
         "select ai_storage_private.may_receive('acme')",
-        "select ai_storage_private.lent_model_ids()",
+        "select ai_storage_private.lent_ids()",
         "select * from ai_storage_private.model_share",
         "select * from ai_storage_private.external_sharing_permit",
         "delete from ai_storage_private.model_share",

@@ -357,7 +357,15 @@ AUDIT = [
         "`pydb erase --rewrite` writes the tables and indexes anew after the erasure. The write-ahead log and backups "
         "keep old bytes until they are recycled.",
     ),
-    Attack(65, "A cache key without the tenant", "a", "", "there is no cache yet"),
+    Attack(
+        65,
+        "A cache key without the tenant",
+        "a",
+        "A name in Redis is an HMAC under the tenant's own key, which only the database gives; a value is sealed under "
+        "it, and bound to the sha256 of its bytes. So one in another's place does not open, and is read from the "
+        "database.",
+        "who holds Redis sees how much is read and when, can empty it, and can make reads slower",
+    ),
 ]
 
 ATTACKS = [*CONTEXT, *RIGHTS, *SERVER, *ORACLES, *POOL, *UNCOVERED, *AUDIT]

@@ -77,6 +77,39 @@ ALTER TYPE ai_storage_private.acting_tenant OWNER TO ai_storage_owner;
 COMMENT ON TYPE ai_storage_private.acting_tenant IS 'The tenant a call acts for, as enter() returns it. tenant_id is 0 for a tenant that never wrote anything.';
 
 --
+-- Name: abort_artifact(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = v_tenant.tenant_id
+      and u.upload_id = p_upload_id;
+    if not found then
+        return false;
+    end if;
+    delete from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = v_tenant.tenant_id
+      and c.blob_id = p_upload_id;
+    return true;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION abort_artifact(p_upload_id uuid, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005.';
+
+--
 -- Name: allow_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -106,6 +139,55 @@ ALTER FUNCTION ai_storage.allow_external_sharing(p_org_id text) OWNER TO ai_stor
 --
 
 COMMENT ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) IS 'Lets the tenants of an organisation share models with other organisations. Raises 22023.';
+
+--
+-- Name: append_artifact(uuid, bigint, bytea, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text DEFAULT NULL::text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_now    constant timestamptz := clock_timestamp();
+    v_upload ai_storage_private.artifact_upload;
+begin
+    v_upload := ai_storage_private.hold_upload(v_tenant.tenant_id, p_upload_id);
+    if p_offset is distinct from v_upload.received_bytes then
+        raise exception using
+            errcode = 'TN202',
+            message = 'the upload goes on at another offset',
+            detail = format('%s bytes have arrived.', v_upload.received_bytes),
+            hint = 'Go on with the byte after those that list_uploads() shows as received.';
+    end if;
+    if coalesce(length(p_content), 0) = 0 or v_upload.received_bytes % 1048576 <> 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid part',
+            hint = 'A part is not empty, and all parts but the last are multiples of 1 MiB.';
+    end if;
+    perform ai_storage_private.check_size(v_upload.received_bytes + length(p_content));
+    perform ai_storage_private.write_chunks(
+        v_tenant.tenant_id, p_upload_id, (v_upload.received_bytes / 1048576)::integer, p_content
+    );
+    update ai_storage_private.artifact_upload as u set
+        received_bytes = v_upload.received_bytes + length(p_content),
+        touched_at     = v_now
+    where u.tenant_id = v_tenant.tenant_id
+      and u.upload_id = p_upload_id;
+    return v_upload.received_bytes + length(p_content);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text) IS 'Adds the next part to an upload and returns how many bytes have arrived. p_offset: how many arrived before; so a part that is sent twice is noticed. All parts but the last are multiples of 1 MiB. Raises 22023, 54000, TN001 to TN005, TN201, TN202.';
 
 --
 -- Name: apply_retention(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -161,6 +243,18 @@ begin
             events := events + v_events;
         end if;
     end loop;
+    for v_rule in
+        select t.tenant_id, t.isolation_key
+        from ai_storage_private.tenant as t
+        where t.tenant_id in (
+            select u.tenant_id
+            from ai_storage_private.artifact_upload as u
+            where u.touched_at < v_now - interval '1 day'
+        )
+    loop
+        perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
+        perform ai_storage_private.sweep_uploads(v_rule.tenant_id);
+    end loop;
     perform set_config('app.tenant_context', v_context, true);
 
     shares := ai_storage_private.sweep_shares();
@@ -180,7 +274,7 @@ ALTER FUNCTION ai_storage.apply_retention() OWNER TO ai_storage_operator;
 -- Name: FUNCTION apply_retention(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.apply_retention() IS 'Deletes what the rules keep no longer: versions, idempotency keys, names in events, and grants that are worth nothing any more. An event goes on existing, without its names, and keeps them while its version exists. Returns how many tenants lost something, and what. Raises 25000.';
+COMMENT ON FUNCTION ai_storage.apply_retention() IS 'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and names in events; also abandoned uploads, and grants that are worth nothing any more. An event goes on existing, without its names, and keeps them while its version exists. Returns how many tenants lost something, and what. Raises 25000.';
 
 --
 -- Name: audit_proof(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -338,6 +432,44 @@ ALTER FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_
 --
 
 COMMENT ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) IS 'Lets a login role act for every tenant the pattern covers, and grants it the application role. p_token_only: only with a signed token. Repeating it replaces p_token_only. Raises 22023, 42704, TN006.';
+
+--
+-- Name: begin_artifact(text, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text DEFAULT 'application/octet-stream'::text, p_as text DEFAULT NULL::text) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant    constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_now       constant timestamptz := clock_timestamp();
+    v_upload_id constant uuid := gen_random_uuid();
+    v_model     record;
+begin
+    perform ai_storage_private.check_artifact(p_artifact_name, p_media_type);
+    perform ai_storage_private.sweep_uploads(v_tenant.tenant_id);
+    v_model := ai_storage_private.hold_model(v_tenant.tenant_id, p_model_name);
+    insert into ai_storage_private.artifact_upload (
+        tenant_id, upload_id, model_id, received_bytes, began_at, touched_at,
+        artifact_name, media_type
+    )
+    values (
+        v_tenant.tenant_id, v_upload_id, v_model.model_id, 0, v_now, v_now,
+        p_artifact_name, p_media_type
+    );
+    return v_upload_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) IS 'Begins an upload in parts and returns its id. Nothing is visible before finish_artifact(). An upload that stands still for a day is abandoned, and swept. Raises 22023, TN001 to TN005, TN101.';
 
 --
 -- Name: break_glass(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -880,6 +1012,53 @@ ALTER FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) OWNER 
 COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. With the last one it loses the application role. Holds from the next transaction on. Raises 22023.';
 
 --
+-- Name: delete_artifact(text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.delete_artifact(p_model_name text, p_artifact_name text, p_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_model_id uuid;
+    v_blob_ids uuid[];
+    v_count    integer;
+begin
+    perform ai_storage_private.check_hold(v_tenant.levels);
+    select p.model_id into v_model_id
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = v_tenant.tenant_id
+      and p.model_name = p_model_name collate "C";
+    v_blob_ids := array(
+        select a.blob_id
+        from ai_storage_private.model_artifact as a
+        where a.tenant_id = v_tenant.tenant_id
+          and a.model_id = v_model_id
+          and a.artifact_name = p_artifact_name collate "C"
+        for update
+    );
+    delete from ai_storage_private.model_artifact as a
+    where a.tenant_id = v_tenant.tenant_id
+      and a.model_id = v_model_id
+      and a.artifact_name = p_artifact_name collate "C"
+      and (p_version is null or a.version = p_version);
+    get diagnostics v_count = row_count;
+    perform ai_storage_private.sweep_blobs(v_tenant.tenant_id, v_blob_ids);
+    return v_count;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.delete_artifact(p_model_name text, p_artifact_name text, p_version bigint, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION delete_artifact(p_model_name text, p_artifact_name text, p_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.delete_artifact(p_model_name text, p_artifact_name text, p_version bigint, p_as text) IS 'Deletes an artifact of an own model: what was put at one version, or without p_version at any. Returns at how many versions. Raises TN001 to TN005, TN501.';
+
+--
 -- Name: delete_progress(text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -1252,8 +1431,44 @@ begin
         from ai_storage_private.idempotency_key as k
         where k.tenant_id = v_tenant.tenant_id
         union all
+        -- A content comes before the artifacts that name it.
         select
-            4, s.share_id::text, 0, jsonb_build_object(
+            4, encode(b.sha256, 'hex'), c.chunk_number, jsonb_build_object(
+                'kind', 'chunk',
+                'sha256', encode(b.sha256, 'hex'),
+                'chunk_number', c.chunk_number,
+                'content', translate(encode(c.content, 'base64'), E'\n', '')
+            )
+        from ai_storage_private.artifact_blob as b
+        join ai_storage_private.artifact_chunk as c
+            on c.tenant_id = b.tenant_id
+            and c.blob_id = b.blob_id
+        where b.tenant_id = v_tenant.tenant_id
+          and c.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            5, p.model_name || ' ' || a.artifact_name, a.version, jsonb_build_object(
+                'kind', 'artifact',
+                'model_name', p.model_name,
+                'artifact_name', a.artifact_name,
+                'version', a.version,
+                'media_type', a.media_type,
+                'sha256', encode(b.sha256, 'hex'),
+                'size_bytes', b.size_bytes,
+                'put_at', a.put_at
+            )
+        from ai_storage_private.model_artifact as a
+        join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = a.tenant_id
+            and p.model_id = a.model_id
+        join ai_storage_private.artifact_blob as b
+            on b.tenant_id = a.tenant_id
+            and b.blob_id = a.blob_id
+        where a.tenant_id = v_tenant.tenant_id
+          and p.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            6, s.share_id::text, 0, jsonb_build_object(
                 'kind', 'share',
                 'model_name', s.model_name,
                 'shared_by', s.sharer_key,
@@ -1293,7 +1508,85 @@ ALTER FUNCTION ai_storage.export_tenant(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION export_tenant(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.export_tenant(p_as text) IS 'All that the caller has, an object each: first a manifest, then every version of every model by name and number, remembered deletions, idempotency keys and grants. The manifest''s digest is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.export_tenant(p_as text) IS 'All that the caller has, an object each: first a manifest, then every version of every model by name and number, remembered deletions, idempotency keys, contents by chunk, artifacts and grants. The manifest''s digest is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
+
+--
+-- Name: finish_artifact(uuid, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text DEFAULT NULL::text) RETURNS TABLE(sha256 text, size_bytes bigint, is_new boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant  constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_now     constant timestamptz := clock_timestamp();
+    v_upload  ai_storage_private.artifact_upload;
+    v_version bigint;
+    v_sha256  bytea;
+    v_blob_id uuid;
+begin
+    v_upload := ai_storage_private.hold_upload(v_tenant.tenant_id, p_upload_id);
+    v_sha256 := ai_storage_private.content_sha256(array(
+        select c.sha256
+        from ai_storage_private.artifact_chunk as c
+        where c.tenant_id = v_tenant.tenant_id
+          and c.blob_id = p_upload_id
+        order by c.chunk_number
+    ));
+    if p_size_bytes is distinct from v_upload.received_bytes
+        or p_sha256 is distinct from encode(v_sha256, 'hex')
+    then
+        raise exception using
+            errcode = 'TN203',
+            message = 'the upload is not what was announced',
+            detail = format(
+                '%s bytes have arrived, with sha256 %s.',
+                v_upload.received_bytes, encode(v_sha256, 'hex')
+            ),
+            hint = 'Compare size and sha256; above 1 MiB it is the sha256 of the sha256s of the '
+                'chunks of 1 MiB. Send the rest, or abort the upload and begin again.';
+    end if;
+    select p.version into v_version
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = v_tenant.tenant_id
+      and p.model_id = v_upload.model_id
+    for key share;
+
+    insert into ai_storage_private.artifact_blob as b (
+        tenant_id, blob_id, size_bytes, put_at, sha256
+    )
+    values (v_tenant.tenant_id, p_upload_id, p_size_bytes, v_now, v_sha256)
+    on conflict on constraint artifact_blob_sha256_unique do update set
+        put_at = excluded.put_at
+    returning b.blob_id into v_blob_id;
+    is_new := v_blob_id = p_upload_id;
+    if not is_new then
+        delete from ai_storage_private.artifact_chunk as c
+        where c.tenant_id = v_tenant.tenant_id
+          and c.blob_id = p_upload_id;
+    end if;
+    perform ai_storage_private.attach_blob(
+        v_tenant.tenant_id, v_upload.model_id, v_version,
+        v_upload.artifact_name, v_upload.media_type, v_blob_id
+    );
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = v_tenant.tenant_id
+      and u.upload_id = p_upload_id;
+    sha256 := p_sha256;
+    size_bytes := p_size_bytes;
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) IS 'Makes an upload an artifact of the current version of its model, if its size and sha256 are those announced. Returns as put_artifact(). Raises TN001 to TN005, TN201, TN203.';
 
 --
 -- Name: forbid_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1339,6 +1632,30 @@ ALTER FUNCTION ai_storage.forbid_external_sharing(p_org_id text) OWNER TO ai_sto
 --
 
 COMMENT ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) IS 'Takes allow_external_sharing back and ends what the organisation''s tenants gave to others, with all that derives from it. Returns how many grants ended.';
+
+--
+-- Name: get_artifact(text, text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS bytea
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return ai_storage.read_artifact(
+        p_model_name, p_artifact_name, p_owner, p_version, p_as => p_as
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) IS 'All bytes of an artifact: of an own model, or with p_owner of one that is shared for execute, as it was at p_version or as it is. For more than some 100 MiB use read_artifact(). Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
 
 --
 -- Name: has_permission(text, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1388,6 +1705,7 @@ declare
         := ai_storage_private.enter(p_as, p_register => true);
     v_record jsonb;
     v_count  bigint := 0::bigint;
+    v_hint   text;
 begin
     if jsonb_typeof(p_records) is distinct from 'array' then
         raise exception using
@@ -1405,6 +1723,10 @@ begin
                 perform ai_storage_private.import_deletion(v_tenant.tenant_id, v_record);
             when 'idempotency key' then
                 perform ai_storage_private.import_key(v_tenant.tenant_id, v_record);
+            when 'chunk' then
+                perform ai_storage_private.import_chunk(v_tenant.tenant_id, v_record);
+            when 'artifact' then
+                perform ai_storage_private.import_artifact(v_tenant.tenant_id, v_record);
             when 'manifest', 'share' then
                 continue; -- whom to share with is decided where the models are now
             else
@@ -1420,9 +1742,11 @@ begin
     );
     return v_count;
 exception
-    when invalid_parameter_value then
-        raise;
     when data_exception or not_null_violation or check_violation then
+        get stacked diagnostics v_hint = pg_exception_hint;
+        if v_hint <> '' then
+            raise; -- one of ours
+        end if;
         raise exception using
             errcode = '22023',
             message = 'invalid record',
@@ -1436,7 +1760,7 @@ ALTER FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) OWNER TO ai_
 -- Name: FUNCTION import_tenant(p_records jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) IS 'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with their versions, times and numbers, remembered deletions and idempotency keys, not the grants. Long exports go in several calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) IS 'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not the grants. Long exports go in several calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, TN001 to TN005.';
 
 --
 -- Name: is_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1489,6 +1813,56 @@ ALTER FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_proje
 --
 
 COMMENT ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) IS 'Renders five tenant levels as an isolation key. Two different tenants never render alike. Raises 22023.';
+
+--
+-- Name: list_artifacts(text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.list_artifacts(p_model_name text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
+        return query
+        select s.*
+        from ai_storage_private.list_shared_artifacts(v_tenant, p_owner, p_model_name) as s;
+        return;
+    end if;
+    return query
+    select
+        p.model_name,
+        v_tenant.isolation_key,
+        a.artifact_name,
+        a.version,
+        encode(b.sha256, 'hex'),
+        b.size_bytes,
+        a.media_type,
+        a.put_at
+    from ai_storage_private.ai_progress_tenant as p
+    join ai_storage_private.model_artifact as a
+        on a.tenant_id = p.tenant_id
+        and a.model_id = p.model_id
+    join ai_storage_private.artifact_blob as b
+        on b.tenant_id = a.tenant_id
+        and b.blob_id = a.blob_id
+    where p.tenant_id = v_tenant.tenant_id
+      and a.tenant_id = v_tenant.tenant_id
+      and (p_model_name is null or p.model_name = p_model_name collate "C")
+    order by p.model_name, a.artifact_name, a.version desc;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) IS 'The artifacts of one own model or of all, or with p_owner of one model that is shared for execute, at every version at which one was put, the newest first. Raises TN001 to TN005, TN101.';
 
 --
 -- Name: list_authorizations(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1748,6 +2122,51 @@ ALTER FUNCTION ai_storage.list_tenants(p_pattern text) OWNER TO ai_storage_opera
 COMMENT ON FUNCTION ai_storage.list_tenants(p_pattern text) IS 'The registered tenants that a pattern covers: those that an erasure would take. is_held: a legal hold keeps their data. Raises 22023.';
 
 --
+-- Name: list_uploads(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.list_uploads(p_as text DEFAULT NULL::text) RETURNS TABLE(upload_id uuid, model_name text, artifact_name text, received_bytes bigint, sha256 text, media_type text, began_at timestamp with time zone, touched_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    return query
+    select
+        u.upload_id,
+        p.model_name,
+        u.artifact_name,
+        u.received_bytes,
+        encode(ai_storage_private.content_sha256(array(
+            select c.sha256
+            from ai_storage_private.artifact_chunk as c
+            where c.tenant_id = v_tenant.tenant_id
+              and c.blob_id = u.upload_id
+            order by c.chunk_number
+        )), 'hex'),
+        u.media_type,
+        u.began_at,
+        u.touched_at
+    from ai_storage_private.artifact_upload as u
+    join ai_storage_private.ai_progress_tenant as p
+        on p.tenant_id = u.tenant_id
+        and p.model_id = u.model_id
+    where u.tenant_id = v_tenant.tenant_id
+    order by u.began_at, u.upload_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_uploads(p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_uploads(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.list_uploads(p_as text) IS 'The caller''s uploads that are not finished, the oldest first: an interrupted one goes on after received_bytes, if these bytes have this sha256. Raises TN001 to TN005.';
+
+--
 -- Name: load_history(text, text, bigint, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -1901,6 +2320,46 @@ ALTER FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after
 COMMENT ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) IS 'Returns the current state of the caller''s models, by name, then of those shared with it, by name and owner: of one name, or of all. permissions: what the caller may do. p_scope: all, own or shared. p_after: the cursor of the last row already had; p_limit null: no limit. No row when there is no such model. Raises 22023, TN001 to TN005.';
 
 --
+-- Name: open_artifact(text, text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS TABLE(version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone, cache_key bytea)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_artifact record;
+begin
+    if coalesce(p_owner, v_tenant.isolation_key) = v_tenant.isolation_key then
+        v_artifact := ai_storage_private.find_artifact(
+            v_tenant, p_model_name, p_artifact_name, p_version
+        );
+    else
+        v_artifact := ai_storage_private.open_shared_artifact(
+            v_tenant, p_owner, p_model_name, p_artifact_name, p_version
+        );
+    end if;
+    version := v_artifact.version;
+    sha256 := encode(v_artifact.sha256, 'hex');
+    size_bytes := v_artifact.size_bytes;
+    media_type := v_artifact.media_type;
+    put_at := v_artifact.put_at;
+    cache_key := ai_storage_private.cache_key(v_tenant.tenant_id);
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) IS 'Says what an artifact is, without its bytes: of an own model, or with p_owner of one that is shared for execute, as it was at p_version or as it is. version: at which it was put; pass it to read_artifact() to read one content to its end. cache_key: 32 bytes that seal what a cache outside keeps for the caller, or null; only who holds a verified credential gets them. Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
+
+--
 -- Name: parse_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -1995,6 +2454,160 @@ ALTER FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name t
 --
 
 COMMENT ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) IS 'Copies the current state of the models of another code version, with the same four other levels, into the caller''s tenant: one model, or all. Names that exist already are left alone and not returned. The credential must cover the other code version too. Raises 22023, TN001 to TN005, and TN102 when another session creates the same name meanwhile.';
+
+--
+-- Name: put_artifact(text, text, bytea, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text DEFAULT 'application/octet-stream'::text, p_as text DEFAULT NULL::text) RETURNS TABLE(sha256 text, size_bytes bigint, is_new boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant  constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_now     constant timestamptz := clock_timestamp();
+    v_new_id  constant uuid := gen_random_uuid();
+    v_model   record;
+    v_sha256  bytea;
+    v_blob_id uuid;
+begin
+    perform ai_storage_private.check_artifact(p_artifact_name, p_media_type);
+    if p_content is null then
+        raise exception using
+            errcode = '22023',
+            message = 'no content',
+            hint = 'Pass the bytes; an empty artifact is an empty bytea.';
+    end if;
+    perform ai_storage_private.check_size(length(p_content));
+    v_model := ai_storage_private.hold_model(v_tenant.tenant_id, p_model_name);
+    v_sha256 := ai_storage_private.content_sha256(array(
+        select pg_catalog.sha256(substr(p_content, n.place * 1048576 + 1, 1048576))
+        from generate_series(0, (length(p_content) - 1) / 1048576) as n (place)
+        where length(p_content) > 0
+        order by n.place
+    ));
+
+    insert into ai_storage_private.artifact_blob as b (
+        tenant_id, blob_id, size_bytes, put_at, sha256
+    )
+    values (v_tenant.tenant_id, v_new_id, length(p_content), v_now, v_sha256)
+    on conflict on constraint artifact_blob_sha256_unique do update set
+        put_at = excluded.put_at
+    returning b.blob_id into v_blob_id;
+    is_new := v_blob_id = v_new_id;
+    if is_new then
+        perform ai_storage_private.write_chunks(v_tenant.tenant_id, v_blob_id, 0, p_content);
+    end if;
+    perform ai_storage_private.attach_blob(
+        v_tenant.tenant_id, v_model.model_id, v_model.version,
+        p_artifact_name, p_media_type, v_blob_id
+    );
+    sha256 := encode(v_sha256, 'hex');
+    size_bytes := length(p_content)::bigint;
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) IS 'Keeps bytes as an artifact of the current version of an own model, in place of what the version had under the name. Returns the sha256 (hexadecimal; above 1 MiB that of the sha256s of the chunks of 1 MiB), the size, and whether the tenant did not have these bytes before. For more than some 100 MiB use begin_artifact(). Raises 22023, 54000, TN001 to TN005, TN101.';
+
+--
+-- Name: read_artifact(text, text, text, bigint, bigint, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_offset bigint DEFAULT 0, p_length integer DEFAULT NULL::integer, p_as text DEFAULT NULL::text) RETURNS bytea
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_artifact record;
+begin
+    if (p_offset >= 0) is not true or p_length < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid range',
+            hint = 'Offset and length are counts of bytes; a null length reads to the end.';
+    end if;
+    if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
+        return ai_storage_private.read_shared_artifact(
+            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_offset, p_length
+        );
+    end if;
+    v_artifact := ai_storage_private.find_artifact(
+        v_tenant, p_model_name, p_artifact_name, p_version
+    );
+    return ai_storage_private.join_chunks(
+        v_tenant.tenant_id, v_artifact.blob_id, p_offset,
+        least(coalesce(p_length, v_artifact.size_bytes), v_artifact.size_bytes - p_offset)
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) IS 'Part of an artifact, less than p_length bytes only at its end, none behind it. Otherwise as get_artifact(). Read large artifacts so, 1 to 16 MiB at a time. Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
+
+--
+-- Name: read_chunks(text, text, text, bigint, integer, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_first integer DEFAULT 0, p_count integer DEFAULT 4, p_as text DEFAULT NULL::text) RETURNS SETOF bytea
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_artifact record;
+begin
+    if (p_first >= 0 and p_count >= 0) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid range',
+            hint = 'Chunks are counted from 0.';
+    end if;
+    if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
+        return query
+        select s.content
+        from ai_storage_private.read_shared_chunks(
+            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_first, p_count
+        ) as s (content);
+        return;
+    end if;
+    v_artifact := ai_storage_private.find_artifact(
+        v_tenant, p_model_name, p_artifact_name, p_version
+    );
+    -- What is returned are references to the bytes, which are read only where they are sent.
+    return query
+    select c.content
+    from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = v_tenant.tenant_id
+      and c.blob_id = v_artifact.blob_id
+      and c.chunk_number >= p_first
+      and c.chunk_number < p_first::bigint + p_count
+    order by c.chunk_number;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) IS 'Chunks of an artifact, a row each, in their order: 1 MiB of its bytes, less only in the last, none behind it. The fastest way to read a large one. p_first: a chunk''s number, from 0. Otherwise as get_artifact(). Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
 
 --
 -- Name: renew_context_secret(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2347,6 +2960,35 @@ ALTER FUNCTION ai_storage.seal_audit() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals the events that are committed and not sealed yet: one seal per tenant that has any. Returns how many events and seals. Several sealers take turns. Raises 25000.';
 
 --
+-- Name: set_artifact_limit(bigint); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if (p_max_bytes > 0) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is the largest number of bytes of an artifact.';
+    end if;
+    update ai_storage_private.artifact_limit as l set
+        max_bytes = p_max_bytes;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION set_artifact_limit(p_max_bytes bigint); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) IS 'Sets how many bytes one artifact may have; 5 GiB unless set. Raises 22023.';
+
+--
 -- Name: set_retention(text, integer, interval, interval, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -2539,7 +3181,9 @@ begin
         else 0
     end;
     total_models := own_models + shared_models;
-    artifact_bytes := 0;
+    select coalesce(sum(b.size_bytes), 0)::bigint into artifact_bytes
+    from ai_storage_private.artifact_blob as b
+    where b.tenant_id = v_tenant.tenant_id;
     compliance_status := ai_storage_private.compliance_status();
     return next;
 end;
@@ -2765,6 +3409,68 @@ ALTER FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key te
 
 COMMENT ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) IS 'Turns the context to a tenant, for an administrator''s function that puts the caller''s back.';
 
+--
+-- Name: artifact_limit(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.artifact_limit() RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return (select l.max_bytes from ai_storage_private.artifact_limit as l);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.artifact_limit() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION artifact_limit(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.artifact_limit() IS 'How many bytes an artifact may have.';
+
+--
+-- Name: attach_blob(bigint, uuid, bigint, text, text, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_now     constant timestamptz := clock_timestamp();
+    v_blob_id uuid;
+begin
+    select a.blob_id into v_blob_id
+    from ai_storage_private.model_artifact as a
+    where a.tenant_id = p_tenant_id
+      and a.model_id = p_model_id
+      and a.artifact_name = p_artifact_name collate "C"
+      and a.version = p_version
+    for update;
+    insert into ai_storage_private.model_artifact (
+        tenant_id, model_id, version, blob_id, put_at, artifact_name, media_type
+    )
+    values (p_tenant_id, p_model_id, p_version, p_blob_id, v_now, p_artifact_name, p_media_type)
+    on conflict on constraint model_artifact_pk do update set
+        blob_id    = excluded.blob_id,
+        put_at     = excluded.put_at,
+        media_type = excluded.media_type;
+    if v_blob_id <> p_blob_id then
+        perform ai_storage_private.sweep_blobs(p_tenant_id, array[v_blob_id]);
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid) IS 'Names a content as an artifact at a version of a model, in place of another.';
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
@@ -2937,6 +3643,76 @@ ALTER FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tena
 --
 
 COMMENT ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) IS 'Finds the grant for one use of one model and lends the model to this transaction; the caller puts the context back. Raises TN101.';
+
+--
+-- Name: cache_key(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.cache_key(p_tenant_id bigint) RETURNS bytea
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_random    constant bytea := sha256(
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+    );
+    v_cache_key bytea;
+begin
+    select k.cache_key into v_cache_key
+    from ai_storage_private.tenant_cache_key as k
+    where k.tenant_id = p_tenant_id;
+    if not found and p_tenant_id > 0 and current_setting('transaction_read_only') = 'off' then
+        insert into ai_storage_private.tenant_cache_key as k (tenant_id, cache_key)
+        values (p_tenant_id, v_random)
+        on conflict on constraint tenant_cache_key_pk do update set
+            tenant_id = excluded.tenant_id -- returns the row that somebody else was faster with
+        returning k.cache_key into v_cache_key;
+    end if;
+    return v_cache_key;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.cache_key(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION cache_key(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.cache_key(p_tenant_id bigint) IS 'The key that seals what a cache keeps for a tenant, made when it is first asked for; null for a tenant that never wrote.';
+
+--
+-- Name: check_artifact(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+begin
+    if ai_storage_private.is_name(p_artifact_name) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid artifact name',
+            hint = 'A name has 1 to 255 characters and no control character.';
+    end if;
+    if (
+        p_media_type ~ '^[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$'
+    ) is not true
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid media type',
+            hint = 'A media type is a type and a subtype in lower case, such as '
+                'application/octet-stream.';
+    end if;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_artifact(p_artifact_name text, p_media_type text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) IS 'Refuses a name or media type that breaks a documented rule. Raises 22023.';
 
 --
 -- Name: check_controls(boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -3432,6 +4208,34 @@ ALTER FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_sea
 COMMENT ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) IS 'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null.';
 
 --
+-- Name: check_size(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_size(p_size_bytes bigint) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_max_bytes constant bigint := ai_storage_private.artifact_limit();
+begin
+    if p_size_bytes > v_max_bytes then
+        raise exception using
+            errcode = '54000',
+            message = 'the artifact is too large',
+            detail = format('An artifact has at most %s bytes.', v_max_bytes),
+            hint = 'An administrator changes the limit with set_artifact_limit().';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_size(p_size_bytes bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_size(p_size_bytes bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_size(p_size_bytes bigint) IS 'Refuses more bytes than an artifact may have. Raises 54000.';
+
+--
 -- Name: check_targets(jsonb, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -3644,6 +4448,32 @@ ALTER FUNCTION ai_storage_private.compliance_status() OWNER TO ai_storage_operat
 --
 
 COMMENT ON FUNCTION ai_storage_private.compliance_status() IS 'The worst status of the quick controls, which take no longer the more tenants there are.';
+
+--
+-- Name: content_sha256(bytea[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select case
+        when cardinality(p_chunks) = 1 then p_chunks[1]
+        else sha256(
+            coalesce((
+                select string_agg(c.sha256, '' order by c.place)
+                from unnest(p_chunks) with ordinality as c (sha256, place)
+            ), '')
+        )
+    end;
+$$;
+
+ALTER FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION content_sha256(p_chunks bytea[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) IS 'The sha256 of a content, from those of its chunks.';
 
 --
 -- Name: context_mac(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -3993,14 +4823,18 @@ declare
     v_versions bigint;
     v_names    bigint;
     v_keys     bigint;
+    v_bytes    bigint;
 begin
+    select coalesce(sum(b.size_bytes), 0)::bigint into v_bytes
+    from ai_storage_private.artifact_blob as b
+    where b.tenant_id = p_tenant_id;
     select count(*) into v_versions
     from ai_storage_private.progress_version as v
     where v.tenant_id = p_tenant_id;
     delete from ai_storage_private.ai_progress_tenant as p
     where p.tenant_id = p_tenant_id;
     get diagnostics v_models = row_count;
-    -- The trigger took the versions, and left the names to be remembered.
+    -- The trigger took versions and artifacts, and left the names to be remembered.
     delete from ai_storage_private.progress_version as v
     where v.tenant_id = p_tenant_id;
     delete from ai_storage_private.deleted_model as d
@@ -4009,8 +4843,21 @@ begin
     delete from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant_id;
     get diagnostics v_keys = row_count;
+    -- Whatever a deletion by hand may have left.
+    delete from ai_storage_private.model_artifact as a
+    where a.tenant_id = p_tenant_id;
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id;
+    delete from ai_storage_private.artifact_blob as b
+    where b.tenant_id = p_tenant_id;
+    delete from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = p_tenant_id;
+    -- Without it, what a cache still keeps of the tenant cannot be opened.
+    delete from ai_storage_private.tenant_cache_key as k
+    where k.tenant_id = p_tenant_id;
     return jsonb_build_object(
-        'models', v_models, 'versions', v_versions, 'names', v_names, 'idempotency_keys', v_keys
+        'models', v_models, 'versions', v_versions, 'names', v_names, 'idempotency_keys', v_keys,
+        'artifact_bytes', v_bytes
     );
 end;
 $$;
@@ -4050,6 +4897,90 @@ ALTER FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) OWNER TO ai_s
 --
 
 COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) IS 'Deletes the grants on a tenant''s models and those it passed on. Returns how many.';
+
+--
+-- Name: find_artifact(ai_storage_private.acting_tenant, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    select a.version, a.blob_id, b.sha256, b.size_bytes, a.media_type, a.put_at
+    into version, blob_id, sha256, size_bytes, media_type, put_at
+    from ai_storage_private.ai_progress_tenant as p
+    join ai_storage_private.model_artifact as a
+        on a.tenant_id = p.tenant_id
+        and a.model_id = p.model_id
+    join ai_storage_private.artifact_blob as b
+        on b.tenant_id = a.tenant_id
+        and b.blob_id = a.blob_id
+    where p.tenant_id = p_tenant.tenant_id
+      and p.model_name = p_model_name collate "C"
+      and a.tenant_id = p_tenant.tenant_id
+      and a.artifact_name = p_artifact_name collate "C"
+      and a.version <= coalesce(p_version, 9223372036854775807)
+    order by a.version desc
+    limit 1;
+    if not found then
+        raise exception using
+            errcode = 'TN204',
+            message = 'no such artifact',
+            hint = 'list_artifacts() shows those there are; one of another tenant has to be shared '
+                'with you for execute.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of an own model as it was at a version, or as it is. Raises TN204.';
+
+--
+-- Name: find_shared_artifact(ai_storage_private.model_share, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- The model is lent: its artifacts show. Then the content is.
+    select a.version, a.blob_id, a.media_type, a.put_at
+    into version, blob_id, media_type, put_at
+    from ai_storage_private.model_artifact as a
+    where a.tenant_id = p_share.tenant_id
+      and a.model_id = p_share.model_id
+      and a.artifact_name = p_artifact_name collate "C"
+      and a.version <= least(p_version, coalesce(p_share.pinned_version, 9223372036854775807))
+    order by a.version desc
+    limit 1;
+    if not found then
+        raise exception using
+            errcode = 'TN204',
+            message = 'no such artifact',
+            hint = 'list_artifacts() shows those there are; one of another tenant has to be shared '
+                'with you for execute.';
+    end if;
+    perform ai_storage_private.lend(array[p_share.tenant_id], array[blob_id]);
+    select b.sha256, b.size_bytes
+    into sha256, size_bytes
+    from ai_storage_private.artifact_blob as b
+    where b.tenant_id = p_share.tenant_id
+      and b.blob_id = find_shared_artifact.blob_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of a model that is lent to this transaction; lends its content in place of it. Raises TN204.';
 
 --
 -- Name: find_tenant(text[], boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4171,6 +5102,51 @@ ALTER FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) OWNER 
 COMMENT ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) IS 'The name of a model of the tenant that the context names that is not as the log says it became, quoted; ? when it has none; null when there is no such model. So a change while the triggers were off shows.';
 
 --
+-- Name: forget_artifacts(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.forget_artifacts(p_tenant_id bigint, p_model_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_blob_ids   uuid[];
+    v_upload_ids uuid[];
+begin
+    v_blob_ids := array(
+        select distinct a.blob_id
+        from ai_storage_private.model_artifact as a
+        where a.tenant_id = p_tenant_id
+          and a.model_id = p_model_id
+    );
+    v_upload_ids := array(
+        select u.upload_id
+        from ai_storage_private.artifact_upload as u
+        where u.tenant_id = p_tenant_id
+          and u.model_id = p_model_id
+        for update
+    );
+    delete from ai_storage_private.model_artifact as a
+    where a.tenant_id = p_tenant_id
+      and a.model_id = p_model_id;
+    perform ai_storage_private.sweep_blobs(p_tenant_id, v_blob_ids);
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = any (v_upload_ids);
+    delete from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = p_tenant_id
+      and c.blob_id = any (v_upload_ids);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.forget_artifacts(p_tenant_id bigint, p_model_id uuid) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION forget_artifacts(p_tenant_id bigint, p_model_id uuid); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.forget_artifacts(p_tenant_id bigint, p_model_id uuid) IS 'Deletes the artifacts and uploads of a model that is being deleted.';
+
+--
 -- Name: forget_model(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4198,6 +5174,8 @@ begin
         for update skip locked
     ));
 
+    perform ai_storage_private.forget_artifacts(old.tenant_id, old.model_id);
+
     insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
     values (old.tenant_id, old.version, clock_timestamp(), old.model_name)
     on conflict on constraint deleted_model_pk do update set
@@ -4213,7 +5191,7 @@ ALTER FUNCTION ai_storage_private.forget_model() OWNER TO ai_storage_owner;
 -- Name: FUNCTION forget_model(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.forget_model() IS 'Clears the versions and shares of a deleted model and remembers its last version. A trigger, so that it holds for a deletion by hand too.';
+COMMENT ON FUNCTION ai_storage_private.forget_model() IS 'Clears the versions, shares and artifacts of a deleted model and remembers its last version. A trigger, so that it holds for a deletion by hand too.';
 
 --
 -- Name: has_grant(ai_storage_private.acting_tenant, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -4331,6 +5309,37 @@ ALTER FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_
 COMMENT ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'The received grant that covers what is to be passed on. Raises TN101, TN303, TN304.';
 
 --
+-- Name: hold_model(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- Until the end of the transaction nobody deletes it; others may go on saving.
+    select p.model_id, p.version into model_id, version
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id
+      and p.model_name = p_model_name collate "C"
+    for key share;
+    if not found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model',
+            hint = 'Save the model first; an artifact belongs to a version of a model.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) IS 'An own model and its version, kept from being deleted. Raises TN101.';
+
+--
 -- Name: hold_own(ai_storage_private.acting_tenant, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4377,6 +5386,240 @@ ALTER FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_te
 --
 
 COMMENT ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) IS 'What a tenant holds of its own model: everything. Locks the model. Raises TN101, TN304.';
+
+--
+-- Name: artifact_upload; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.artifact_upload (
+    tenant_id bigint NOT NULL,
+    upload_id uuid NOT NULL,
+    model_id uuid NOT NULL,
+    received_bytes bigint NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    touched_at timestamp with time zone NOT NULL,
+    artifact_name text NOT NULL COLLATE pg_catalog."C",
+    media_type text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.artifact_upload FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.artifact_upload OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.artifact_upload IS 'Contents that are still arriving.';
+
+--
+-- Name: COLUMN artifact_upload.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.tenant_id IS 'The tenant that uploads.';
+
+--
+-- Name: COLUMN artifact_upload.upload_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.upload_id IS 'Random id of the upload, and of the content that comes of it.';
+
+--
+-- Name: COLUMN artifact_upload.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.model_id IS 'The model it is for.';
+
+--
+-- Name: COLUMN artifact_upload.received_bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.received_bytes IS 'How many bytes have arrived.';
+
+--
+-- Name: COLUMN artifact_upload.began_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.began_at IS 'When it began.';
+
+--
+-- Name: COLUMN artifact_upload.touched_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.touched_at IS 'When bytes last arrived.';
+
+--
+-- Name: COLUMN artifact_upload.artifact_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.artifact_name IS 'The name it is going to have.';
+
+--
+-- Name: COLUMN artifact_upload.media_type; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.media_type IS 'What the bytes are.';
+
+--
+-- Name: hold_upload(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) RETURNS ai_storage_private.artifact_upload
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_upload ai_storage_private.artifact_upload;
+begin
+    select u.* into v_upload
+    from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = p_upload_id
+    for update;
+    if not found then
+        raise exception using
+            errcode = 'TN201',
+            message = 'no such upload',
+            hint = 'list_uploads() shows the uploads that go on; it was finished, aborted or '
+                'abandoned.';
+    end if;
+    return v_upload;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION hold_upload(p_tenant_id bigint, p_upload_id uuid); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) IS 'An own upload, locked. Raises TN201.';
+
+--
+-- Name: import_artifact(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.import_artifact(p_tenant_id bigint, p_record jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_sha256  constant text := p_record ->> 'sha256';
+    v_version constant bigint := (p_record ->> 'version')::bigint;
+    v_put_at  constant timestamptz := (p_record ->> 'put_at')::timestamptz;
+    v_upload  constant uuid := left(v_sha256, 32)::uuid;
+    v_model   record;
+    v_found   record;
+    v_blob_id uuid;
+begin
+    perform ai_storage_private.check_artifact(
+        p_record ->> 'artifact_name', p_record ->> 'media_type'
+    );
+    v_model := ai_storage_private.hold_model(p_tenant_id, p_record ->> 'model_name');
+    select b.blob_id into v_blob_id
+    from ai_storage_private.artifact_blob as b
+    where b.tenant_id = p_tenant_id
+      and b.sha256 = decode(v_sha256, 'hex')
+    for update;
+    if not found then
+        select
+            ai_storage_private.content_sha256(
+                coalesce(array_agg(c.sha256 order by c.chunk_number), '{}')
+            ) as sha256,
+            coalesce(sum(length(c.content)), 0) as size_bytes
+        into v_found
+        from ai_storage_private.artifact_chunk as c
+        where c.tenant_id = p_tenant_id
+          and c.blob_id = v_upload;
+        if encode(v_found.sha256, 'hex') is distinct from v_sha256
+            or v_found.size_bytes is distinct from (p_record ->> 'size_bytes')::bigint
+        then
+            raise exception using
+                errcode = '22023',
+                message = 'a content does not fit its digest',
+                hint = 'Pass the lines of export_tenant() as they are, in their order.';
+        end if;
+        perform ai_storage_private.check_size(v_found.size_bytes);
+        insert into ai_storage_private.artifact_blob (
+            tenant_id, blob_id, size_bytes, put_at, sha256
+        )
+        values (
+            p_tenant_id, v_upload, v_found.size_bytes, v_put_at, decode(v_sha256, 'hex')
+        );
+        delete from ai_storage_private.artifact_upload as u
+        where u.tenant_id = p_tenant_id
+          and u.upload_id = v_upload;
+        v_blob_id := v_upload;
+    end if;
+    insert into ai_storage_private.model_artifact (
+        tenant_id, model_id, version, blob_id, put_at, artifact_name, media_type
+    )
+    values (
+        p_tenant_id, v_model.model_id, v_version, v_blob_id, v_put_at,
+        p_record ->> 'artifact_name', p_record ->> 'media_type'
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.import_artifact(p_tenant_id bigint, p_record jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION import_artifact(p_tenant_id bigint, p_record jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.import_artifact(p_tenant_id bigint, p_record jsonb) IS 'Restores one artifact, of a content whose chunks are there. Raises 22023, 23505, TN101.';
+
+--
+-- Name: import_chunk(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.import_chunk(p_tenant_id bigint, p_record jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+declare
+    v_sha256  constant text := p_record ->> 'sha256';
+    v_number  constant integer := (p_record ->> 'chunk_number')::integer;
+    v_content constant bytea := decode(p_record ->> 'content', 'base64');
+    v_now     constant timestamptz := clock_timestamp();
+    -- The same in each call: chunks of one content may come in several.
+    v_upload  constant uuid := left(v_sha256, 32)::uuid;
+begin
+    if (
+        v_sha256 ~ '^[0-9a-f]{64}$' and v_number >= 0 and length(v_content) between 1 and 1048576
+    ) is not true
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid record of a chunk',
+            hint = 'Pass the lines of export_tenant() as they are.';
+    end if;
+    if exists (
+        select from ai_storage_private.artifact_blob as b
+        where b.tenant_id = p_tenant_id
+          and b.sha256 = decode(v_sha256, 'hex')
+    ) then
+        return;
+    end if;
+    -- An upload for no model: swept when no artifact comes to name it.
+    insert into ai_storage_private.artifact_upload (
+        tenant_id, upload_id, model_id, received_bytes, began_at, touched_at,
+        artifact_name, media_type
+    )
+    values (p_tenant_id, v_upload, v_upload, 0, v_now, v_now, '', '')
+    on conflict do nothing;
+    insert into ai_storage_private.artifact_chunk (
+        tenant_id, blob_id, chunk_number, sha256, content
+    )
+    values (p_tenant_id, v_upload, v_number, sha256(v_content), v_content)
+    on conflict do nothing;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.import_chunk(p_tenant_id bigint, p_record jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION import_chunk(p_tenant_id bigint, p_record jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.import_chunk(p_tenant_id bigint, p_record jsonb) IS 'Restores one chunk of a content that an artifact is going to name. Raises 22023.';
 
 --
 -- Name: import_deletion(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -4776,6 +6019,53 @@ ALTER FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) OWNER TO ai_
 COMMENT ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) IS 'True for five levels joined by colons in which any level may be *; false or null for anything else.';
 
 --
+-- Name: join_chunks(bigint, uuid, bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) RETURNS bytea
+    LANGUAGE sql STABLE
+    AS $$
+    -- In SQL and without a subselect around: either would copy the bytes twice more. Sorted before
+    -- anything reads them.
+    select coalesce(
+        string_agg(
+            case
+                when c.chunk_number in (p_offset / 1048576, (p_offset + p_length - 1) / 1048576)
+                    then substr(
+                        c.content,
+                        (greatest(p_offset - c.chunk_number * 1048576::bigint, 0) + 1)::integer,
+                        least(
+                            p_offset + p_length
+                                - greatest(p_offset, c.chunk_number * 1048576::bigint),
+                            1048576
+                        )::integer
+                    )
+                else c.content
+            end,
+            ''
+        ),
+        ''
+    )
+    from (
+        select k.chunk_number, k.content
+        from ai_storage_private.artifact_chunk as k
+        where k.tenant_id = p_tenant_id
+          and k.blob_id = p_blob_id
+          and k.chunk_number between p_offset / 1048576 and (p_offset + p_length - 1) / 1048576
+          and p_length > 0
+        order by k.chunk_number
+    ) as c;
+$$;
+
+ALTER FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) IS 'Part of a content. Under row level security it sees what its caller''s policies show.';
+
+--
 -- Name: leaf_hash(bigint, uuid, bigint, integer, timestamp with time zone, text, uuid, bigint, text, bytea, bytea, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -4834,10 +6124,10 @@ ALTER FUNCTION ai_storage_private.lend(p_tenant_ids bigint[], p_model_ids uuid[]
 COMMENT ON FUNCTION ai_storage_private.lend(p_tenant_ids bigint[], p_model_ids uuid[]) IS 'Turns the context to some models of other tenants: the policies then show these and nothing else, not even the caller''s own. The function that lends puts the context back.';
 
 --
--- Name: lent_model_ids(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: lent_ids(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.lent_model_ids() RETURNS uuid[]
+CREATE FUNCTION ai_storage_private.lent_ids() RETURNS uuid[]
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -4849,13 +6139,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.lent_model_ids() OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.lent_ids() OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION lent_model_ids(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION lent_ids(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.lent_model_ids() IS 'The models that are lent to this transaction, or null.';
+COMMENT ON FUNCTION ai_storage_private.lent_ids() IS 'The models that are lent to this transaction, or null.';
 
 --
 -- Name: lent_tenant_ids(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5240,7 +6530,8 @@ from (
         )
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,
-            'ai_storage_private.record_model_change()'::regprocedure
+            'ai_storage_private.record_model_change()'::regprocedure,
+            'ai_storage_private.record_artifact_change()'::regprocedure
         )
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
@@ -5647,6 +6938,63 @@ ALTER FUNCTION ai_storage_private.list_effective_rules() OWNER TO ai_storage_ope
 COMMENT ON FUNCTION ai_storage_private.list_effective_rules() IS 'The rule that counts for each tenant that any rule covers, and whether a hold does.';
 
 --
+-- Name: list_shared_artifacts(ai_storage_private.acting_tenant, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context  constant text := current_setting('app.tenant_context', true);
+    v_share    constant ai_storage_private.model_share := ai_storage_private.borrow(
+        p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
+    );
+    v_blob_ids uuid[];
+begin
+    v_blob_ids := array(
+        select distinct a.blob_id
+        from ai_storage_private.model_artifact as a
+        where a.tenant_id = v_share.tenant_id
+          and a.model_id = v_share.model_id
+          and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
+    );
+    perform ai_storage_private.lend(
+        array[v_share.tenant_id], array_append(v_blob_ids, v_share.model_id)
+    );
+    return query
+    select
+        v_share.model_name,
+        v_share.owner_key,
+        a.artifact_name,
+        a.version,
+        encode(b.sha256, 'hex'),
+        b.size_bytes,
+        a.media_type,
+        a.put_at
+    from ai_storage_private.model_artifact as a
+    join ai_storage_private.artifact_blob as b
+        on b.tenant_id = a.tenant_id
+        and b.blob_id = a.blob_id
+    where a.tenant_id = v_share.tenant_id
+      and b.tenant_id = v_share.tenant_id
+      and a.model_id = v_share.model_id
+      and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
+    order by a.artifact_name, a.version desc;
+    perform set_config('app.tenant_context', v_context, true);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) IS 'list_artifacts for a model of another tenant, which has to be shared for execute. Raises TN101.';
+
+--
 -- Name: list_versions(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6047,6 +7395,46 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
 
 --
+-- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context  constant text := current_setting('app.tenant_context', true);
+    v_share    constant ai_storage_private.model_share := ai_storage_private.borrow(
+        p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
+    );
+    v_artifact constant record := ai_storage_private.find_shared_artifact(
+        v_share, p_artifact_name, p_version
+    );
+begin
+    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.record_use(
+        'read artifact', p_tenant, array[v_share.tenant_id], array[p_owner],
+        array[v_share.model_id], array[v_artifact.version], array[p_model_name]
+    );
+    version := v_artifact.version;
+    blob_id := v_artifact.blob_id;
+    sha256 := v_artifact.sha256;
+    size_bytes := v_artifact.size_bytes;
+    media_type := v_artifact.media_type;
+    put_at := v_artifact.put_at;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'open_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+
+--
 -- Name: prove_event(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6092,6 +7480,128 @@ ALTER FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uui
 --
 
 COMMENT ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) IS 'One sealed event with its path to the root of its seal, the seal, and the seal''s path to its checkpoint. Under row level security it sees what its caller''s policies show. Raises TN401.';
+
+--
+-- Name: read_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) RETURNS bytea
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context  constant text := current_setting('app.tenant_context', true);
+    v_share    constant ai_storage_private.model_share := ai_storage_private.borrow(
+        p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
+    );
+    v_artifact constant record := ai_storage_private.find_shared_artifact(
+        v_share, p_artifact_name, p_version
+    );
+    v_content  bytea;
+begin
+    v_content := ai_storage_private.join_chunks(
+        v_share.tenant_id, v_artifact.blob_id, p_offset,
+        least(coalesce(p_length, v_artifact.size_bytes), v_artifact.size_bytes - p_offset)
+    );
+    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.record_use(
+        'read artifact', p_tenant, array[v_share.tenant_id], array[p_owner],
+        array[v_share.model_id], array[v_artifact.version], array[p_model_name]
+    );
+    return v_content;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) IS 'read_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+
+--
+-- Name: read_shared_chunks(ai_storage_private.acting_tenant, text, text, text, bigint, integer, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) RETURNS SETOF bytea
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context  constant text := current_setting('app.tenant_context', true);
+    v_share    constant ai_storage_private.model_share := ai_storage_private.borrow(
+        p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
+    );
+    v_artifact constant record := ai_storage_private.find_shared_artifact(
+        v_share, p_artifact_name, p_version
+    );
+begin
+    return query
+    select c.content
+    from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = v_share.tenant_id
+      and c.blob_id = v_artifact.blob_id
+      and c.chunk_number >= p_first
+      and c.chunk_number < p_first::bigint + p_count
+    order by c.chunk_number;
+    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.record_use(
+        'read artifact', p_tenant, array[v_share.tenant_id], array[p_owner],
+        array[v_share.model_id], array[v_artifact.version], array[p_model_name]
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) IS 'read_chunks for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+
+--
+-- Name: record_artifact_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.record_artifact_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_event_id uuid;
+begin
+    if tg_op = 'DELETE' then
+        v_event_id := ai_storage_private.record_event(
+            old.tenant_id, 'delete artifact', old.model_id, old.version,
+            p_detail => jsonb_build_object('artifact_name', old.artifact_name)
+        );
+    else
+        v_event_id := ai_storage_private.record_event(
+            new.tenant_id, 'put artifact', new.model_id, new.version,
+            (
+                select encode(b.sha256, 'hex')
+                from ai_storage_private.artifact_blob as b
+                where b.tenant_id = new.tenant_id
+                  and b.blob_id = new.blob_id
+            ),
+            jsonb_build_object('artifact_name', new.artifact_name)
+        );
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.record_artifact_change() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION record_artifact_change(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.record_artifact_change() IS 'Trigger: one event per change of an artifact, whoever made it, with a digest of the sha256.';
 
 --
 -- Name: record_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6850,6 +8360,52 @@ ALTER FUNCTION ai_storage_private.summarize_shares() OWNER TO ai_storage_sharing
 COMMENT ON FUNCTION ai_storage_private.summarize_shares() IS 'Who shares with whom, without the models'' names: one line per owner, target and permissions. expires_at: when the last of them ends, or null.';
 
 --
+-- Name: sweep_blobs(bigint, uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.sweep_blobs(p_tenant_id bigint, p_blob_ids uuid[]) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_blob_ids uuid[];
+begin
+    -- Lock first, look then: whoever puts the same content meanwhile updates its row.
+    v_blob_ids := array(
+        select b.blob_id
+        from ai_storage_private.artifact_blob as b
+        where b.tenant_id = p_tenant_id
+          and b.blob_id = any (p_blob_ids)
+        order by b.blob_id
+        for update
+    );
+    v_blob_ids := array(
+        select b.blob_id
+        from unnest(v_blob_ids) as b (blob_id)
+        where not exists (
+            select from ai_storage_private.model_artifact as a
+            where a.tenant_id = p_tenant_id
+              and a.blob_id = b.blob_id
+        )
+    );
+    delete from ai_storage_private.artifact_blob as b
+    where b.tenant_id = p_tenant_id
+      and b.blob_id = any (v_blob_ids);
+    delete from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = p_tenant_id
+      and c.blob_id = any (v_blob_ids);
+    return cardinality(v_blob_ids)::bigint;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.sweep_blobs(p_tenant_id bigint, p_blob_ids uuid[]) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION sweep_blobs(p_tenant_id bigint, p_blob_ids uuid[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.sweep_blobs(p_tenant_id bigint, p_blob_ids uuid[]) IS 'Deletes those of some contents that no artifact names. Returns how many.';
+
+--
 -- Name: sweep_shares(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -6880,6 +8436,43 @@ ALTER FUNCTION ai_storage_private.sweep_shares() OWNER TO ai_storage_sharing;
 --
 
 COMMENT ON FUNCTION ai_storage_private.sweep_shares() IS 'Deletes the grants that are worth nothing any more, such as expired ones. Returns how many.';
+
+--
+-- Name: sweep_uploads(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_upload_ids uuid[];
+begin
+    v_upload_ids := array(
+        select u.upload_id
+        from ai_storage_private.artifact_upload as u
+        where u.tenant_id = p_tenant_id
+          and u.touched_at < clock_timestamp() - interval '1 day'
+        for update skip locked
+    );
+    delete from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = p_tenant_id
+      and c.blob_id = any (v_upload_ids);
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = any (v_upload_ids);
+    return cardinality(v_upload_ids)::bigint;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION sweep_uploads(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) IS 'Deletes the abandoned uploads of the tenant that the context names. Returns how many.';
 
 --
 -- Name: sweep_versions(bigint, integer, timestamp with time zone); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6930,6 +8523,42 @@ begin
             and s.pinned_version = v.version
       );
     get diagnostics v_count = row_count;
+
+    -- An artifact goes with the versions for which it held, once it was put again.
+    delete from ai_storage_private.model_artifact as a
+    using (
+        select
+            m.model_id,
+            m.artifact_name,
+            m.version,
+            lead(m.version) over (
+                partition by m.model_id, m.artifact_name order by m.version
+            ) as next_version
+        from ai_storage_private.model_artifact as m
+        where m.tenant_id = p_tenant_id
+    ) as o
+    where a.tenant_id = p_tenant_id
+      and a.model_id = o.model_id
+      and a.artifact_name = o.artifact_name
+      and a.version = o.version
+      and o.next_version is not null
+      and not exists (
+          select from ai_storage_private.progress_version as v
+          where v.tenant_id = p_tenant_id
+            and v.model_id = o.model_id
+            and v.version >= o.version
+            and v.version < o.next_version
+      );
+    perform ai_storage_private.sweep_blobs(p_tenant_id, array(
+        select b.blob_id
+        from ai_storage_private.artifact_blob as b
+        where b.tenant_id = p_tenant_id
+          and not exists (
+              select from ai_storage_private.model_artifact as a
+              where a.tenant_id = p_tenant_id
+                and a.blob_id = b.blob_id
+          )
+    ));
 
     delete from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant_id
@@ -7257,6 +8886,36 @@ ALTER FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) 
 --
 
 COMMENT ON FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) IS 'A grant as it counts now: with the permissions, version and end that it and all its ancestors give, or null when it, an ancestor or the permit to share outside is gone or over.';
+
+--
+-- Name: write_chunks(bigint, uuid, integer, bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.write_chunks(p_tenant_id bigint, p_blob_id uuid, p_first integer, p_content bytea) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    insert into ai_storage_private.artifact_chunk (
+        tenant_id, blob_id, chunk_number, sha256, content
+    )
+    select p_tenant_id, p_blob_id, p_first + c.place, sha256(c.content), c.content
+    from (
+        select n.place, substr(p_content, n.place * 1048576 + 1, 1048576) as content
+        from generate_series(0, (length(p_content) - 1) / 1048576) as n (place)
+        offset 0 -- cut each chunk once
+    ) as c
+    where length(c.content) > 0
+    on conflict do nothing;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.write_chunks(p_tenant_id bigint, p_blob_id uuid, p_first integer, p_content bytea) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION write_chunks(p_tenant_id bigint, p_blob_id uuid, p_first integer, p_content bytea); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.write_chunks(p_tenant_id bigint, p_blob_id uuid, p_first integer, p_content bytea) IS 'Writes bytes as chunks, from the number p_first on.';
 
 --
 -- Name: write_progress(bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7716,6 +9375,138 @@ COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metrics IS 'Further meas
 --
 
 COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metadata IS 'Anything else, an object of at most 1 MiB.';
+
+--
+-- Name: artifact_blob; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.artifact_blob (
+    tenant_id bigint NOT NULL,
+    blob_id uuid NOT NULL,
+    size_bytes bigint NOT NULL,
+    put_at timestamp with time zone NOT NULL,
+    sha256 bytea NOT NULL,
+    CONSTRAINT artifact_blob_size_not_negative CHECK ((size_bytes >= 0))
+);
+
+ALTER TABLE ONLY ai_storage_private.artifact_blob FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.artifact_blob OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE artifact_blob; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.artifact_blob IS 'Contents, once each in a tenant.';
+
+--
+-- Name: COLUMN artifact_blob.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_blob.tenant_id IS 'The tenant that has it.';
+
+--
+-- Name: COLUMN artifact_blob.blob_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_blob.blob_id IS 'Random id of the content.';
+
+--
+-- Name: COLUMN artifact_blob.size_bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_blob.size_bytes IS 'How many bytes it is.';
+
+--
+-- Name: COLUMN artifact_blob.put_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_blob.put_at IS 'When it was last put.';
+
+--
+-- Name: COLUMN artifact_blob.sha256; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_blob.sha256 IS 'Of the bytes; above 1 MiB of the sha256s of the chunks.';
+
+--
+-- Name: artifact_chunk; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.artifact_chunk (
+    tenant_id bigint NOT NULL,
+    blob_id uuid NOT NULL,
+    chunk_number integer NOT NULL,
+    sha256 bytea NOT NULL,
+    content bytea NOT NULL,
+    CONSTRAINT artifact_chunk_size CHECK (((length(content) >= 1) AND (length(content) <= 1048576)))
+);
+ALTER TABLE ONLY ai_storage_private.artifact_chunk ALTER COLUMN content SET STORAGE EXTERNAL;
+
+ALTER TABLE ONLY ai_storage_private.artifact_chunk FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.artifact_chunk OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.artifact_chunk IS 'The bytes: chunks of 1 MiB, the last of a content smaller.';
+
+--
+-- Name: COLUMN artifact_chunk.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_chunk.tenant_id IS 'The tenant that has them.';
+
+--
+-- Name: COLUMN artifact_chunk.blob_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_chunk.blob_id IS 'The content or upload.';
+
+--
+-- Name: COLUMN artifact_chunk.chunk_number; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_chunk.chunk_number IS 'Its number, from 0.';
+
+--
+-- Name: COLUMN artifact_chunk.sha256; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_chunk.sha256 IS 'Of these bytes.';
+
+--
+-- Name: COLUMN artifact_chunk.content; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_chunk.content IS 'The bytes.';
+
+--
+-- Name: artifact_limit; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.artifact_limit (
+    max_bytes bigint NOT NULL,
+    CONSTRAINT artifact_limit_positive CHECK ((max_bytes > 0))
+);
+
+ALTER TABLE ONLY ai_storage_private.artifact_limit FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.artifact_limit OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE artifact_limit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.artifact_limit IS 'How large one artifact may be: one row.';
+
+--
+-- Name: COLUMN artifact_limit.max_bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_limit.max_bytes IS 'The most bytes.';
 
 --
 -- Name: audit_pending; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8238,6 +10029,72 @@ COMMENT ON COLUMN ai_storage_private.login_authorization.authorized_at IS 'When 
 COMMENT ON COLUMN ai_storage_private.login_authorization.authorized_by IS 'The login that gave it.';
 
 --
+-- Name: model_artifact; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.model_artifact (
+    tenant_id bigint NOT NULL,
+    model_id uuid NOT NULL,
+    version bigint NOT NULL,
+    blob_id uuid NOT NULL,
+    put_at timestamp with time zone NOT NULL,
+    artifact_name text NOT NULL COLLATE pg_catalog."C",
+    media_type text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.model_artifact FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.model_artifact OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.model_artifact IS 'Names for contents: which bytes belong to a model from a version on.';
+
+--
+-- Name: COLUMN model_artifact.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_artifact.tenant_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN model_artifact.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_artifact.model_id IS 'The model.';
+
+--
+-- Name: COLUMN model_artifact.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_artifact.version IS 'The model''s version when it was put.';
+
+--
+-- Name: COLUMN model_artifact.blob_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_artifact.blob_id IS 'The content.';
+
+--
+-- Name: COLUMN model_artifact.put_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_artifact.put_at IS 'When it was put.';
+
+--
+-- Name: COLUMN model_artifact.artifact_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_artifact.artifact_name IS 'Its name in the model, 1 to 255 characters.';
+
+--
+-- Name: COLUMN model_artifact.media_type; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_artifact.media_type IS 'What the bytes are.';
+
+--
 -- Name: progress_version; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -8594,6 +10451,38 @@ COMMENT ON COLUMN ai_storage_private.tenant.isolation_key IS 'The five levels jo
 COMMENT ON COLUMN ai_storage_private.tenant.registered_at IS 'When the tenant first wrote.';
 
 --
+-- Name: tenant_cache_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.tenant_cache_key (
+    tenant_id bigint NOT NULL,
+    cache_key bytea NOT NULL,
+    CONSTRAINT tenant_cache_key_size CHECK ((length(cache_key) = 32))
+);
+
+ALTER TABLE ONLY ai_storage_private.tenant_cache_key FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.tenant_cache_key OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE tenant_cache_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.tenant_cache_key IS 'Keys that seal what a cache outside the database keeps for a tenant.';
+
+--
+-- Name: COLUMN tenant_cache_key.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant_cache_key.tenant_id IS 'The tenant.';
+
+--
+-- Name: COLUMN tenant_cache_key.cache_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant_cache_key.cache_key IS '32 random bytes; an erasure destroys them.';
+
+--
 -- Name: _yoyo_log _yoyo_log_pkey; Type: CONSTRAINT; Schema: ai_storage_migration; Owner: ai_storage_owner
 --
 
@@ -8634,6 +10523,34 @@ ALTER TABLE ONLY ai_storage_private.ai_progress_tenant
 
 ALTER TABLE ONLY ai_storage_private.ai_progress_tenant
     ADD CONSTRAINT ai_progress_tenant_pk PRIMARY KEY (tenant_id, model_id);
+
+--
+-- Name: artifact_blob artifact_blob_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.artifact_blob
+    ADD CONSTRAINT artifact_blob_pk PRIMARY KEY (tenant_id, blob_id);
+
+--
+-- Name: artifact_blob artifact_blob_sha256_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.artifact_blob
+    ADD CONSTRAINT artifact_blob_sha256_unique UNIQUE (tenant_id, sha256);
+
+--
+-- Name: artifact_chunk artifact_chunk_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.artifact_chunk
+    ADD CONSTRAINT artifact_chunk_pk PRIMARY KEY (tenant_id, blob_id, chunk_number);
+
+--
+-- Name: artifact_upload artifact_upload_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.artifact_upload
+    ADD CONSTRAINT artifact_upload_pk PRIMARY KEY (tenant_id, upload_id);
 
 --
 -- Name: audit_checkpoint audit_checkpoint_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8706,6 +10623,13 @@ ALTER TABLE ONLY ai_storage_private.login_authorization
     ADD CONSTRAINT login_authorization_pk PRIMARY KEY (login_name, org_id, server_id, project_id, environment, code_hash);
 
 --
+-- Name: model_artifact model_artifact_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.model_artifact
+    ADD CONSTRAINT model_artifact_pk PRIMARY KEY (tenant_id, model_id, artifact_name, version);
+
+--
 -- Name: model_share model_share_once_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -8741,6 +10665,13 @@ ALTER TABLE ONLY ai_storage_private.signing_key
     ADD CONSTRAINT signing_key_pk PRIMARY KEY (kid);
 
 --
+-- Name: tenant_cache_key tenant_cache_key_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.tenant_cache_key
+    ADD CONSTRAINT tenant_cache_key_pk PRIMARY KEY (tenant_id);
+
+--
 -- Name: tenant tenant_isolation_key_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -8755,6 +10686,12 @@ ALTER TABLE ONLY ai_storage_private.tenant
     ADD CONSTRAINT tenant_pk PRIMARY KEY (tenant_id);
 
 --
+-- Name: artifact_limit_single; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE UNIQUE INDEX artifact_limit_single ON ai_storage_private.artifact_limit USING btree ((true));
+
+--
 -- Name: audit_seal_checkpoint; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -8765,6 +10702,12 @@ CREATE INDEX audit_seal_checkpoint ON ai_storage_private.audit_seal USING btree 
 --
 
 CREATE UNIQUE INDEX context_secret_single ON ai_storage_private.context_secret USING btree ((true));
+
+--
+-- Name: model_artifact_blob; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX model_artifact_blob ON ai_storage_private.model_artifact USING btree (tenant_id, blob_id);
 
 --
 -- Name: model_share_received; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8795,6 +10738,76 @@ CREATE TRIGGER forget_model AFTER DELETE ON ai_storage_private.ai_progress_tenan
 --
 
 COMMENT ON TRIGGER forget_model ON ai_storage_private.ai_progress_tenant IS 'Clears what belongs to a deleted model and remembers its last version.';
+
+--
+-- Name: model_artifact record_artifact_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_artifact_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.model_artifact FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_artifact_change();
+
+ALTER TABLE ai_storage_private.model_artifact ENABLE ALWAYS TRIGGER record_artifact_change;
+
+--
+-- Name: TRIGGER record_artifact_change ON model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_artifact_change ON ai_storage_private.model_artifact IS 'One event per change of an artifact.';
+
+--
+-- Name: artifact_blob record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.artifact_blob FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('content', '');
+
+ALTER TABLE ai_storage_private.artifact_blob ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON artifact_blob; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_blob IS 'One event per change by hand.';
+
+--
+-- Name: artifact_chunk record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON ai_storage_private.artifact_chunk FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('chunk', '');
+
+ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_chunk IS 'One event per change by hand.';
+
+--
+-- Name: artifact_limit record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.artifact_limit FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('artifact limit', 'max_bytes');
+
+ALTER TABLE ai_storage_private.artifact_limit ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON artifact_limit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_limit IS 'One event per change.';
+
+--
+-- Name: artifact_upload record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.artifact_upload FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('upload', 'artifact_name');
+
+ALTER TABLE ai_storage_private.artifact_upload ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_upload IS 'One event per change by hand.';
 
 --
 -- Name: context_secret record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8951,6 +10964,20 @@ ALTER TABLE ai_storage_private.tenant ENABLE ALWAYS TRIGGER record_change;
 COMMENT ON TRIGGER record_change ON ai_storage_private.tenant IS 'One event per change.';
 
 --
+-- Name: tenant_cache_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.tenant_cache_key FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('cache key', '');
+
+ALTER TABLE ai_storage_private.tenant_cache_key ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON tenant_cache_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.tenant_cache_key IS 'One event per change by hand.';
+
+--
 -- Name: ai_progress_tenant record_model_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -8963,6 +10990,20 @@ ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER record_m
 --
 
 COMMENT ON TRIGGER record_model_change ON ai_storage_private.ai_progress_tenant IS 'One event per change of a model.';
+
+--
+-- Name: artifact_chunk record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_rewrite AFTER UPDATE ON ai_storage_private.artifact_chunk FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('chunk', '');
+
+ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER record_rewrite;
+
+--
+-- Name: TRIGGER record_rewrite ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_rewrite ON ai_storage_private.artifact_chunk IS 'One event per change by hand.';
 
 --
 -- Name: deleted_model record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9019,6 +11060,62 @@ ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER record_t
 --
 
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.ai_progress_tenant IS 'One event per TRUNCATE.';
+
+--
+-- Name: artifact_blob record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.artifact_blob FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('artifact_blob', '');
+
+ALTER TABLE ai_storage_private.artifact_blob ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON artifact_blob; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.artifact_blob IS 'One event per TRUNCATE.';
+
+--
+-- Name: artifact_chunk record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.artifact_chunk FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('artifact_chunk', '');
+
+ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.artifact_chunk IS 'One event per TRUNCATE.';
+
+--
+-- Name: artifact_limit record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.artifact_limit FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('artifact_limit', '');
+
+ALTER TABLE ai_storage_private.artifact_limit ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON artifact_limit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.artifact_limit IS 'One event per TRUNCATE.';
+
+--
+-- Name: artifact_upload record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.artifact_upload FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('artifact_upload', '');
+
+ALTER TABLE ai_storage_private.artifact_upload ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.artifact_upload IS 'One event per TRUNCATE.';
 
 --
 -- Name: context_secret record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9105,6 +11202,20 @@ ALTER TABLE ai_storage_private.login_authorization ENABLE ALWAYS TRIGGER record_
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.login_authorization IS 'One event per TRUNCATE.';
 
 --
+-- Name: model_artifact record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.model_artifact FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('model_artifact', '');
+
+ALTER TABLE ai_storage_private.model_artifact ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.model_artifact IS 'One event per TRUNCATE.';
+
+--
 -- Name: model_share record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -9175,10 +11286,48 @@ ALTER TABLE ai_storage_private.tenant ENABLE ALWAYS TRIGGER record_truncate;
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.tenant IS 'One event per TRUNCATE.';
 
 --
+-- Name: tenant_cache_key record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.tenant_cache_key FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('tenant_cache_key', '');
+
+ALTER TABLE ai_storage_private.tenant_cache_key ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON tenant_cache_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.tenant_cache_key IS 'One event per TRUNCATE.';
+
+--
 -- Name: ai_progress_tenant; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: artifact_blob; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.artifact_blob ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: artifact_chunk; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.artifact_chunk ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: artifact_limit; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.artifact_limit ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: artifact_upload; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.artifact_upload ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: audit_checkpoint; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9239,6 +11388,12 @@ ALTER TABLE ai_storage_private.idempotency_key ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE ai_storage_private.login_authorization ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: model_artifact; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.model_artifact ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: model_share; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9331,6 +11486,18 @@ CREATE POLICY operator_keeps_signing_keys ON ai_storage_private.signing_key TO a
 COMMENT ON POLICY operator_keeps_signing_keys ON ai_storage_private.signing_key IS 'Keys are made, used and retired by the functions of this file only.';
 
 --
+-- Name: artifact_limit operator_limits_artifacts; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_limits_artifacts ON ai_storage_private.artifact_limit TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_limits_artifacts ON artifact_limit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_limits_artifacts ON ai_storage_private.artifact_limit IS 'The limit is one for all; administrators set it.';
+
+--
 -- Name: external_sharing_permit operator_permits_sharing; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -9403,6 +11570,18 @@ CREATE POLICY operator_signs_contexts ON ai_storage_private.context_secret TO ai
 COMMENT ON POLICY operator_signs_contexts ON ai_storage_private.context_secret IS 'Only the functions that sign and verify a context read the secret, and one renews it; the tables'' owner cannot.';
 
 --
+-- Name: artifact_upload operator_sweeps_uploads; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_sweeps_uploads ON ai_storage_private.artifact_upload FOR SELECT TO ai_storage_operator USING (true);
+
+--
+-- Name: POLICY operator_sweeps_uploads ON artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_sweeps_uploads ON ai_storage_private.artifact_upload IS 'apply_retention() sees who has abandoned uploads.';
+
+--
 -- Name: progress_version; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -9433,10 +11612,46 @@ CREATE POLICY sharing_matches_grants ON ai_storage_private.model_share TO ai_sto
 COMMENT ON POLICY sharing_matches_grants ON ai_storage_private.model_share IS 'The sharing functions match grants with a caller from both ends: as sharer and as receiver.';
 
 --
+-- Name: model_artifact sharing_sees_lent_artifacts; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_sees_lent_artifacts ON ai_storage_private.model_artifact FOR SELECT TO ai_storage_sharing USING ((model_id = ANY (ai_storage_private.lent_ids())));
+
+--
+-- Name: POLICY sharing_sees_lent_artifacts ON model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_sees_lent_artifacts ON ai_storage_private.model_artifact IS 'The sharing functions see the artifacts of the models just lent, and no others of anybody.';
+
+--
+-- Name: artifact_chunk sharing_sees_lent_bytes; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_sees_lent_bytes ON ai_storage_private.artifact_chunk FOR SELECT TO ai_storage_sharing USING ((blob_id = ANY (ai_storage_private.lent_ids())));
+
+--
+-- Name: POLICY sharing_sees_lent_bytes ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_sees_lent_bytes ON ai_storage_private.artifact_chunk IS 'The sharing functions see the bytes of the content just lent, and no others of anybody.';
+
+--
+-- Name: artifact_blob sharing_sees_lent_contents; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_sees_lent_contents ON ai_storage_private.artifact_blob FOR SELECT TO ai_storage_sharing USING ((blob_id = ANY (ai_storage_private.lent_ids())));
+
+--
+-- Name: POLICY sharing_sees_lent_contents ON artifact_blob; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_sees_lent_contents ON ai_storage_private.artifact_blob IS 'The sharing functions see the content just lent, and no other of anybody.';
+
+--
 -- Name: ai_progress_tenant sharing_sees_lent_models; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY sharing_sees_lent_models ON ai_storage_private.ai_progress_tenant TO ai_storage_sharing USING ((model_id = ANY (ai_storage_private.lent_model_ids()))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_model_ids()))));
+CREATE POLICY sharing_sees_lent_models ON ai_storage_private.ai_progress_tenant TO ai_storage_sharing USING ((model_id = ANY (ai_storage_private.lent_ids()))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_ids()))));
 
 --
 -- Name: POLICY sharing_sees_lent_models ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9448,7 +11663,7 @@ COMMENT ON POLICY sharing_sees_lent_models ON ai_storage_private.ai_progress_ten
 -- Name: progress_version sharing_sees_lent_versions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY sharing_sees_lent_versions ON ai_storage_private.progress_version TO ai_storage_sharing USING ((model_id = ANY (ai_storage_private.lent_model_ids()))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_model_ids()))));
+CREATE POLICY sharing_sees_lent_versions ON ai_storage_private.progress_version TO ai_storage_sharing USING ((model_id = ANY (ai_storage_private.lent_ids()))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_ids()))));
 
 --
 -- Name: POLICY sharing_sees_lent_versions ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9467,6 +11682,60 @@ ALTER TABLE ai_storage_private.signing_key ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE ai_storage_private.tenant ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: tenant_cache_key; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.tenant_cache_key ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: model_artifact tenant_keeps_its_artifacts; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_artifacts ON ai_storage_private.model_artifact TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_artifacts ON model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_artifacts ON ai_storage_private.model_artifact IS 'A tenant sees and changes its own artifacts and no others.';
+
+--
+-- Name: artifact_chunk tenant_keeps_its_bytes; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_bytes ON ai_storage_private.artifact_chunk TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_bytes ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_bytes ON ai_storage_private.artifact_chunk IS 'A tenant sees and changes its own bytes and no others.';
+
+--
+-- Name: tenant_cache_key tenant_keeps_its_cache_key; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_cache_key ON ai_storage_private.tenant_cache_key TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_cache_key ON tenant_cache_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_cache_key ON ai_storage_private.tenant_cache_key IS 'A tenant has its own cache key and no other.';
+
+--
+-- Name: artifact_blob tenant_keeps_its_contents; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_contents ON ai_storage_private.artifact_blob TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_contents ON artifact_blob; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_contents ON ai_storage_private.artifact_blob IS 'A tenant sees and changes its own contents and no others.';
 
 --
 -- Name: deleted_model tenant_keeps_its_deletions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9503,6 +11772,18 @@ CREATE POLICY tenant_keeps_its_models ON ai_storage_private.ai_progress_tenant T
 --
 
 COMMENT ON POLICY tenant_keeps_its_models ON ai_storage_private.ai_progress_tenant IS 'A tenant sees and changes its own models and no others.';
+
+--
+-- Name: artifact_upload tenant_keeps_its_uploads; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_uploads ON ai_storage_private.artifact_upload TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_uploads ON artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_uploads ON ai_storage_private.artifact_upload IS 'A tenant sees and changes its own uploads and no others.';
 
 --
 -- Name: progress_version tenant_keeps_its_versions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9595,11 +11876,25 @@ GRANT ALL ON SCHEMA ai_storage_private TO ai_storage_sharing;
 GRANT ALL ON SCHEMA ai_storage_private TO ai_storage_operator;
 
 --
+-- Name: FUNCTION abort_artifact(p_upload_id uuid, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) TO ai_storage_app;
+
+--
 -- Name: FUNCTION allow_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION apply_retention(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -9628,6 +11923,13 @@ GRANT ALL ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p
 
 REVOKE ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION break_glass(p_pattern text, p_reason text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -9691,6 +11993,13 @@ REVOKE ALL ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text
 GRANT ALL ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) TO ai_storage_admin;
 
 --
+-- Name: FUNCTION delete_artifact(p_model_name text, p_artifact_name text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.delete_artifact(p_model_name text, p_artifact_name text, p_version bigint, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.delete_artifact(p_model_name text, p_artifact_name text, p_version bigint, p_as text) TO ai_storage_app;
+
+--
 -- Name: FUNCTION delete_progress(p_model_name text, p_expected_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -9734,11 +12043,25 @@ REVOKE ALL ON FUNCTION ai_storage.export_tenant(p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.export_tenant(p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) TO ai_storage_app;
+
+--
 -- Name: FUNCTION forbid_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION has_permission(p_owner text, p_model_name text, p_permission text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -9769,6 +12092,13 @@ GRANT ALL ON FUNCTION ai_storage.is_isolation_key(p_key text) TO ai_storage_app;
 REVOKE ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) TO ai_storage_operator;
 GRANT ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION list_authorizations(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -9830,6 +12160,13 @@ GRANT ALL ON FUNCTION ai_storage.list_tenants(p_pattern text) TO ai_storage_admi
 GRANT ALL ON FUNCTION ai_storage.list_tenants(p_pattern text) TO ai_storage_auditor;
 
 --
+-- Name: FUNCTION list_uploads(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_uploads(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_uploads(p_as text) TO ai_storage_app;
+
+--
 -- Name: FUNCTION load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -9844,6 +12181,13 @@ REVOKE ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text,
 GRANT ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) TO ai_storage_app;
+
+--
 -- Name: FUNCTION parse_isolation_key(p_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -9856,6 +12200,27 @@ GRANT ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) TO ai_storage_a
 
 REVOKE ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION renew_context_secret(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -9905,6 +12270,13 @@ GRANT ALL ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) T
 
 REVOKE ALL ON FUNCTION ai_storage.seal_audit() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.seal_audit() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION set_artifact_limit(p_max_bytes bigint); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -9975,6 +12347,19 @@ GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_sql;
 REVOKE ALL ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION artifact_limit(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.artifact_limit() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.artifact_limit() TO ai_storage_owner;
+
+--
+-- Name: FUNCTION attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid) FROM PUBLIC;
+
+--
 -- Name: TABLE model_share; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -9986,6 +12371,18 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.model_share TO ai_
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION cache_key(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.cache_key(p_tenant_id bigint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION check_artifact(p_artifact_name text, p_media_type text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_controls(p_only_quick boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10052,6 +12449,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.a
 GRANT ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION check_size(p_size_bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_size(p_size_bytes bigint) FROM PUBLIC;
+
+--
 -- Name: FUNCTION check_targets(p_targets jsonb, p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10089,6 +12492,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.compare_models() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ai_storage_private.compliance_status() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.compliance_status() TO ai_storage_owner;
+
+--
+-- Name: FUNCTION content_sha256(p_chunks bytea[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION context_mac(p_payload text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10170,6 +12579,18 @@ REVOKE ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) FROM 
 GRANT ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) TO ai_storage_operator;
 
 --
+-- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
+
+--
+-- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
+
+--
 -- Name: FUNCTION find_tenant(p_levels text[], p_register boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -10181,6 +12602,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_registe
 
 REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION forget_artifacts(p_tenant_id bigint, p_model_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.forget_artifacts(p_tenant_id bigint, p_model_id uuid) FROM PUBLIC;
 
 --
 -- Name: FUNCTION forget_model(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10209,10 +12636,40 @@ REVOKE ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private
 GRANT ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) FROM PUBLIC;
+
+--
 -- Name: FUNCTION hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) FROM PUBLIC;
+
+--
+-- Name: TABLE artifact_upload; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT ON TABLE ai_storage_private.artifact_upload TO ai_storage_operator;
+
+--
+-- Name: FUNCTION hold_upload(p_tenant_id bigint, p_upload_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION import_artifact(p_tenant_id bigint, p_record jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.import_artifact(p_tenant_id bigint, p_record jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION import_chunk(p_tenant_id bigint, p_record jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.import_chunk(p_tenant_id bigint, p_record jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION import_deletion(p_tenant_id bigint, p_record jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10281,6 +12738,13 @@ GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai
 GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) TO ai_storage_sharing;
+
+--
 -- Name: FUNCTION leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -10295,11 +12759,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.lend(p_tenant_ids bigint[], p_model_id
 GRANT ALL ON FUNCTION ai_storage_private.lend(p_tenant_ids bigint[], p_model_ids uuid[]) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION lent_model_ids(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION lent_ids(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.lent_model_ids() FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.lent_model_ids() TO ai_storage_sharing;
+REVOKE ALL ON FUNCTION ai_storage_private.lent_ids() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.lent_ids() TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION lent_tenant_ids(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10326,6 +12790,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_controls() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.list_effective_rules() FROM PUBLIC;
+
+--
+-- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION list_versions(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10400,11 +12871,38 @@ GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION prove_event(p_tenant_id bigint, p_event_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION record_artifact_change(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.record_artifact_change() FROM PUBLIC;
 
 --
 -- Name: FUNCTION record_change(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10525,11 +13023,24 @@ REVOKE ALL ON FUNCTION ai_storage_private.summarize_shares() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.summarize_shares() TO ai_storage_operator;
 
 --
+-- Name: FUNCTION sweep_blobs(p_tenant_id bigint, p_blob_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.sweep_blobs(p_tenant_id bigint, p_blob_ids uuid[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION sweep_shares(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.sweep_shares() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.sweep_shares() TO ai_storage_operator;
+
+--
+-- Name: FUNCTION sweep_uploads(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10570,6 +13081,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.verify_token(p_token text) FROM PUBLIC
 REVOKE ALL ON FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) FROM PUBLIC;
 
 --
+-- Name: FUNCTION write_chunks(p_tenant_id bigint, p_blob_id uuid, p_first integer, p_content bytea); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.write_chunks(p_tenant_id bigint, p_blob_id uuid, p_first integer, p_content bytea) FROM PUBLIC;
+
+--
 -- Name: FUNCTION write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10601,6 +13118,24 @@ GRANT SELECT ON TABLE ai_storage.ai_progress_tenant TO ai_storage_sql;
 --
 
 GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage_sharing;
+
+--
+-- Name: TABLE artifact_blob; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT ON TABLE ai_storage_private.artifact_blob TO ai_storage_sharing;
+
+--
+-- Name: TABLE artifact_chunk; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT ON TABLE ai_storage_private.artifact_chunk TO ai_storage_sharing;
+
+--
+-- Name: TABLE artifact_limit; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,UPDATE ON TABLE ai_storage_private.artifact_limit TO ai_storage_operator;
 
 --
 -- Name: TABLE audit_pending; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10637,6 +13172,12 @@ GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.external_sharing_permit T
 --
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.login_authorization TO ai_storage_operator;
+
+--
+-- Name: TABLE model_artifact; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT ON TABLE ai_storage_private.model_artifact TO ai_storage_sharing;
 
 --
 -- Name: TABLE progress_version; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner

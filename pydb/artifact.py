@@ -1,0 +1,453 @@
+"""The bytes of models, put and got in parts: in constant memory, and compared by their sha256 at both ends.
+
+put() and get() are generators of steps: Calls, and requests to a cache if there is one. They touch nothing but the
+caller's file. `drive` and `drive_async` run them; the storages' methods put_artifact and get_artifact are that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from io import SEEK_END, BytesIO
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar, cast
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from . import calls
+from .calls import OCTETS, Call, Opened, Put, Upload
+from .errors import ContentMismatch, UploadNotFound, UploadOffset
+from .transfer import sync_folder
+
+__all__ = [
+    "CHUNK",
+    "PART",
+    "CachedContent",
+    "ContentCache",
+    "Digest",
+    "Fetch",
+    "Keep",
+    "Progress",
+    "Source",
+    "Step",
+    "Steps",
+    "Target",
+    "drive",
+    "drive_async",
+    "get",
+    "put",
+]
+
+T = TypeVar("T")
+
+CHUNK = 2**20  # bytes; as the database keeps them
+PART = 4 * CHUNK  # bytes in one call; bench/artifact.py measures others
+ATTEMPTS = 5  # of what can be repeated; a pool may have as many dead connections
+
+#: A path, bytes, or a file open for reading in binary, from where it stands.
+Source = str | PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+#: A path, or a file open for writing in binary.
+Target = str | PathLike[str] | IO[bytes]
+#: Is told how many bytes are done, and of how many; None when the source does not tell.
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask the cache for values. The answer: a list, None for each that it does not have."""
+
+    names: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Have the cache keep values by their names. It may not."""
+
+    values: dict[str, bytes]
+
+
+Step = Call[Any] | Fetch | Keep
+Steps = Generator[Step, Any, T]
+
+
+class CachedContent(Protocol):
+    """What a cache has of one content."""
+
+    @property
+    def chunks(self) -> list[bytes] | None:
+        """The sha256s of the content's chunks, which fit its own; or None while they are not known."""
+
+    def read(self, first: int, count: int) -> Steps[list[bytes] | None]:
+        """Chunks by their numbers, or None unless it has them all."""
+
+    def keep(self, digests: list[bytes], chunks: list[bytes]) -> Steps[None]:
+        """Take chunks as the database gave them, with their sha256s."""
+
+    def finish(self, digests: list[bytes]) -> Steps[None]:
+        """Take the sha256s of all chunks, once they fit the content's."""
+
+
+class ContentCache(Protocol):
+    """What carries bytes faster than the database: see `pydb.cache`. Whose they are, the database says."""
+
+    def content(self, opened: Opened) -> Steps[CachedContent | None]:
+        """What it has of a content; None when the content is not to be cached."""
+
+
+class Digest:
+    """The sha256 of a content as the database makes it. size: bytes so far. chunks: sha256 of each chunk so far."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.chunks: list[bytes] = []
+
+    def add(self, *chunks: bytes | memoryview) -> list[bytes]:
+        """Add the next chunks, all whole but the content's last. Returns their sha256s."""
+        digests = [sha256(chunk).digest() for chunk in chunks]
+        self.chunks += digests
+        self.size += sum(map(len, chunks))
+        return digests
+
+    def hexdigest(self) -> str:
+        """The content's sha256, hexadecimal: up to one chunk that of the bytes, above that of the chunks' sha256s."""
+        return (self.chunks[0] if len(self.chunks) == 1 else sha256(b"".join(self.chunks)).digest()).hex()
+
+
+def _cut(part: bytes) -> list[memoryview]:
+    """A part as chunks."""
+    view = memoryview(part)
+    return [view[start : start + CHUNK] for start in range(0, len(view), CHUNK)]
+
+
+# Putting
+
+
+def put(
+    model_name: str,
+    artifact_name: str,
+    source: Source,
+    *,
+    media_type: str = OCTETS,
+    progress: Progress | None = None,
+    resume: bool = True,
+) -> Steps[Put]:
+    """Keep bytes as an artifact of the current version of an own model, in place of what it had under the name.
+
+    source: read once to its end, in constant memory. progress: of a storage that is asynchronous, called in another
+    thread. resume: go on with an interrupted upload of the same bytes under the same name; what arrived of this one
+    stays for a day to go on with. False: begin anew, and take back what arrived when it fails.
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), ContentMismatch (TN203); OSError.
+    Source: sql/25_artifact.sql, ai_storage.put_artifact, ai_storage.append_artifact
+    """
+    report = progress or (lambda done, total: None)
+    with _reading(source) as file:
+        start, size = _measure(file)
+        part = _read(file)
+        if len(part) <= CHUNK:
+            saved: Put = yield calls.put_artifact(model_name, artifact_name, part, media_type=media_type)
+            digest = Digest()
+            digest.add(*_cut(part))
+            if saved.sha256 != digest.hexdigest():
+                raise _mismatch()
+            report(len(part), len(part))
+            return saved
+        found = None
+        if resume and size is not None:
+            found = yield from _find_upload(file, start, size, model_name, artifact_name, media_type)
+        for attempt in range(ATTEMPTS):
+            if found is None:
+                if size is not None:
+                    file.seek(start)
+                    part = _read(file)
+                upload_id, digest = (
+                    (yield calls.begin_artifact(model_name, artifact_name, media_type=media_type)),
+                    Digest(),
+                )
+            else:
+                upload_id, digest = found
+                report(digest.size, size)
+                part = _read(file)
+            try:
+                return (yield from _upload(file, part, upload_id, digest, size, report))
+            except (UploadOffset, UploadNotFound):
+                # Somebody else sends the same bytes, and went on with this upload: leave it to him.
+                if size is None or attempt == ATTEMPTS - 1:
+                    raise
+                found = None
+            except Exception:
+                if not resume:
+                    yield calls.abort_artifact(upload_id)
+                raise
+    raise AssertionError("unreachable")
+
+
+def _upload(
+    file: IO[bytes], part: bytes, upload_id: Any, digest: Digest, size: int | None, report: Progress
+) -> Steps[Put]:
+    while part:
+        digest.add(*_cut(part))
+        yield from _append(upload_id, digest.size - len(part), part)
+        report(digest.size, size)
+        part = _read(file)
+    saved: Put = yield calls.finish_artifact(upload_id, digest.size, digest.hexdigest())
+    return saved
+
+
+def _append(upload_id: Any, offset: int, part: bytes) -> Steps[None]:
+    """Send a part; again when the connection was lost, which the offset makes safe."""
+    for attempt in range(ATTEMPTS):
+        try:
+            yield calls.append_artifact(upload_id, offset, part)
+            return
+        except UploadOffset:
+            # Of a repetition: the part may have arrived though its answer did not.
+            uploads = (yield calls.list_uploads()) if attempt else []
+            if (upload_id, offset + len(part)) not in ((each.upload_id, each.received_bytes) for each in uploads):
+                raise
+            return
+        except psycopg.OperationalError as error:
+            if attempt == ATTEMPTS - 1 or not _lost(error):
+                raise
+
+
+def _find_upload(
+    file: IO[bytes], start: int, size: int, model_name: str, artifact_name: str, media_type: str
+) -> Steps[tuple[Any, Digest] | None]:
+    """The upload last interrupted, if what arrived is how this file begins. The file then stands behind that."""
+    uploads: list[Upload] = [
+        upload
+        for upload in (yield calls.list_uploads())
+        if (upload.model_name, upload.artifact_name, upload.media_type) == (model_name, artifact_name, media_type)
+        and 0 < upload.received_bytes <= size
+        and (upload.received_bytes % CHUNK == 0 or upload.received_bytes == size)
+    ]
+    if not uploads:
+        return None
+    upload = max(uploads, key=lambda each: each.touched_at)
+    digest = Digest()
+    file.seek(start)
+    while digest.size < upload.received_bytes and (part := _read(file, upload.received_bytes - digest.size)):
+        digest.add(*_cut(part))
+    return (upload.upload_id, digest) if digest.hexdigest() == upload.sha256 else None
+
+
+@contextmanager
+def _reading(source: Source) -> Iterator[IO[bytes]]:
+    if isinstance(source, (str, PathLike)):
+        with open(source, "rb", buffering=0) as file:
+            yield cast(IO[bytes], file)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        yield BytesIO(source)
+    else:
+        yield source
+
+
+def _measure(file: IO[bytes]) -> tuple[int, int | None]:
+    """Where a file stands, and how many bytes follow; None when it cannot be read twice."""
+    if not file.seekable():
+        return 0, None
+    start = file.tell()
+    size = file.seek(0, SEEK_END) - start
+    file.seek(start)
+    return start, size
+
+
+def _read(file: IO[bytes], length: int = PART) -> bytes:
+    """The next bytes, at most a part, fewer only at the end: a read of a pipe or socket gives what is there."""
+    length = min(length, PART)
+    pieces = []
+    while length > 0 and (piece := file.read(length)):
+        pieces.append(piece)
+        length -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+# Getting
+
+
+def get(
+    model_name: str,
+    artifact_name: str,
+    target: Target | None = None,
+    *,
+    owner: str | None = None,
+    version: int | None = None,
+    progress: Progress | None = None,
+    cache: ContentCache | None = None,
+) -> Steps[bytes | Opened]:
+    """Get an artifact's bytes: of an own model, or with owner of one that is shared for execute.
+
+    target: None for all the bytes at once. A path is written in constant memory: beside, and put in its place once the
+    sha256 fits. A file is written as the bytes come; what stands there is worth nothing when this raises.
+    version: as it was then; None: as it is. progress: of a storage that is asynchronous, called in another thread.
+    Returns: the bytes; with a target what they are.
+    Raises: ModelNotFound (TN101), ContentMismatch (TN203), ArtifactNotFound (TN204); OSError.
+    Source: sql/25_artifact.sql, ai_storage.open_artifact, ai_storage.read_chunks
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            with _writing(target) as file:
+                opened = yield from _download(file, model_name, artifact_name, owner, version, progress, cache)
+                if isinstance(file, BytesIO) and target is None:
+                    return file.getvalue()
+            return replace(opened, cache_key=None)
+        except ContentMismatch:
+            # Another content may have taken its place meanwhile.
+            if attempt == ATTEMPTS - 1 or not (target is None or isinstance(target, (str, PathLike))):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _download(
+    file: IO[bytes],
+    model_name: str,
+    artifact_name: str,
+    owner: str | None,
+    version: int | None,
+    progress: Progress | None,
+    cache: ContentCache | None,
+) -> Steps[Opened]:
+    opened: Opened = yield from _again(calls.open_artifact(model_name, artifact_name, owner=owner, version=version))
+    cached = (yield from cache.content(opened)) if cache is not None else None
+    # Chunks are compared one by one where their sha256s are known, which fit the content's; else all at the end.
+    known = cached.chunks if cached is not None else None
+    digest, done = Digest(), 0
+    for first in range(0, -(-opened.size_bytes // CHUNK), PART // CHUNK):
+        count = min(PART // CHUNK, -(-opened.size_bytes // CHUNK) - first)
+        chunks: list[bytes] | None = None
+        if known is not None and cached is not None:
+            chunks = yield from cached.read(first, count)
+        if chunks is None:
+            chunks = yield from _again(
+                calls.read_chunks(
+                    model_name, artifact_name, owner=owner, version=opened.version, first=first, count=count
+                )
+            )
+            digests = digest.add(*chunks)
+            if known is not None and digests != known[first : first + count]:
+                raise _mismatch()
+            if cached is not None:
+                yield from cached.keep(digests, chunks)
+        for chunk in chunks:
+            _write(file, chunk)
+        done += sum(map(len, chunks))
+        if progress:
+            progress(done, opened.size_bytes)
+    if done != opened.size_bytes:
+        raise _mismatch()
+    if known is None:
+        if digest.hexdigest() != opened.sha256:
+            raise _mismatch()
+        if cached is not None:
+            yield from cached.finish(digest.chunks)
+    return opened
+
+
+@contextmanager
+def _writing(target: Target | None) -> Iterator[IO[bytes]]:
+    if target is None:
+        yield BytesIO()
+        return
+    if not isinstance(target, (str, PathLike)):
+        yield target
+        return
+    path = Path(target)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder")
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name[:50]}.", suffix=".part")
+    try:
+        with open(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(handle)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+    sync_folder(path.parent)
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    """Write it all: a pipe or socket without a buffer may take less."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+# Both
+
+
+def _mismatch() -> ContentMismatch:
+    return ContentMismatch(
+        "the bytes are not those announced", hint="Try again; if it stays so, the stored bytes are damaged."
+    )
+
+
+def _lost(error: psycopg.OperationalError) -> bool:
+    """Whether the connection was lost, and not waited for in vain."""
+    code = error.sqlstate
+    return not isinstance(error, PoolTimeout) and (code is None or code.startswith("08") or code.startswith("57P"))
+
+
+def _again(call: Call[T]) -> Steps[T]:
+    """A call that only reads; again when the connection was lost."""
+    for attempt in range(ATTEMPTS):
+        try:
+            answer: T = yield call
+            return answer
+        except psycopg.OperationalError as error:
+            if attempt == ATTEMPTS - 1 or not _lost(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _advance(go_on: Callable[[Any], Step], answer: Any) -> tuple[bool, Any]:
+    """Go on to the next step: (True, the step), or (False, the result)."""
+    try:
+        return True, go_on(answer)
+    except StopIteration as done:
+        return False, done.value
+
+
+def drive(steps: Steps[T], run: Callable[[Step], Any]) -> T:
+    """Run steps to their result. run: runs one."""
+    with closing(steps):
+        going, step = _advance(steps.send, None)
+        while going:
+            try:
+                answer = run(step)
+            except Exception as error:  # noqa: BLE001  # the steps decide
+                going, step = _advance(steps.throw, error)
+            else:
+                going, step = _advance(steps.send, answer)
+        return cast(T, step)
+
+
+async def drive_async(steps: Steps[T], run: Callable[[Step], Awaitable[Any]]) -> T:
+    """Run steps to their result, each in a thread, as they read files and make digests. run: runs one."""
+
+    async def advance(go_on: Callable[[Any], Step], answer: Any) -> tuple[bool, Any]:
+        thread = asyncio.ensure_future(asyncio.to_thread(_advance, go_on, answer))
+        try:
+            return await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            await asyncio.wait([thread])  # or the steps could not be closed
+            raise
+
+    with closing(steps):
+        going, step = await advance(steps.send, None)
+        while going:
+            try:
+                answer = await run(step)
+            except Exception as error:  # noqa: BLE001  # the steps decide
+                going, step = await advance(steps.throw, error)
+            else:
+                going, step = await advance(steps.send, answer)
+        return cast(T, step)
