@@ -1276,9 +1276,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--attacks", type=Path, metavar="FILE", help="JUnit XML of the attack suite: make attacks")
     added.add_argument(
-        "--key", type=Path, metavar="FILE", help="Ed25519 key in PEM that signs the manifest (default: not signed)"
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="Ed25519 key in PEM that signs the manifest, which needs the extra identity (default: not signed)",
     )
-    added.epilog = "python pydb/verifier.py DIR verifies it without a database. Nothing changed: the same bytes."
+    added.epilog = (
+        "python pydb/verifier.py DIR verifies it without a database. The same bytes while nothing "
+        "changed and no control's time ran out."
+    )
     command(
         "compliance",
         _compliance,

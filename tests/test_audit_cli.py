@@ -20,7 +20,7 @@ import pytest
 
 from pydb import cli, verifier
 from tests.conftest import Database
-from tests.helpers import ACME, BETA, call, save, until, value
+from tests.helpers import ACME, BETA, call, save, unchanged, until, value
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -261,6 +261,21 @@ def test_verify_says_what_it_says_nothing_about(run: Run, database: Database) ->
     call(database.connect("app"), "delete_progress", model_name="m", as_=ACME)
     for arguments in (every, acme):
         assert run("verify", *arguments)[::2] == (0, "1 event is not sealed yet: nothing is proved about it.\n")
+
+
+def test_an_auditor_reads_and_changes_nothing(run: Run, database: Database, tmp_path: Path) -> None:
+    save(database.connect("app"), "m", as_=ACME)
+    superuser, dsn = database.connect(), ("--dsn", database.dsn("stranger"))
+    may = (["verify"], ["compliance"], ["evidence", "--out", str(tmp_path / "e")], ["tenants"], ["retention", "list"])
+    may_not = (["seal"], ["checkpoint"], ["erase", ACME, "--reason", "r", "--yes", ACME], ["retention", "apply"])
+    superuser.execute("grant ai_storage_auditor to stranger")
+    with unchanged(database):
+        for command in may:
+            code, out, err = run(*command, *dsn)
+            assert (code in (0, 1), bool(out), "permission denied" in err) == (True, True, False), err
+        for command in may_not:
+            code, out, err = run(*command, *dsn)
+            assert (code, out, "permission denied" in err) == (1, "", True), err
 
 
 def test_the_trail_is_shown_and_filtered(run: Run, database: Database) -> None:
