@@ -50,7 +50,6 @@ create table ai_storage_private.idempotency_key (
     saved_at        timestamptz not null,
     created         boolean,
     idempotency_key text collate "C" not null,
-    model_name      text collate "C" not null,
     request_digest  bytea not null,
     constraint idempotency_key_pk primary key (tenant_id, idempotency_key)
 );

@@ -71,7 +71,6 @@ comment on column ai_storage_private.idempotency_key.created is
     'Whether the first save created the model.';
 comment on column ai_storage_private.idempotency_key.idempotency_key is
     'The key, 1 to 255 characters, chosen by the caller.';
-comment on column ai_storage_private.idempotency_key.model_name is 'Model in the first answer.';
 comment on column ai_storage_private.idempotency_key.request_digest is
     'sha256 of the first request: tells a repetition from another request.';
 
@@ -432,9 +431,9 @@ begin
     -- The key comes first: a twin of this request waits here until the first has committed, then
     -- repeats its answer.
     insert into ai_storage_private.idempotency_key (
-        tenant_id, saved_at, idempotency_key, model_name, request_digest
+        tenant_id, saved_at, idempotency_key, request_digest
     )
-    values (p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, p_model_name, v_digest)
+    values (p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, v_digest)
     on conflict do nothing;
 
     if found then

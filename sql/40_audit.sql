@@ -1383,14 +1383,14 @@ create or replace trigger record_change
     after insert or delete on ai_storage_private.idempotency_key
     for each row
     when (current_user <> 'ai_storage_owner')
-    execute function ai_storage_private.record_change('idempotency key', 'model_name');
+    execute function ai_storage_private.record_change('idempotency key', '');
 comment on trigger record_change on ai_storage_private.idempotency_key is
     'One event per change by hand.';
 create or replace trigger record_rewrite
     after update on ai_storage_private.idempotency_key
     for each row
     when (old.version is not null or current_user <> 'ai_storage_owner')
-    execute function ai_storage_private.record_change('idempotency key', 'model_name');
+    execute function ai_storage_private.record_change('idempotency key', '');
 comment on trigger record_rewrite on ai_storage_private.idempotency_key is
     'One event per change by hand.';
 

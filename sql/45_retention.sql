@@ -916,7 +916,6 @@ begin
             3, k.idempotency_key, 0, jsonb_build_object(
                 'kind', 'idempotency key',
                 'idempotency_key', k.idempotency_key,
-                'model_name', k.model_name,
                 'version', k.version,
                 'created', k.created,
                 'saved_at', k.saved_at,
@@ -1139,14 +1138,13 @@ volatile
 as $fn$
 declare
     v_key     constant text := p_record ->> 'idempotency_key';
-    v_name    constant text := p_record ->> 'model_name';
     v_version constant bigint := (p_record ->> 'version')::bigint;
     v_saved   constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
     v_created constant boolean := (p_record ->> 'created')::boolean;
     v_digest  constant text := p_record ->> 'request_digest';
 begin
     if (
-        ai_storage_private.is_name(v_key) and ai_storage_private.is_name(v_name) and v_version > 0
+        ai_storage_private.is_name(v_key) and v_version > 0
         and ai_storage_private.is_past(v_saved) and v_created is not null
         and v_digest ~ '^[0-9a-f]{64}$'
     ) is not true
@@ -1157,10 +1155,10 @@ begin
             hint = 'Pass the lines of export_tenant() as they are.';
     end if;
     insert into ai_storage_private.idempotency_key (
-        tenant_id, version, saved_at, created, idempotency_key, model_name, request_digest
+        tenant_id, version, saved_at, created, idempotency_key, request_digest
     )
     values (
-        p_tenant_id, v_version, v_saved, v_created, v_key, v_name, decode(v_digest, 'hex')
+        p_tenant_id, v_version, v_saved, v_created, v_key, decode(v_digest, 'hex')
     )
     on conflict do nothing;
 end;

@@ -338,10 +338,13 @@ from (
     left join pg_trigger as g
         on g.tgrelid = c.oid
         and g.tgenabled = 'A'
-        -- The functions' own writes to these belong to a change of a model.
+        -- The functions' own writes to these belong to a change of a model or artifact.
         and (
             g.tgqual is null
-            or c.relname in ('progress_version', 'deleted_model', 'idempotency_key')
+            or c.relname in (
+                'progress_version', 'deleted_model', 'idempotency_key', 'artifact_blob',
+                'artifact_chunk', 'artifact_upload', 'tenant_cache_key'
+            )
         )
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,

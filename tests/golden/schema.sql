@@ -1422,7 +1422,6 @@ begin
             3, k.idempotency_key, 0, jsonb_build_object(
                 'kind', 'idempotency key',
                 'idempotency_key', k.idempotency_key,
-                'model_name', k.model_name,
                 'version', k.version,
                 'created', k.created,
                 'saved_at', k.saved_at,
@@ -5667,14 +5666,13 @@ CREATE FUNCTION ai_storage_private.import_key(p_tenant_id bigint, p_record jsonb
     AS $_$
 declare
     v_key     constant text := p_record ->> 'idempotency_key';
-    v_name    constant text := p_record ->> 'model_name';
     v_version constant bigint := (p_record ->> 'version')::bigint;
     v_saved   constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
     v_created constant boolean := (p_record ->> 'created')::boolean;
     v_digest  constant text := p_record ->> 'request_digest';
 begin
     if (
-        ai_storage_private.is_name(v_key) and ai_storage_private.is_name(v_name) and v_version > 0
+        ai_storage_private.is_name(v_key) and v_version > 0
         and ai_storage_private.is_past(v_saved) and v_created is not null
         and v_digest ~ '^[0-9a-f]{64}$'
     ) is not true
@@ -5685,10 +5683,10 @@ begin
             hint = 'Pass the lines of export_tenant() as they are.';
     end if;
     insert into ai_storage_private.idempotency_key (
-        tenant_id, version, saved_at, created, idempotency_key, model_name, request_digest
+        tenant_id, version, saved_at, created, idempotency_key, request_digest
     )
     values (
-        p_tenant_id, v_version, v_saved, v_created, v_key, v_name, decode(v_digest, 'hex')
+        p_tenant_id, v_version, v_saved, v_created, v_key, decode(v_digest, 'hex')
     )
     on conflict do nothing;
 end;
@@ -6523,10 +6521,13 @@ from (
     left join pg_trigger as g
         on g.tgrelid = c.oid
         and g.tgenabled = 'A'
-        -- The functions' own writes to these belong to a change of a model.
+        -- The functions' own writes to these belong to a change of a model or artifact.
         and (
             g.tgqual is null
-            or c.relname in ('progress_version', 'deleted_model', 'idempotency_key')
+            or c.relname in (
+                'progress_version', 'deleted_model', 'idempotency_key', 'artifact_blob',
+                'artifact_chunk', 'artifact_upload', 'tenant_cache_key'
+            )
         )
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,
@@ -8229,9 +8230,9 @@ begin
     -- The key comes first: a twin of this request waits here until the first has committed, then
     -- repeats its answer.
     insert into ai_storage_private.idempotency_key (
-        tenant_id, saved_at, idempotency_key, model_name, request_digest
+        tenant_id, saved_at, idempotency_key, request_digest
     )
-    values (p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, p_model_name, v_digest)
+    values (p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, v_digest)
     on conflict do nothing;
 
     if found then
@@ -9892,7 +9893,6 @@ CREATE TABLE ai_storage_private.idempotency_key (
     saved_at timestamp with time zone NOT NULL,
     created boolean,
     idempotency_key text NOT NULL COLLATE pg_catalog."C",
-    model_name text NOT NULL COLLATE pg_catalog."C",
     request_digest bytea NOT NULL
 );
 
@@ -9935,12 +9935,6 @@ COMMENT ON COLUMN ai_storage_private.idempotency_key.created IS 'Whether the fir
 --
 
 COMMENT ON COLUMN ai_storage_private.idempotency_key.idempotency_key IS 'The key, 1 to 255 characters, chosen by the caller.';
-
---
--- Name: COLUMN idempotency_key.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.idempotency_key.model_name IS 'Model in the first answer.';
 
 --
 -- Name: COLUMN idempotency_key.request_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10869,7 +10863,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.external_sharing_permit I
 -- Name: idempotency_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR DELETE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', 'model_name');
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '');
 
 ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_change;
 
@@ -11023,7 +11017,7 @@ COMMENT ON TRIGGER record_rewrite ON ai_storage_private.deleted_model IS 'One ev
 -- Name: idempotency_key record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_rewrite AFTER UPDATE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN (((old.version IS NOT NULL) OR (CURRENT_USER <> 'ai_storage_owner'::name))) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', 'model_name');
+CREATE TRIGGER record_rewrite AFTER UPDATE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN (((old.version IS NOT NULL) OR (CURRENT_USER <> 'ai_storage_owner'::name))) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '');
 
 ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_rewrite;
 
