@@ -87,7 +87,8 @@ def test_an_empty_file_is_not_verified() -> None:
 
 def test_an_export_without_erased_names_still_verifies(admin: Connection, database: Database) -> None:
     admin.execute(
-        "update ai_storage_private.audit_event set salt = null, detail = null where leaf_index % 2 = 0 and tenant_id > 0"
+        "update ai_storage_private.audit_event set salt = null, detail = null "
+        "where leaf_index % 2 = 0 and tenant_id > 0"
     )
     lines = export(database)
     assert {line["detail"] is None for line in of_kind(lines, "event")} == {True, False}
