@@ -6587,8 +6587,10 @@ select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is
         then 'passed'
         when min(p.recorded_at) > clock_timestamp() - interval '1 hour' then 'warning'
         else 'failed' end,
-    coalesce(count(*) || ' wait, the first since ' || date_trunc('second', min(p.recorded_at)),
-        'none waits')
+    coalesce(
+        count(*) || ' wait, the first since ' || ai_storage_private.render_time(min(p.recorded_at)),
+        'none waits'
+    )
 from ai_storage_private.audit_pending as p
         $q$
     ),
@@ -6598,7 +6600,7 @@ from ai_storage_private.audit_pending as p
         $q$
 select case when min(s.sealed_at) < clock_timestamp() - interval '1 day'
         then 'warning' else 'passed' end,
-    coalesce('seals wait since ' || date_trunc('second', min(s.sealed_at)), 'none waits')
+    coalesce('seals wait since ' || ai_storage_private.render_time(min(s.sealed_at)), 'none waits')
 from ai_storage_private.audit_seal as s
 where s.checkpoint_number > coalesce(
     (select max(c.checkpoint_number) from ai_storage_private.audit_checkpoint as c), 0
