@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import re
 import stat
@@ -253,19 +252,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _float(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise _Refused("a number is beyond a double")
-    return number
-
-
 def _constant(text: str) -> None:
     raise _Refused(f"{text} is not JSON")
 
 
-def _load(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+# One for all: made anew for each line, it takes as long as to read the line.
+_load = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).decode
 
 
 def _parse(data: bytes, lines: bool) -> Iterator[Any]:
