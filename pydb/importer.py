@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -49,6 +50,7 @@ FIELDS = {
     "metrics": "metrics",
     "metadata": "metadata",
 }
+FOLDER = re.compile(r"\{([0-9]{1,9})\}")
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -220,11 +222,13 @@ def _read_all(root: Path, paths: Iterable[str], template: str, skipped: list[Ski
         try:
             data = _read(path)
             folders = os.path.relpath(path, root).split(os.sep)[:-1] if path != str(root) else []
+            place = FOLDER.sub(partial(_folder, folders), template)
             tenants: dict[str, list[_Record]] = {}
             for number, fields in enumerate(_parse(data, path.endswith(LINES)), 1):
                 try:
                     record = _record(number, fields)
-                    tenants.setdefault(_credential(template, folders, fields), []).append(record)
+                    credential = PLACEHOLDER.sub(partial(_field, fields), place)
+                    tenants.setdefault(credential, []).append(record)
                 except _Refused as refused:
                     raise _Refused(f"record {number}: {refused}") from None
             yield _File(_shown(path, root), len(data), tenants)
@@ -314,22 +318,22 @@ def _record(number: int, fields: Any) -> _Record:
     return _Record(number, model_name, item)
 
 
-def _credential(template: str, folders: Sequence[str], fields: Mapping[str, Any]) -> str:
-    def level(match: re.Match[str]) -> str:
-        value: Any = fields
-        if match[1].isdecimal():
-            value = folders[int(match[1]) - 1] if 0 < int(match[1]) <= len(folders) else None
-        else:
-            for name in match[1].split("."):
-                value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        # A colon in it would make two levels of one.
-        if not isinstance(value, str) or token.LEVEL.fullmatch(value) is None:
-            raise _Refused(f"{match[0]} is missing, or is nothing that a level of a tenant can hold")
-        return value
+def _folder(folders: Sequence[str], match: re.Match[str]) -> str:
+    number = int(match[1])
+    return _level(match, folders[number - 1] if 0 < number <= len(folders) else None)
 
-    return PLACEHOLDER.sub(level, template)
+
+def _field(fields: Any, match: re.Match[str]) -> str:
+    for name in match[1].split("."):
+        fields = fields.get(name) if isinstance(fields, dict) else None
+    return _level(match, str(fields) if isinstance(fields, int) and not isinstance(fields, bool) else fields)
+
+
+def _level(match: re.Match[str], value: Any) -> str:
+    # A colon in it would make two levels of one.
+    if not isinstance(value, str) or token.LEVEL.fullmatch(value) is None:
+        raise _Refused(f"{match[0]} is missing, or is nothing that a level of a tenant can hold")
+    return value
 
 
 def _together(files: Iterable[_File]) -> Iterator[list[_File]]:

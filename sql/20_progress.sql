@@ -8,7 +8,7 @@
 --
 -- Tables: ai_progress_tenant, progress_version, deleted_model, idempotency_key (0002_progress).
 -- Every statement names tenant_id itself, although the policies would add it: the planner needs it,
--- and so does a cluster. Errors: 22023, TN101 to TN103, TN501, and those of 10_context.sql.
+-- and so does a cluster. Errors: 22023, 23505, TN101 to TN103, TN501, those of 10_context.sql.
 
 set local role ai_storage_owner;
 

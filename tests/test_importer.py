@@ -413,14 +413,14 @@ def test_people_are_told_tenants_skipped_files_and_sums(
     database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "mcp-1" / "shop" / "m.json", model("m"), model("n"))
-    write(tmp_path / "mcp-1" / "bad.json", text="{")
+    write(tmp_path / "mcp-1" / "shop" / "bad.json", text="{")
     command = ["import", str(tmp_path), "--as", FOLDERS, "--dsn", database.dsn("app")]
     assert cli.main([*command, "--dry-run"]) == 1
     assert "Would save 2 states" in capsys.readouterr().out
     assert cli.main(command) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["acme:mcp-1:shop:production:c1", "1", "2", "0"]
-    assert lines[2].startswith("skipped mcp-1/bad.json: not JSON")
+    assert lines[2].startswith("skipped mcp-1/shop/bad.json: not JSON")
     assert lines[3].startswith("Saved 2 states of models out of 1 files into 1 tenants")
 
 
