@@ -135,6 +135,7 @@ def test_what_names_no_tenant_is_skipped(run: Import, database: Database, tmp_pa
     with unchanged(database):
         code, report = run(tmp_path, FOLDERS)
     assert (code, report["files"], report["saved"], len(report["skipped"])) == (1, 0, 0, 5)
+    assert all(skipped["reason"].startswith(("{1} is missing", "{2} is missing")) for skipped in report["skipped"])
     write(tmp_path / "fields.jsonl", *[model("m", code=code) for code in ("c1", "", "a:b", None, True, 1.5, ["c1"])])
     for line in (tmp_path / "fields.jsonl").read_text().splitlines():
         write(tmp_path / "f" / "field.json", text=line)
@@ -252,6 +253,27 @@ def test_more_models_than_are_saved_at_once(run: Import, database: Database, tmp
     code, report = run(tmp_path)
     assert (code, report["saved"], report["unchanged"]) == (1, 0, 60)
     assert report["skipped"][0]["reason"].startswith("record 2500: invalid metrics")
+
+
+def test_files_that_are_saved_at_the_same_time_keep_the_order_of_one_models_states(
+    run: Import, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "BATCH", 1)
+    for number in range(60):
+        write(tmp_path / f"{number:02}.json", model("m", number))
+    assert run(tmp_path)[1]["saved"] == 60
+    history = call(database.connect("app"), "load_history", model_name="m", as_=ACME)
+    assert [row.mse for row in history] == list(range(59, -1, -1))
+
+
+def test_half_a_character_is_found_also_behind_a_model_that_is_there(
+    run: Import, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "BATCH", 1)
+    save(database.connect("app"), "there", as_=ACME)
+    write(tmp_path / "m.jsonl", model("there"), model("\ud800"))
+    with unchanged(database):
+        assert run(tmp_path)[0] == 1
 
 
 def test_an_import_that_was_killed_goes_on(database: Database, tmp_path: Path) -> None:

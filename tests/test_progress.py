@@ -572,6 +572,16 @@ def test_a_batch_of_models_named_once_does_what_single_saves_do(database: Databa
         assert {row.saved_by for row in mine} == {ACME}
 
 
+def test_a_batch_is_never_saved_before_the_version_before(database: Database) -> None:
+    app, admin = database.connect("app"), database.connect()
+    save(app, "m", as_=ACME)
+    ((ahead,),) = admin.execute(
+        "update ai_storage_private.ai_progress_tenant set updated_at = now() + interval '1 hour' returning updated_at"
+    ).fetchall()
+    rows = call(app, "save_progress_batch", items=[{"model_name": name, "mse": 2} for name in ("m", "n")], as_=ACME)
+    assert (rows[0].saved_at == ahead, rows[1].saved_at < ahead) == (True, True)
+
+
 def test_a_version_that_was_put_into_the_history_by_hand_refuses_the_batch(database: Database) -> None:
     app, admin = database.connect("app"), database.connect()
     save(app, "m", as_=ACME)
