@@ -101,7 +101,7 @@ def measure(major: int, rounds: int) -> str:
             f"{rounds} rounds, the first one more is not counted; load average {load:.1f}",
             "",
             "models per second, median and range of the rounds; each with its version in the history and its event;",
-            "processor time per model in microseconds, medians: what does not depend on who else loads the machine",
+            "processor time per model in microseconds, medians: depends less on who else loads the machine",
             *table(
                 ("files", "connections", "models", "median", "range", "server us", "client us"),
                 [
