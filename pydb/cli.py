@@ -1001,6 +1001,9 @@ def _artifacts(args: argparse.Namespace) -> None:
     _print_rows(args, rows, columns)
 
 
+# Importing files
+
+
 # Most files that are imported at the same time. Two keep a small server busy; the client is one process.
 IMPORTERS = 4
 
@@ -1025,8 +1028,9 @@ def _import_files(args: argparse.Namespace) -> int:
         for skipped in report.skipped:
             print(f"skipped {skipped.path}: {skipped.reason}")
         print(
-            f"{'Would save' if args.dry_run else 'Saved'} {report.saved} states of models out of {report.files} files "
-            f"into {len(report.tenants)} tenants, which had {report.unchanged} already. Skipped: {len(report.skipped)}."
+            f"{'Would save' if args.dry_run else 'Saved'} {_count(report.saved, 'state')} of models out of "
+            f"{_count(report.files, 'file')} into {_count(len(report.tenants), 'tenant')}. There already: "
+            f"{report.unchanged}. Skipped: {len(report.skipped)}."
         )
     return 1 if report.skipped else 0
 

@@ -443,7 +443,7 @@ def test_people_are_told_tenants_skipped_files_and_sums(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["acme:mcp-1:shop:production:c1", "1", "2", "0"]
     assert lines[2].startswith("skipped mcp-1/shop/bad.json: not JSON")
-    assert lines[3].startswith("Saved 2 states of models out of 1 files into 1 tenants")
+    assert lines[3].startswith("Saved 2 states of models out of 1 file into 1 tenant.")
 
 
 def test_a_path_that_is_not_there_is_an_error(database: Database, tmp_path: Path) -> None:
