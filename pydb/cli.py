@@ -33,6 +33,7 @@ from . import (
     evidence,
     evidence_page,
     graph,
+    importer,
     migrate,
     session,
     token,
@@ -1000,6 +1001,40 @@ def _artifacts(args: argparse.Namespace) -> None:
     _print_rows(args, rows, columns)
 
 
+# Importing files
+
+
+# Most files that are imported at the same time. Two keep a small server busy; the client is one process.
+IMPORTERS = 4
+
+
+def _import_files(args: argparse.Namespace) -> int:
+    try:
+        importer.check_template(args.credential)
+    except ValueError as error:
+        args.refuse(f"--as: {error}")
+    try:
+        with ExitStack() as stack:
+            connections = [stack.enter_context(_connect_tenant(args)) for _ in range(IMPORTERS)]
+            report = importer.import_files(
+                connections, args.path, args.credential, _progress("Importing"), dry_run=args.dry_run
+            )
+    except OSError as error:
+        raise CommandError(f"{args.path} cannot be read: {error.strerror}.", "Name a file or a folder.") from error
+    if args.json:
+        print(json.dumps({"dry_run": args.dry_run, **dataclasses.asdict(report)}, indent=2, ensure_ascii=False))
+    else:
+        _print_rows(args, report.tenants, [field.name for field in dataclasses.fields(importer.TenantCount)])
+        for skipped in report.skipped:
+            print(f"skipped {skipped.path}: {skipped.reason}")
+        print(
+            f"{'Would save' if args.dry_run else 'Saved'} {_count(report.saved, 'state')} of models out of "
+            f"{_count(report.files, 'file')} into {_count(len(report.tenants), 'tenant')}. There already: "
+            f"{report.unchanged}. Skipped: {len(report.skipped)}."
+        )
+    return 1 if report.skipped else 0
+
+
 # Sharing
 
 
@@ -1417,6 +1452,18 @@ def _parser() -> argparse.ArgumentParser:
     added = command("artifacts", _artifacts, "show the artifacts of a model or of all, at each version", tenant)
     added.add_argument("model", nargs="?")
     added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for execute")
+    added = command(
+        "import", _import_files, "save the models that lie in JSON files; exit 1 when a file was skipped", tenant
+    )
+    added.epilog = (
+        "A file holds one model, an array of them (.json), or one on each line (.jsonl, .ndjson); it is saved whole or "
+        "skipped. In --as, {1} stands for the first folder below PATH, {2} for the next, {name} for a field of the "
+        "record: PATH/<server>/<project>/*.json is imported by --as 'acme:{1}:{2}:production:{codeHash}'. A record has "
+        "model_name, mse, training_samples, metrics and metadata, or modelName and trainingSamples; other fields go "
+        "into the metadata. A state that the model has, or had, is not saved again. Symbolic links are not followed."
+    )
+    added.add_argument("path", type=Path, metavar="PATH", help="a file, or a folder with all that is in it")
+    added.add_argument("--dry-run", action="store_true", help="save nothing; the database is asked, and rolls back")
 
     added = command("share", _share, "let other tenants reach a model; a repetition replaces what was given", tenant)
     added.add_argument("name")

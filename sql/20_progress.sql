@@ -2,13 +2,13 @@
 -- code version.
 --
 -- ai_progress_tenant holds the current state of each model and progress_version every version ever
--- saved, both written by write_progress(), which holds the model's row lock while it counts the
--- version up: versions have no gap. A deleted model leaves its last version in deleted_model, so a
--- later model of that name goes on counting.
+-- saved, both written by write_progress(), or by write_batch() for many models at once. They hold a
+-- model's row lock while they count its version up: versions have no gap. A deleted model leaves
+-- its last version in deleted_model, so a later model of that name goes on counting.
 --
 -- Tables: ai_progress_tenant, progress_version, deleted_model, idempotency_key (0002_progress).
 -- Every statement names tenant_id itself, although the policies would add it: the planner needs it,
--- and so does a cluster. Errors: 22023, TN101 to TN103, TN501, and those of 10_context.sql.
+-- and so does a cluster. Errors: 22023, 23505, TN101 to TN103, TN501, those of 10_context.sql.
 
 set local role ai_storage_owner;
 
@@ -93,6 +93,8 @@ language plpgsql
 immutable
 parallel safe
 as $fn$
+declare
+    v_text text;
 begin
     if p_metrics = '{}' then
         return true;
@@ -110,15 +112,19 @@ begin
     then
         return false;
     end if;
-    -- The names one by one, only where the text leaves room for a bad one.
-    if octet_length(p_metrics::text) > 256 * 1024 then
+    -- Printed once, now that it has an end.
+    v_text := p_metrics::text;
+    if octet_length(v_text) > 256 * 1024 then
         return false;
     end if;
-    return (length(p_metrics::text) <= 255 and p_metrics::text !~ E'""|\\\\|[\\x7f-\\x9f]')
-        or not exists (
-            select from jsonb_object_keys(p_metrics) as k (name)
-            where ai_storage_private.is_name(k.name) is not true
-        );
+    -- The names one by one, only where the text leaves room for a bad one.
+    if length(v_text) <= 255 and v_text !~ E'""|\\\\|[\\x7f-\\x9f]' then
+        return true;
+    end if;
+    return not exists (
+        select from jsonb_object_keys(p_metrics) as k (name)
+        where ai_storage_private.is_name(k.name) is not true
+    );
 end;
 $fn$;
 comment on function ai_storage_private.is_metrics(jsonb) is
@@ -366,9 +372,9 @@ $fn$;
 comment on function ai_storage_private.write_progress(
     bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid
 ) is
-    'Checks one model state and writes it as the next version. The only writer of '
-    'ai_progress_tenant and progress_version. p_model_id: only this model, for a borrower. Raises '
-    '22023, TN101, TN102.';
+    'Checks one model state and writes it as the next version. With write_batch() the only writer '
+    'of ai_progress_tenant and progress_version. p_model_id: only this model, for a borrower. '
+    'Raises 22023, TN101, TN102.';
 
 create or replace function ai_storage_private.save_version(
     p_tenant           ai_storage_private.acting_tenant,
@@ -557,6 +563,178 @@ $fn$;
 comment on function ai_storage_private.is_item(jsonb) is
     'True for an object with the fields of a batch''s item, each of its type and range.';
 
+create or replace function ai_storage_private.write_batch(p_tenant_id bigint, p_items jsonb)
+returns table (model_name text, version bigint, created boolean, saved_at timestamptz)
+language plpgsql
+volatile
+as $fn$
+declare
+    v_now      constant timestamptz := clock_timestamp();
+    -- The items, a column each, in the order of names.
+    v_place    bigint[];
+    v_name     text[];
+    v_mse      double precision[];
+    v_samples  bigint[];
+    v_metrics  jsonb[];
+    v_metadata jsonb[];
+    v_expected bigint[];
+    v_created  boolean[];
+    v_model_id uuid[]; -- of the model there is, or a new one; null: not at the expected version
+    v_updated  bigint;
+    v_inserted bigint;
+    v_kept     bigint;
+    v_number   bigint;
+    v_saved    record;
+begin
+    -- The models there are get locked in the order of names, and new ones are inserted in it, so
+    -- two batches with the same names do not wait for each other crosswise.
+    with item as materialized (
+        select i.*
+        from rows from (
+            jsonb_to_recordset(p_items) as (
+                model_name       text,
+                mse              double precision,
+                training_samples numeric,
+                metrics          jsonb,
+                metadata         jsonb,
+                expected_version numeric
+            )
+        ) with ordinality as i
+    ),
+    present as materialized (
+        select p.model_name, p.model_id, p.version
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_tenant_id
+          and p.model_name = any (array(select i.model_name from item as i))
+        order by p.model_name
+        for update
+    )
+    select
+        array_agg(i.ordinality),
+        array_agg(i.model_name),
+        array_agg(i.mse),
+        array_agg(i.training_samples::bigint),
+        array_agg(coalesce(i.metrics, '{}')),
+        array_agg(coalesce(i.metadata, '{}')),
+        array_agg(i.expected_version::bigint),
+        array_agg(i.model_id is null),
+        array_agg(case
+            when i.expected_version <> coalesce(i.version, 0) then null
+            else coalesce(i.model_id, gen_random_uuid())
+        end)
+    into
+        v_place, v_name, v_mse, v_samples, v_metrics, v_metadata, v_expected, v_created, v_model_id
+    from (
+        select i.*, p.model_id, p.version
+        from item as i
+        left join present as p on p.model_name = i.model_name
+        order by i.model_name collate "C"
+    ) as i;
+
+    perform ai_storage_private.check_progress(
+        i.model_name, i.mse, i.training_samples, i.metrics, i.metadata, i.expected_version
+    )
+    from unnest(v_name, v_mse, v_samples, v_metrics, v_metadata, v_expected)
+        as i (model_name, mse, training_samples, metrics, metadata, expected_version);
+
+    update ai_storage_private.ai_progress_tenant as p set
+        version          = p.version + 1,
+        mse              = i.mse,
+        training_samples = i.training_samples,
+        metrics          = i.metrics,
+        metadata         = i.metadata,
+        updated_at       = greatest(p.updated_at, v_now)
+    from unnest(v_model_id, v_mse, v_samples, v_metrics, v_metadata)
+        as i (model_id, mse, training_samples, metrics, metadata)
+    where p.tenant_id = p_tenant_id
+      and p.model_id = any (v_model_id)
+      and p.model_id = i.model_id;
+    get diagnostics v_updated = row_count;
+
+    insert into ai_storage_private.ai_progress_tenant (
+        tenant_id, model_id, version, mse, training_samples,
+        created_at, updated_at, model_name, metrics, metadata
+    )
+    select
+        p_tenant_id, i.model_id, 1, i.mse, i.training_samples,
+        v_now, v_now, i.model_name, i.metrics, i.metadata
+    from unnest(v_model_id, v_mse, v_samples, v_name, v_metrics, v_metadata, v_created)
+        as i (model_id, mse, training_samples, model_name, metrics, metadata, created)
+    where i.created
+      and i.model_id is not null
+    order by i.model_name collate "C"
+    on conflict do nothing;
+    get diagnostics v_inserted = row_count;
+
+    -- Only now, when the names are ours, is it certain who had them before.
+    if v_inserted > 0 then
+        update ai_storage_private.ai_progress_tenant as p set
+            version = d.last_version + 1
+        from unnest(v_model_id, v_created) as i (model_id, created)
+        cross join ai_storage_private.deleted_model as d
+        where p.tenant_id = p_tenant_id
+          and p.model_id = any (v_model_id)
+          and p.model_id = i.model_id
+          and i.created
+          and d.tenant_id = p_tenant_id
+          and d.model_name = any (v_name)
+          and d.model_name = p.model_name;
+    end if;
+
+    -- All of them are locked: what they hold is what was saved.
+    insert into ai_storage_private.progress_version (
+        tenant_id, model_id, version, mse, training_samples, saved_at, metrics, metadata
+    )
+    select
+        p.tenant_id, p.model_id, p.version, p.mse, p.training_samples,
+        p.updated_at, p.metrics, p.metadata
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id
+      and p.model_id = any (v_model_id)
+    on conflict do nothing;
+    get diagnostics v_kept = row_count;
+    if v_kept <> v_updated + v_inserted then
+        raise exception using
+            errcode = '23505',
+            message = 'a version that was to be saved is in the history already',
+            hint = 'Somebody wrote into progress_version by hand; the audit trail tells who.';
+    end if;
+
+    -- Left over: what is not at the expected version, and names that somebody took meanwhile.
+    if v_kept < cardinality(v_name) then
+        for v_number in
+            select i.number
+            from unnest(v_model_id) with ordinality as i (model_id, number)
+            where not exists (
+                select from ai_storage_private.ai_progress_tenant as p
+                where p.tenant_id = p_tenant_id
+                  and p.model_id = i.model_id
+            )
+            order by i.number
+        loop
+            v_saved := ai_storage_private.write_progress(
+                p_tenant_id, v_name[v_number], v_mse[v_number], v_samples[v_number],
+                v_metrics[v_number], v_metadata[v_number], v_expected[v_number]
+            );
+            v_created[v_number] := v_saved.created;
+        end loop;
+    end if;
+
+    return query
+    select i.model_name, p.version, i.created, p.updated_at
+    from unnest(v_place, v_name, v_created) as i (place, model_name, created)
+    join ai_storage_private.ai_progress_tenant as p
+        on p.tenant_id = p_tenant_id
+        and p.model_name = any (v_name)
+        and p.model_name = i.model_name
+    order by i.place;
+end;
+$fn$;
+comment on function ai_storage_private.write_batch(bigint, jsonb) is
+    'write_progress() for many models at once, each named once, in a few statements. p_items: as '
+    'is_item() wants them; the fields idempotency_key and owner are not looked at. READ COMMITTED '
+    'only. Raises 22023, 23505, TN102.';
+
 create or replace function ai_storage.save_progress_batch(p_items jsonb, p_as text default null)
 returns table (model_name text, version bigint, created boolean, saved_at timestamptz)
 language plpgsql
@@ -582,6 +760,23 @@ begin
             message = 'invalid batch',
             hint = 'A batch is an array of objects with model_name and any of mse, '
                 'training_samples, metrics, metadata, expected_version, idempotency_key and owner.';
+    end if;
+
+    -- In a few statements where no item has to come after another. Under an older snapshot only
+    -- write_progress() notices what was deleted meanwhile.
+    if current_setting('transaction_isolation') not in ('repeatable read', 'serializable') and (
+        select
+            count(distinct i.model_name collate "C") = count(*)
+                and count(i.idempotency_key) = 0 and count(i.owner) = 0
+        from jsonb_to_recordset(p_items) as i (
+            model_name text, idempotency_key text, owner text
+        )
+    )
+    then
+        return query
+        select b.model_name, b.version, b.created, b.saved_at
+        from ai_storage_private.write_batch(v_tenant.tenant_id, p_items) as b;
+        return;
     end if;
 
     for v_item in
@@ -616,7 +811,8 @@ $fn$;
 comment on function ai_storage.save_progress_batch(jsonb, text) is
     'Saves many model states, all or none, in the order given. p_items: an array of objects with '
     'model_name and any of mse, training_samples, metrics, metadata, expected_version, '
-    'idempotency_key, owner, each as in save_progress. Raises 22023, TN001 to TN005, TN101, TN102, '
+    'idempotency_key, owner, each as in save_progress. Several times as fast where each model is '
+    'named once and no item has a key or an owner. Raises 22023, TN001 to TN005, TN101, TN102, '
     'TN103.';
 
 create or replace function ai_storage.delete_progress(

@@ -145,6 +145,8 @@ def test_each_change_of_a_tenant_has_one_event(database: Database, app: Connecti
     with logged(app, ACME, *["save model"] * 3):
         items = [{"model_name": name, "mse": 1, "idempotency_key": f"of {name}"} for name in ("a", "b", "c")]
         call(app, "save_progress_batch", items=items, as_=ACME)
+    with logged(app, ACME, *["save model"] * 3):
+        call(app, "save_progress_batch", items=[{"model_name": name, "mse": 2} for name in ("x", "m", "y")], as_=ACME)
     with logged(app, ACME, "insert share"):
         share_id = share(app, "m", ACME, READER)
     with logged(app, ACME, "update share"):
@@ -166,7 +168,7 @@ def test_each_change_of_a_tenant_has_one_event(database: Database, app: Connecti
         call(app, "delete_progress", model_name="b", as_=ACME)
     newer = key(code="newer")
     call(app, "promote_progress", from_code_hash="c1", as_=newer)
-    assert actions(app, newer) == ["insert tenant", *["save model"] * 3]
+    assert actions(app, newer) == ["insert tenant", *["save model"] * 5]
     assert verified(app).verified
     assert verified(app, newer).verified
 

@@ -151,7 +151,7 @@ def test_the_core_imports_nothing_that_is_not_call_a_function() -> None:
         [sys.executable, "-c", "import sys, pydb; print(*sys.modules)"], capture_output=True, text=True, check=True
     ).stdout.split()
     outside = {"pydb.cli", "pydb.migrate", "pydb.embedded", "pydb.demo", "yoyo", "sklearn", "matplotlib", "argparse"}
-    outside |= {"pydb.cache", "redis", "cryptography"}
+    outside |= {"pydb.cache", "redis", "cryptography", "pydb.importer"}
     outside |= {"pydb.environment", "pydb.web", "pydb.code_hash", "pydb.identity"}
     assert outside & set(loaded) == set()
 

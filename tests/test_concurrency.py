@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import psycopg
@@ -34,6 +34,21 @@ def history_of(database: Database, name: str, tenant: str = ACME) -> list[int]:
         (tenant, name),
     )
     return [row[0] for row in rows]
+
+
+_number = count()
+
+
+def save_in_a_batch(connection: Connection, name: str, *, as_: str, **arguments: Any) -> Any:
+    """Save one model between two new ones of a batch, and return its row."""
+    number = next(_number)
+    items = [{"model_name": item, "mse": 1} for item in (f"zz {number}", name, f"aa {number}")]
+    items[1] |= arguments
+    return call(connection, "save_progress_batch", items=items, as_=as_)[1]
+
+
+#: Both ways to save must count alike.
+both_ways = pytest.mark.parametrize("save", [save, save_in_a_batch], ids=["alone", "in a batch"])
 
 
 def quickly_noticed(database: Database) -> None:
@@ -178,6 +193,23 @@ def test_batches_in_opposite_order_end_right_or_in_a_deadlock_that_can_be_retrie
         assert history_of(database, name) == list(range(1, rounds * writers + 1))
 
 
+def test_batches_of_the_same_models_in_any_order_do_not_wait_crosswise(database: Database) -> None:
+    model_names = [f"m{number}" for number in range(20)]
+    rounds, writers = 20, 4
+
+    def writer(connection: Connection, seed: int) -> None:
+        order = random.Random(seed)
+        for _ in range(rounds):
+            items = [{"model_name": name, "mse": 1} for name in order.sample(model_names, len(model_names))]
+            call(connection, "save_progress_batch", items=items, as_=ACME)
+
+    quickly_noticed(database)
+    pool = connections(database, writers)
+    together([lambda c=c, n=n: writer(c, n) for n, c in enumerate(pool)])
+    for name in model_names:
+        assert history_of(database, name) == list(range(1, rounds * writers + 1))
+
+
 # Two at once, step by step -------------------------------------------------------------------------------------------
 
 
@@ -189,9 +221,10 @@ def two(database: Database) -> tuple[Connection, Connection, Connection]:
     return database.connect(), first, second
 
 
+@both_ways
 @pytest.mark.parametrize("deleted_before", [False, True])
 def test_a_save_that_waits_for_a_creation_which_ends_in_a_deletion_goes_on_counting(
-    two: tuple[Connection, Connection, Connection], deleted_before: bool
+    two: tuple[Connection, Connection, Connection], deleted_before: bool, save: Callable[..., Any]
 ) -> None:
     watcher, first, second = two
     given = 0
@@ -208,9 +241,10 @@ def test_a_save_that_waits_for_a_creation_which_ends_in_a_deletion_goes_on_count
     assert save(first, "m", as_=ACME).version == given + 2
 
 
+@both_ways
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_a_save_that_waits_for_a_creation_comes_after_it_or_takes_its_place(
-    two: tuple[Connection, Connection, Connection], end: str
+    two: tuple[Connection, Connection, Connection], end: str, save: Callable[..., Any]
 ) -> None:
     watcher, first, second = two
     first.execute("begin")
@@ -221,9 +255,10 @@ def test_a_save_that_waits_for_a_creation_comes_after_it_or_takes_its_place(
     assert versions(first, "m", as_=ACME) == ([2, 1] if end == "commit" else [1])
 
 
+@both_ways
 @pytest.mark.parametrize("again", [False, True])
 def test_a_save_that_waits_for_a_deletion_goes_on_counting(
-    two: tuple[Connection, Connection, Connection], again: bool
+    two: tuple[Connection, Connection, Connection], again: bool, save: Callable[..., Any]
 ) -> None:
     watcher, first, second = two
     save(first, "m", as_=ACME)
@@ -266,8 +301,9 @@ def test_a_deletion_expects_the_version_there_is_when_it_gets_its_turn(
     assert versions(first, "m", as_=ACME) == [2, 1]
 
 
+@both_ways
 def test_a_save_expects_the_version_there_is_when_it_gets_its_turn(
-    two: tuple[Connection, Connection, Connection],
+    two: tuple[Connection, Connection, Connection], save: Callable[..., Any]
 ) -> None:
     watcher, first, second = two
     save(first, "m", as_=ACME)
@@ -306,10 +342,11 @@ def test_of_two_transactions_that_wait_for_each_other_one_fails_whole_and_can_be
     assert {name: versions(first, name, as_=ACME) for name in "ab"} == {"a": [2, 1], "b": [2, 1]}
 
 
+@both_ways
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 @pytest.mark.parametrize("what", ["created", "changed", "deleted", "created and deleted", "recreated and deleted"])
 def test_a_transaction_with_an_old_snapshot_is_told_to_retry_and_gives_no_version_twice(
-    database: Database, level: str, what: str
+    database: Database, level: str, what: str, save: Callable[..., Any]
 ) -> None:
     old, other = connections(database, 2)
     save(other, "other", as_=ACME)

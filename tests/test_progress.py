@@ -519,11 +519,78 @@ WRONG_ITEMS: list[tuple[str, Any]] = [
 def test_one_wrong_item_refuses_the_whole_batch(database: Database) -> None:
     app = database.connect("app")
     save(app, "m", idempotency_key="used", metadata={"other": "content"}, as_=ACME)
+    save(app, "there", as_=ACME)
     good = [{"model_name": "m", "mse": 2}, {"model_name": "first", "mse": 2, "idempotency_key": "free"}]
+    # Each model once and without keys: written in a few statements.
+    alone = [{"model_name": "there", "mse": 2}, {"model_name": "first", "mse": 2}]
     with unchanged(database):
         for sqlstate, item in WRONG_ITEMS:
             with refused(sqlstate):
                 call(app, "save_progress_batch", items=[*good, item, *good], as_=ACME)
+            with refused(sqlstate):
+                call(app, "save_progress_batch", items=[alone[0], item, alone[1]], as_=ACME)
+
+
+def test_a_batch_of_models_named_once_does_what_single_saves_do(database: Database) -> None:
+    app = database.connect("app")
+    for tenant in (ACME, BETA):
+        for name, times in (("there", 2), ("gone", 3), ("back", 1)):
+            for _ in range(times):
+                save(app, name, as_=tenant)
+            if name != "there":
+                value(app, "delete_progress", model_name=name, as_=tenant)
+        save(app, "back", as_=tenant)
+    items: list[dict[str, Any]] = [
+        {"model_name": "z new", "mse": 1, "training_samples": 0, "metrics": {"a": 1.50}, "metadata": {"b": [None]}},
+        {"model_name": "there", "metrics": {"a": 2}, "expected_version": 2},
+        {"model_name": "gone", "mse": 5e-324, "training_samples": 2**63 - 1},
+        {"model_name": "back", "mse": -1.5},
+        {"model_name": "\U0001f511", "mse": 0, "expected_version": 0},
+        {"model_name": "A", "mse": 1, "metrics": None, "metadata": None},
+    ]
+    before = {row.model_name: row for row in call(app, "load_progress", as_=ACME)}
+    in_a_batch = call(app, "save_progress_batch", items=items, as_=ACME)
+    alone = [call(app, "save_progress", **item, as_=BETA)[0] for item in items]
+    assert [row[:3] for row in in_a_batch] == [row[:3] for row in alone]
+    assert [(row.model_name, row.version, row.created) for row in in_a_batch] == [
+        ("z new", 1, True),
+        ("there", 3, False),
+        ("gone", 4, True),
+        ("back", 3, False),
+        ("\U0001f511", 1, True),
+        ("A", 1, True),
+    ]
+    saved_at = {row.model_name: row.saved_at for row in in_a_batch}
+    for name in saved_at:
+        mine, other = one(app, name, as_=ACME), one(app, name, as_=BETA)
+        assert mine[4:9] == other[4:9]
+        assert mine.updated_at == saved_at[name]
+        assert mine.created_at == (before[name].created_at if name in before else saved_at[name])
+        mine, other = (call(app, "load_history", model_name=name, limit=None, as_=tenant) for tenant in (ACME, BETA))
+        assert [row[:5] for row in mine] == [row[:5] for row in other]
+        assert mine[0].saved_at == saved_at[name]
+        assert {row.saved_by for row in mine} == {ACME}
+
+
+def test_a_batch_is_never_saved_before_the_version_before(database: Database) -> None:
+    app, admin = database.connect("app"), database.connect()
+    save(app, "m", as_=ACME)
+    ((ahead,),) = admin.execute(
+        "update ai_storage_private.ai_progress_tenant set updated_at = now() + interval '1 hour' returning updated_at"
+    ).fetchall()
+    rows = call(app, "save_progress_batch", items=[{"model_name": name, "mse": 2} for name in ("m", "n")], as_=ACME)
+    assert (rows[0].saved_at == ahead, rows[1].saved_at < ahead) == (True, True)
+
+
+def test_a_version_that_was_put_into_the_history_by_hand_refuses_the_batch(database: Database) -> None:
+    app, admin = database.connect("app"), database.connect()
+    save(app, "m", as_=ACME)
+    admin.execute(
+        "insert into ai_storage_private.progress_version (tenant_id, model_id, version, mse, saved_at, metrics, "
+        "metadata) select tenant_id, model_id, 2, 1, now(), '{}', '{}' from ai_storage_private.ai_progress_tenant"
+    )
+    items = [{"model_name": "m", "mse": 2}, {"model_name": "n", "mse": 2}]
+    assert_refused(database, app, "23505", "save_progress_batch", items=items, as_=ACME)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ HELPERS = [
     "ai_storage_private.verified_context",
     "ai_storage_private.verify_token",
     "ai_storage_private.worth",
+    "ai_storage_private.write_batch",
     "ai_storage_private.write_chunks",
     "ai_storage_private.write_progress",
 ]
