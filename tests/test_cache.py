@@ -35,7 +35,7 @@ from tests.redis_server import RedisServer
 
 OTHER = key("acme", "s2")
 SMALL = random.Random(1).randbytes(50_000)
-LARGE = random.Random(2).randbytes(5 * CHUNK + 7)  # two parts
+LARGE = random.Random(2).randbytes(5 * CHUNK + 7)  # three parts
 
 
 @pytest.fixture
