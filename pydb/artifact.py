@@ -48,7 +48,7 @@ __all__ = [
 T = TypeVar("T")
 
 CHUNK = 2**20  # bytes; as the database keeps them
-PART = 4 * CHUNK  # bytes in one call; bench/artifact.py measures others
+PART = 2 * CHUNK  # bytes in one call; larger ones cost more: the allocators of both ends give them back each time
 ATTEMPTS = 5  # of what can be repeated; a pool may have as many dead connections
 
 #: A path, bytes, or a file open for reading in binary, from where it stands.
@@ -150,7 +150,7 @@ def put(
     with _reading(source) as file:
         start, size = _measure(file)
         part = _read(file)
-        if len(part) <= CHUNK:
+        if len(part) <= CHUNK and len(part) < PART:
             saved: Put = yield calls.put_artifact(model_name, artifact_name, part, media_type=media_type)
             digest = Digest()
             digest.add(*_cut(part))
@@ -295,7 +295,7 @@ def get(
         try:
             with _writing(target) as file:
                 opened = yield from _download(file, model_name, artifact_name, owner, version, progress, cache)
-                if isinstance(file, BytesIO) and target is None:
+                if isinstance(file, _Whole):
                     return file.getvalue()
             return replace(opened, cache_key=None)
         except ContentMismatch:
@@ -315,6 +315,8 @@ def _download(
     cache: ContentCache | None,
 ) -> Steps[Opened]:
     opened: Opened = yield from _again(calls.open_artifact(model_name, artifact_name, owner=owner, version=version))
+    if isinstance(file, _Whole):
+        file.reserve(opened.size_bytes)
     cached = (yield from cache.content(opened)) if cache is not None else None
     # Chunks are compared one by one where their sha256s are known, which fit the content's; else all at the end.
     known = cached.chunks if cached is not None else None
@@ -350,10 +352,20 @@ def _download(
     return opened
 
 
+class _Whole(BytesIO):
+    """All the bytes at once."""
+
+    def reserve(self, size: int) -> None:
+        """Take all the memory there has to be: growing with each part takes more time than the parts."""
+        self.seek(max(0, size - 1))
+        self.write(bytes(min(1, size)))
+        self.seek(0)
+
+
 @contextmanager
 def _writing(target: Target | None) -> Iterator[IO[bytes]]:
     if target is None:
-        yield BytesIO()
+        yield _Whole()
         return
     if not isinstance(target, (str, PathLike)):
         yield target

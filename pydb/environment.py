@@ -6,7 +6,8 @@ Behind the constructors `from_env`, `from_mcp_server` and `from_request` of the 
     AI_STORAGE_ORG_ID        the tenant's organisation
     AI_STORAGE_ENVIRONMENT   its environment, such as production
     AI_STORAGE_SERVER_ID, AI_STORAGE_PROJECT_ID, AI_STORAGE_CODE_HASH   its other levels, for from_env alone
-    AI_STORAGE_TYPE          the storage type where the code names none; without it, database
+    AI_STORAGE_TYPE          the storage type where the code names none: database (the default), or hybrid
+    REDIS_URL                for hybrid: the Redis that carries the bytes of artifacts (see pydb.cache)
 
 What is missing or wrong here is a fault of the deployment and not of a request, so it raises ValueError.
 """
@@ -17,12 +18,16 @@ import asyncio
 import atexit
 import os
 import threading
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from .storage import AsyncTenantAwareStorage, TenantAwareStorage, open_async_pool, open_pool
 from .token import LEVEL
+
+if TYPE_CHECKING:
+    from .cache import AsyncCache, Cache
 
 __all__ = [
     "STORAGE_TYPES",
@@ -48,13 +53,35 @@ class StorageType(Protocol):
     def __call__(self, storage: T, /) -> T: ...
 
 
-def _database(storage: T, /) -> T:
-    return storage
+def _database() -> StorageType:
+    return lambda storage: storage
 
 
-#: Every storage type. `hybrid` is to be one more line here.
-STORAGE_TYPES: dict[str, StorageType] = {
+def _hybrid() -> StorageType:
+    from . import cache  # needs the extra hybrid
+
+    url = variable("REDIS_URL")
+
+    def with_cache(storage: T, /) -> T:
+        # A storage that closes its pool closes its cache too; those of requests share one, as they share a pool.
+        if isinstance(storage, TenantAwareStorage):
+            if storage._owned is not None:
+                storage._cache = storage._owned_cache = cache.Cache.from_url(url)
+            else:
+                storage._cache = _shared_cache(url)
+        elif storage._owned is not None:
+            storage._cache = storage._owned_cache = cache.AsyncCache.from_url(url)
+        else:
+            storage._cache = _shared_async_cache(url)
+        return storage
+
+    return with_cache
+
+
+#: Every storage type, and what makes it ready or says what is missing before anything is opened.
+STORAGE_TYPES: dict[str, Callable[[], StorageType]] = {
     "database": _database,
+    "hybrid": _hybrid,
 }
 
 
@@ -77,12 +104,12 @@ def dsn() -> str:
 def storage_type(name: str | None) -> StorageType:
     """The storage type of this name, or of AI_STORAGE_TYPE, or `database`.
 
-    Raises: ValueError for any other.
+    Raises: ValueError for any other, and without REDIS_URL for `hybrid`; ImportError without its extra.
     """
     name = name or os.environ.get("AI_STORAGE_TYPE") or "database"
     if name not in STORAGE_TYPES:
         raise ValueError(f"There is no storage type {name!r}. There is: {', '.join(STORAGE_TYPES)}.")
-    return STORAGE_TYPES[name]
+    return STORAGE_TYPES[name]()
 
 
 def isolation_key(server_id: str | None = None, project_id: str | None = None, code_hash: str | None = None) -> str:
@@ -105,13 +132,15 @@ def isolation_key(server_id: str | None = None, project_id: str | None = None, c
     return ":".join(values)
 
 
-# One pool a process, or an event loop, for storages that live as long as a request
+# One pool and one cache a process, or an event loop, for storages that live as long as a request
 
 
 _lock = threading.Lock()
 # A forked process must not use its parent's connections, nor end them: they stay here under the parent's pid.
 _pools: dict[tuple[int, str], ConnectionPool[Any]] = {}
 _async_pools: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[AsyncConnectionPool[Any]]] = {}
+_caches: dict[tuple[int, str], Cache] = {}
+_async_caches: dict[tuple[asyncio.AbstractEventLoop, str], AsyncCache] = {}
 
 
 def _after_fork() -> None:
@@ -135,12 +164,24 @@ def shared_pool() -> ConnectionPool[Any]:
         return _pools[key]
 
 
+def _shared_cache(url: str) -> Cache:
+    from .cache import Cache
+
+    key = (os.getpid(), url)
+    with _lock:
+        if key not in _caches:
+            _caches[key] = Cache.from_url(url)
+        return _caches[key]
+
+
 @atexit.register
 def close_shared_pool() -> None:
-    """Close the pools that shared_pool opened in this process."""
+    """Close the pools that shared_pool opened in this process, and the caches beside them."""
     with _lock:
         for key in [key for key in _pools if key[0] == os.getpid()]:
             _pools.pop(key).close()
+        for key in [key for key in _caches if key[0] == os.getpid()]:
+            _caches.pop(key).close()
 
 
 async def shared_async_pool() -> AsyncConnectionPool[Any]:
@@ -162,11 +203,25 @@ async def shared_async_pool() -> AsyncConnectionPool[Any]:
     return await asyncio.shield(opening)
 
 
+def _shared_async_cache(url: str) -> AsyncCache:
+    from .cache import AsyncCache
+
+    for other in list(_async_caches):
+        if other[0].is_closed():
+            _async_caches.pop(other, None)
+    key = (asyncio.get_running_loop(), url)
+    if key not in _async_caches:
+        _async_caches[key] = AsyncCache.from_url(url)
+    return _async_caches[key]
+
+
 async def close_shared_async_pool() -> None:
-    """Close the pools that shared_async_pool opened in this event loop."""
+    """Close the pools that shared_async_pool opened in this event loop, and the caches beside them."""
     loop = asyncio.get_running_loop()
-    for key in [key for key in list(_async_pools) if key[0] is loop]:
-        opening = _async_pools.pop(key)
+    for key in [key for key in list(_async_caches) if key[0] is loop]:
+        await _async_caches.pop(key).close()
+    for pool in [key for key in list(_async_pools) if key[0] is loop]:
+        opening = _async_pools.pop(pool)
         if opening.done() and not opening.cancelled() and opening.exception() is None:
             await opening.result().close()
         else:

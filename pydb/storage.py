@@ -78,12 +78,18 @@ class _SyncCache(ContentCache, Protocol):
     def run(self, request: Fetch | Keep) -> Any:
         """Do what is asked, or less; raises nothing."""
 
+    def close(self) -> None:
+        """Close what it opened."""
+
 
 class _AsyncCache(ContentCache, Protocol):
     """A cache for AsyncTenantAwareStorage."""
 
     async def run(self, request: Fetch | Keep) -> Any:
         """Do what is asked, or less; raises nothing."""
+
+    async def close(self) -> None:
+        """Close what it opened."""
 
 
 def _describe(method: Callable[..., Any], build: Callable[..., Any]) -> None:
@@ -162,6 +168,7 @@ class TenantAwareStorage:
         self._credential = credential
         self._cache = cache
         self._owned: ConnectionPool[Any] | None = None
+        self._owned_cache: _SyncCache | None = None
 
     @classmethod
     def from_dsn(
@@ -193,8 +200,8 @@ class TenantAwareStorage:
     ) -> Self:
         """The storage of an MCP server: what the code does not say, the environment does (see pydb.environment).
 
-        code_hash: the code's version; pydb.code_hash computes one. storage_type: None for AI_STORAGE_TYPE, or
-        `database`. options: of from_dsn.
+        code_hash: the code's version; pydb.code_hash computes one. storage_type: `database`, or `hybrid`, which
+        keeps the bytes of artifacts in Redis too (see pydb.cache); None for AI_STORAGE_TYPE. options: of from_dsn.
         Raises: ValueError when the environment lacks something; what from_dsn raises.
         """
         from . import environment  # the core reads no environment
@@ -224,7 +231,7 @@ class TenantAwareStorage:
         request: of Starlette, FastAPI, Flask, Django or anything else with headers; a WSGI environ or an ASGI scope.
             Its tenant is the one that a middleware of pydb.web admitted, else the bearer token is the credential, which
             the database verifies with each call.
-        storage_type: None for AI_STORAGE_TYPE, or `database`.
+        storage_type: `database` or `hybrid`, as of from_mcp_server.
         source: None for the middleware's pool if it is of this kind, else one of the process on DATABASE_URL.
         Raises: NoTenant (TN001) or MalformedCredential (TN002) for a request without a bearer token; ValueError when
         the environment lacks something.
@@ -334,6 +341,8 @@ class TenantAwareStorage:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""
         if self._owned is not None:
             self._owned.close()
+        if self._owned_cache is not None:
+            self._owned_cache.close()
 
     def __enter__(self) -> Self:
         return self
@@ -358,6 +367,7 @@ class AsyncTenantAwareStorage:
         self._credential = credential
         self._cache = cache
         self._owned: AsyncConnectionPool[Any] | None = None
+        self._owned_cache: _AsyncCache | None = None
 
     @classmethod
     async def from_dsn(
@@ -512,6 +522,8 @@ class AsyncTenantAwareStorage:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""
         if self._owned is not None:
             await self._owned.close()
+        if self._owned_cache is not None:
+            await self._owned_cache.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -358,7 +358,8 @@ def damage(database: Database, how: str) -> None:
         admin.execute("delete from ai_storage_private.artifact_chunk where chunk_number = 1")
     else:
         admin.execute(
-            "update ai_storage_private.artifact_chunk set content = substr(content, 1, 10) where chunk_number = 8"
+            "update ai_storage_private.artifact_chunk set content = substr(content, 1, 10) "
+            "where length(content) between 11 and 1048575"
         )
 
 

@@ -20,6 +20,7 @@ from pydb import (
 )
 from tests.conftest import Database
 from tests.helpers import until
+from tests.redis_server import RedisServer
 from tests.webserver import minter
 
 KEY = "acme:mcp-1:shop:production:abc123"
@@ -242,3 +243,48 @@ def test_a_forked_worker_opens_a_pool_of_its_own(deployed: Database) -> None:
     assert child.exitcode == 0
     assert not before & results.get()
     assert _backends(scope) == before
+
+
+def test_the_storage_type_hybrid_reads_by_way_of_redis(
+    deployed: Database, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes(100_000)
+    for name in ("hybrid", None):
+        monkeypatch.delenv("REDIS_URL", raising=False)
+        monkeypatch.setenv("AI_STORAGE_TYPE", "database" if name else "hybrid")
+        with pytest.raises(ValueError, match="REDIS_URL"):
+            TenantAwareStorage.from_mcp_server("mcp-1", "shop", "abc123", name)
+        monkeypatch.setenv("REDIS_URL", redis_server.url)
+        with TenantAwareStorage.from_mcp_server("mcp-1", "shop", "abc123", name) as mine:
+            mine.save_ai_progress("m", 0.5)
+            mine.put_artifact("m", "w", content)
+            assert mine.get_artifact("m", "w") == mine.get_artifact("m", "w") == content
+            assert mine._cache is not None
+            assert mine._cache.stats().hits > 0
+
+    async def scenario() -> None:
+        async with await AsyncTenantAwareStorage.from_env() as mine:
+            assert await mine.get_artifact("m", "w") == content
+            assert mine._cache is not None
+            assert mine._cache.stats().hits == 1
+
+    asyncio.run(scenario())
+
+
+def test_requests_share_a_cache_as_they_share_a_pool(
+    deployed: Database, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    request = {"headers": [(b"authorization", b"Bearer a.b.c")]}
+    first, second = (TenantAwareStorage.from_request(request, "hybrid") for _ in range(2))
+    assert first._cache is not None
+    assert first._cache is second._cache
+    assert TenantAwareStorage.from_request(request)._cache is None
+
+    async def scenario() -> None:
+        first, second = [await AsyncTenantAwareStorage.from_request(request, "hybrid") for _ in range(2)]
+        assert first._cache is not None
+        assert first._cache is second._cache
+        await environment.close_shared_async_pool()
+
+    asyncio.run(scenario())
