@@ -330,9 +330,11 @@ def test_a_lost_connection_of_a_pool_is_no_end(database: Database) -> None:
 
 def test_a_part_whose_answer_was_lost_is_not_sent_twice(database: Database, mine: TenantAwareStorage) -> None:
     lost = []
+    queries = []
 
     def run(step: Any) -> Any:
         answer = mine.run(step)
+        queries.append(step.query)
         if "append" in step.query and not lost:
             lost.append(answer)
             raise psycopg.OperationalError("the connection is lost")
@@ -340,6 +342,7 @@ def test_a_part_whose_answer_was_lost_is_not_sent_twice(database: Database, mine
 
     artifact.drive(artifact.put("m", "w", CONTENT), run)
     assert lost == [PART]
+    assert sum("begin_artifact" in query for query in queries) == 1
     assert mine.get_artifact("m", "w") == CONTENT
 
 
@@ -376,6 +379,22 @@ def test_damaged_bytes_are_not_handed_out(
             mine.get_artifact("m", "w", target)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert out.read_bytes() == b"as it was"
+
+
+def test_the_list_of_a_contents_sha256s_is_not_taken_for_the_content(mine: TenantAwareStorage) -> None:
+    """Its sha256 is that of the content, which has more than one chunk."""
+    mine.put_artifact("m", "w", CONTENT)
+    digest = artifact.Digest()
+    digest.add(*(CONTENT[start : start + CHUNK] for start in range(0, len(CONTENT), CHUNK)))
+
+    def run(step: Any) -> Any:
+        answer = mine.run(step)
+        if "read_chunks" in step.query:
+            answer = [b"".join(digest.chunks)] if step.params[-2] == 0 else []
+        return answer
+
+    with pytest.raises(ContentMismatch):
+        artifact.drive(artifact.get("m", "w"), run)
 
 
 def test_a_source_that_the_wire_changes_is_refused(mine: TenantAwareStorage) -> None:

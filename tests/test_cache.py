@@ -510,11 +510,12 @@ class Walk:
         self.world.forget(tenant, model)
 
     def _erase(self, tenant: str, model: str, name: str) -> None:
-        if self.admin.execute("select 1 from ai_storage_private.tenant where isolation_key = %s", (tenant,)).fetchone():
-            session.run(self.admin, calls.erase_tenant(tenant, "the walk came by"))
+        registered = "select 1 from ai_storage_private.tenant where isolation_key = %s"
+        if self.admin.execute(registered, (tenant,)).fetchone() is None:
+            return
+        session.run(self.admin, calls.erase_tenant(tenant, "the walk came by"))
         for each in MODELS:
-            self.world.forget(tenant, each)
-        self.world.shares = {share for share in self.world.shares if share[2] != tenant}
+            self.world.forget(tenant, each)  # what was shared with it stays shared
 
     def _redis(self, tenant: str, model: str, name: str) -> None:
         if not self.running:
