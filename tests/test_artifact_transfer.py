@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from io import BytesIO
@@ -122,10 +123,14 @@ def test_the_asynchronous_storage_does_the_same(database: Database, tmp_path: Pa
             with pytest.raises(OSError, match="gone"):
                 await mine.put_artifact("m", "w2", Broken(CONTENT, PART), resume=False)
             assert await mine.list_uploads() == []
-            # Cancelled in the middle, it leaves no file behind.
-            task = asyncio.create_task(
-                mine.get_artifact("m", "w", tmp_path / "never", progress=lambda *_: task.cancel())  # type: ignore[misc]
-            )
+            # Cancelled while a step works in its thread, it leaves no file behind.
+            loop = asyncio.get_running_loop()
+
+            def cancel(done: int, total: int | None) -> None:
+                loop.call_soon_threadsafe(task.cancel)
+                time.sleep(0.3)
+
+            task = asyncio.create_task(mine.get_artifact("m", "w", tmp_path / "never", progress=cancel))
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
