@@ -23,7 +23,7 @@ create table ai_storage_private.artifact_blob (
     put_at     timestamptz not null,
     sha256     bytea not null,
     constraint artifact_blob_pk primary key (tenant_id, blob_id),
-    constraint artifact_blob_sha256_unique unique (tenant_id, sha256),
+    constraint artifact_blob_content_unique unique (tenant_id, sha256, size_bytes),
     constraint artifact_blob_size_not_negative check (size_bytes >= 0)
 );
 

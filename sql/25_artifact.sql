@@ -2,9 +2,10 @@
 --
 -- A content lies in artifact_chunk, in chunks of 1 MiB, and once in its tenant however many
 -- artifacts name it; no key spans tenants. Its sha256 is that of its bytes up to 1 MiB; above, that
--- of the sha256s of its chunks, so both ends can check a stream in constant memory. An artifact is
--- a name for a content at a version of a model, and holds for later versions until it is put again.
--- A content that nothing names any more is deleted.
+-- of the sha256s of its chunks, so both ends can check a stream in constant memory; what is small
+-- may be such a list, so a content is told by sha256 and size. An artifact is a name for a content
+-- at a version of a model, and holds for later versions until it is put again. A content that
+-- nothing names any more is deleted.
 --
 -- An upload is a content in the making: nothing of it is visible before finish_artifact(), which
 -- checks size and sha256. Reading another tenant's artifact takes the permission execute.
@@ -357,7 +358,7 @@ begin
         tenant_id, blob_id, size_bytes, put_at, sha256
     )
     values (v_tenant.tenant_id, v_new_id, length(p_content), v_now, v_sha256)
-    on conflict on constraint artifact_blob_sha256_unique do update set
+    on conflict on constraint artifact_blob_content_unique do update set
         put_at = excluded.put_at
     returning b.blob_id into v_blob_id;
     is_new := v_blob_id = v_new_id;
@@ -544,7 +545,7 @@ begin
         tenant_id, blob_id, size_bytes, put_at, sha256
     )
     values (v_tenant.tenant_id, p_upload_id, p_size_bytes, v_now, v_sha256)
-    on conflict on constraint artifact_blob_sha256_unique do update set
+    on conflict on constraint artifact_blob_content_unique do update set
         put_at = excluded.put_at
     returning b.blob_id into v_blob_id;
     is_new := v_blob_id = p_upload_id;
@@ -1008,7 +1009,7 @@ end;
 $fn$;
 comment on function ai_storage.get_artifact(text, text, text, bigint, text) is
     'All bytes of an artifact: of an own model, or with p_owner of one that is shared for execute, '
-    'as it was at p_version or as it is. For more than some 100 MiB use read_artifact(). Each use '
+    'as it was at p_version or as it is. Above some MiB read_chunks() is faster. Each use '
     'of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
 
 create or replace function ai_storage.list_artifacts(

@@ -926,9 +926,10 @@ begin
         union all
         -- A content comes before the artifacts that name it.
         select
-            4, encode(b.sha256, 'hex'), c.chunk_number, jsonb_build_object(
+            4, encode(b.sha256, 'hex') || b.size_bytes, c.chunk_number, jsonb_build_object(
                 'kind', 'chunk',
                 'sha256', encode(b.sha256, 'hex'),
+                'size_bytes', b.size_bytes,
                 'chunk_number', c.chunk_number,
                 'content', translate(encode(c.content, 'base64'), E'\n', '')
             )
@@ -1166,6 +1167,20 @@ $fn$;
 comment on function ai_storage_private.import_key(bigint, jsonb) is
     'Restores the first answer to an idempotency key, unless there is one. Raises 22023.';
 
+create or replace function ai_storage_private.import_id(p_sha256 text, p_size_bytes bigint)
+returns uuid
+language sql
+immutable
+parallel safe
+as $fn$
+    select left(
+        encode(sha256(convert_to(p_sha256 || ' ' || p_size_bytes, 'UTF8')), 'hex'), 32
+    )::uuid;
+$fn$;
+comment on function ai_storage_private.import_id(text, bigint) is
+    'The id of a content that is being imported: the same in each call, since its chunks may come '
+    'in several.';
+
 create or replace function ai_storage_private.import_chunk(p_tenant_id bigint, p_record jsonb)
 returns void
 language plpgsql
@@ -1173,14 +1188,15 @@ volatile
 as $fn$
 declare
     v_sha256  constant text := p_record ->> 'sha256';
+    v_size    constant bigint := (p_record ->> 'size_bytes')::bigint;
     v_number  constant integer := (p_record ->> 'chunk_number')::integer;
     v_content constant bytea := decode(p_record ->> 'content', 'base64');
     v_now     constant timestamptz := clock_timestamp();
-    -- The same in each call: chunks of one content may come in several.
-    v_upload  constant uuid := left(v_sha256, 32)::uuid;
+    v_upload  constant uuid := ai_storage_private.import_id(v_sha256, v_size);
 begin
     if (
-        v_sha256 ~ '^[0-9a-f]{64}$' and v_number >= 0 and length(v_content) between 1 and 1048576
+        v_sha256 ~ '^[0-9a-f]{64}$' and v_size > 0
+        and v_number >= 0 and length(v_content) between 1 and 1048576
     ) is not true
     then
         raise exception using
@@ -1192,6 +1208,7 @@ begin
         select from ai_storage_private.artifact_blob as b
         where b.tenant_id = p_tenant_id
           and b.sha256 = decode(v_sha256, 'hex')
+          and b.size_bytes = v_size
     ) then
         return;
     end if;
@@ -1219,9 +1236,10 @@ volatile
 as $fn$
 declare
     v_sha256  constant text := p_record ->> 'sha256';
+    v_size    constant bigint := (p_record ->> 'size_bytes')::bigint;
     v_version constant bigint := (p_record ->> 'version')::bigint;
     v_put_at  constant timestamptz := (p_record ->> 'put_at')::timestamptz;
-    v_upload  constant uuid := left(v_sha256, 32)::uuid;
+    v_upload  constant uuid := ai_storage_private.import_id(v_sha256, v_size);
     v_model   record;
     v_found   record;
     v_blob_id uuid;
@@ -1234,6 +1252,7 @@ begin
     from ai_storage_private.artifact_blob as b
     where b.tenant_id = p_tenant_id
       and b.sha256 = decode(v_sha256, 'hex')
+      and b.size_bytes = v_size
     for update;
     if not found then
         select
@@ -1246,7 +1265,7 @@ begin
         where c.tenant_id = p_tenant_id
           and c.blob_id = v_upload;
         if encode(v_found.sha256, 'hex') is distinct from v_sha256
-            or v_found.size_bytes is distinct from (p_record ->> 'size_bytes')::bigint
+            or v_found.size_bytes is distinct from v_size
         then
             raise exception using
                 errcode = '22023',

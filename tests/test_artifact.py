@@ -163,6 +163,22 @@ class TestPut:
         assert value(app, "delete_artifact", model_name="m", artifact_name="b", as_=ACME) == 0
         assert (count(database, "artifact_blob"), count(database, "artifact_chunk")) == (1, 1)
 
+    def test_the_list_of_another_contents_chunks_is_a_content_of_its_own(
+        self, database: Database, app: Connection
+    ) -> None:
+        long = CONTENT[: 2 * MIB]
+        short = b"".join(sha256(long[start : start + MIB]).digest() for start in (0, MIB))
+        assert digest(long) == digest(short)
+        assert put(app, long, "long").is_new is True
+        assert put(app, short, "short").is_new is True
+        upload = begin(app, artifact="streamed")
+        append(app, upload, 0, short)
+        assert finish(app, upload, short).is_new is False
+        assert (get(app, "long"), get(app, "short"), get(app, "streamed")) == (long, short, short)
+        lines = [line for (line,) in call(app, "export_tenant", as_=ACME)]
+        call(app, "import_tenant", records=lines, as_=BETA)
+        assert (get(app, "long", as_=BETA), get(app, "short", as_=BETA)) == (long, short)
+
     def test_one_version_is_deleted_or_all(self, app: Connection) -> None:
         for version in (1, 2, 3):
             put(app, b"%d" % version)

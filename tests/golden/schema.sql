@@ -1432,9 +1432,10 @@ begin
         union all
         -- A content comes before the artifacts that name it.
         select
-            4, encode(b.sha256, 'hex'), c.chunk_number, jsonb_build_object(
+            4, encode(b.sha256, 'hex') || b.size_bytes, c.chunk_number, jsonb_build_object(
                 'kind', 'chunk',
                 'sha256', encode(b.sha256, 'hex'),
+                'size_bytes', b.size_bytes,
                 'chunk_number', c.chunk_number,
                 'content', translate(encode(c.content, 'base64'), E'\n', '')
             )
@@ -1557,7 +1558,7 @@ begin
         tenant_id, blob_id, size_bytes, put_at, sha256
     )
     values (v_tenant.tenant_id, p_upload_id, p_size_bytes, v_now, v_sha256)
-    on conflict on constraint artifact_blob_sha256_unique do update set
+    on conflict on constraint artifact_blob_content_unique do update set
         put_at = excluded.put_at
     returning b.blob_id into v_blob_id;
     is_new := v_blob_id = p_upload_id;
@@ -1654,7 +1655,7 @@ ALTER FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, 
 -- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) IS 'All bytes of an artifact: of an own model, or with p_owner of one that is shared for execute, as it was at p_version or as it is. For more than some 100 MiB use read_artifact(). Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) IS 'All bytes of an artifact: of an own model, or with p_owner of one that is shared for execute, as it was at p_version or as it is. Above some MiB read_chunks() is faster. Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
 
 --
 -- Name: has_permission(text, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -2491,7 +2492,7 @@ begin
         tenant_id, blob_id, size_bytes, put_at, sha256
     )
     values (v_tenant.tenant_id, v_new_id, length(p_content), v_now, v_sha256)
-    on conflict on constraint artifact_blob_sha256_unique do update set
+    on conflict on constraint artifact_blob_content_unique do update set
         put_at = excluded.put_at
     returning b.blob_id into v_blob_id;
     is_new := v_blob_id = v_new_id;
@@ -5519,9 +5520,10 @@ CREATE FUNCTION ai_storage_private.import_artifact(p_tenant_id bigint, p_record 
     AS $$
 declare
     v_sha256  constant text := p_record ->> 'sha256';
+    v_size    constant bigint := (p_record ->> 'size_bytes')::bigint;
     v_version constant bigint := (p_record ->> 'version')::bigint;
     v_put_at  constant timestamptz := (p_record ->> 'put_at')::timestamptz;
-    v_upload  constant uuid := left(v_sha256, 32)::uuid;
+    v_upload  constant uuid := ai_storage_private.import_id(v_sha256, v_size);
     v_model   record;
     v_found   record;
     v_blob_id uuid;
@@ -5534,6 +5536,7 @@ begin
     from ai_storage_private.artifact_blob as b
     where b.tenant_id = p_tenant_id
       and b.sha256 = decode(v_sha256, 'hex')
+      and b.size_bytes = v_size
     for update;
     if not found then
         select
@@ -5546,7 +5549,7 @@ begin
         where c.tenant_id = p_tenant_id
           and c.blob_id = v_upload;
         if encode(v_found.sha256, 'hex') is distinct from v_sha256
-            or v_found.size_bytes is distinct from (p_record ->> 'size_bytes')::bigint
+            or v_found.size_bytes is distinct from v_size
         then
             raise exception using
                 errcode = '22023',
@@ -5592,14 +5595,15 @@ CREATE FUNCTION ai_storage_private.import_chunk(p_tenant_id bigint, p_record jso
     AS $_$
 declare
     v_sha256  constant text := p_record ->> 'sha256';
+    v_size    constant bigint := (p_record ->> 'size_bytes')::bigint;
     v_number  constant integer := (p_record ->> 'chunk_number')::integer;
     v_content constant bytea := decode(p_record ->> 'content', 'base64');
     v_now     constant timestamptz := clock_timestamp();
-    -- The same in each call: chunks of one content may come in several.
-    v_upload  constant uuid := left(v_sha256, 32)::uuid;
+    v_upload  constant uuid := ai_storage_private.import_id(v_sha256, v_size);
 begin
     if (
-        v_sha256 ~ '^[0-9a-f]{64}$' and v_number >= 0 and length(v_content) between 1 and 1048576
+        v_sha256 ~ '^[0-9a-f]{64}$' and v_size > 0
+        and v_number >= 0 and length(v_content) between 1 and 1048576
     ) is not true
     then
         raise exception using
@@ -5611,6 +5615,7 @@ begin
         select from ai_storage_private.artifact_blob as b
         where b.tenant_id = p_tenant_id
           and b.sha256 = decode(v_sha256, 'hex')
+          and b.size_bytes = v_size
     ) then
         return;
     end if;
@@ -5673,6 +5678,26 @@ ALTER FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record j
 --
 
 COMMENT ON FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record jsonb) IS 'Restores the memory of a deleted model, unless there is one of its name. Raises 22023.';
+
+--
+-- Name: import_id(text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.import_id(p_sha256 text, p_size_bytes bigint) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select left(
+        encode(sha256(convert_to(p_sha256 || ' ' || p_size_bytes, 'UTF8')), 'hex'), 32
+    )::uuid;
+$$;
+
+ALTER FUNCTION ai_storage_private.import_id(p_sha256 text, p_size_bytes bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION import_id(p_sha256 text, p_size_bytes bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.import_id(p_sha256 text, p_size_bytes bigint) IS 'The id of a content that is being imported: the same in each call, since its chunks may come in several.';
 
 --
 -- Name: import_key(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10722,18 +10747,18 @@ ALTER TABLE ONLY ai_storage_private.ai_progress_tenant
     ADD CONSTRAINT ai_progress_tenant_pk PRIMARY KEY (tenant_id, model_id);
 
 --
+-- Name: artifact_blob artifact_blob_content_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.artifact_blob
+    ADD CONSTRAINT artifact_blob_content_unique UNIQUE (tenant_id, sha256, size_bytes);
+
+--
 -- Name: artifact_blob artifact_blob_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 ALTER TABLE ONLY ai_storage_private.artifact_blob
     ADD CONSTRAINT artifact_blob_pk PRIMARY KEY (tenant_id, blob_id);
-
---
--- Name: artifact_blob artifact_blob_sha256_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-ALTER TABLE ONLY ai_storage_private.artifact_blob
-    ADD CONSTRAINT artifact_blob_sha256_unique UNIQUE (tenant_id, sha256);
 
 --
 -- Name: artifact_chunk artifact_chunk_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12873,6 +12898,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.import_chunk(p_tenant_id bigint, p_rec
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION import_id(p_sha256 text, p_size_bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.import_id(p_sha256 text, p_size_bytes bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION import_key(p_tenant_id bigint, p_record jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner

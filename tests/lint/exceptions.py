@@ -55,6 +55,7 @@ HELPERS = [
     "ai_storage_private.import_artifact",
     "ai_storage_private.import_chunk",
     "ai_storage_private.import_deletion",
+    "ai_storage_private.import_id",
     "ai_storage_private.import_key",
     "ai_storage_private.import_version",
     "ai_storage_private.is_base64url",
