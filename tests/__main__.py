@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests import servers
 
-# What another server does not change: the text of the files, pages, pictures, the web, what lies in Redis.
+# What another server does not change: the text of the files, pages, pictures, the web, what lies in Redis; and the long
+# walk through the rules of sharing, each of which has a test of its own.
 ONCE = [
     "cache",
     "code_hash",
@@ -31,24 +32,18 @@ ONCE = [
     "layout",
     "lint",
     "retention_cli",
+    "sharing_model",
     "web",
 ]
-SUITES = {
-    18: [],
-    15: [f"--ignore=tests/test_{name}.py" for name in ONCE],
-    17: ["-m", "sql"],
-    16: ["-m", "sql"],
-}
-NEWEST = 18
+LATER = [f"--ignore=tests/test_{name}.py" for name in ONCE]
+SUITES = {18: [], 15: LATER, 17: ["-m", "sql", *LATER], 16: ["-m", "sql", *LATER]}
 
 
 def run(major: int, selection: list[str]) -> bool:
     """Run the suite of one version and print what it says."""
     began = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", "--pg", str(major), *selection, *sys.argv[1:]]
-    # The long walk through the rules of sharing is for the newest; the others go a part of it.
-    environment = os.environ if major == NEWEST else {"PYDB_MODEL_STEPS": "300", **os.environ}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
     kind = ": SQL tests" if "sql" in selection else ""
     print(f"\n=== PostgreSQL {major}{kind}, {time.monotonic() - began:.0f} s ===\n{done.stdout}", flush=True)
     return done.returncode == 0

@@ -336,12 +336,15 @@ VALUES: dict[str, tuple[Any, ...]] = {
                 [{"org_id": "*"}],
                 [{"x": 1}],
                 [[]],
+                [{"kind": "version", "model_name": "victim model", "version": 1, "mse": 1}],
+                [{"kind": "artifact", "model_name": "victim model", "sha256": "0" * 64}],
             ),
         ),
     ),
     "text[]": (None, [], ["read"], ["read", "write", "share"], ["own"], [None], ["x' --"]),
     "timestamp with time zone": (None, "infinity", "-infinity", "epoch", "2999-01-01"),
     "uuid": (None, uuid.UUID(int=0)),
+    "bytea": (None, b"", b"x", b"\x00\xff" * 9, b"x" * 1048577),
 }
 FUZZED = """
     select p.proname, p.proargnames[1:p.pronargs],
@@ -353,7 +356,7 @@ FUZZED = """
     where p.pronamespace = 'ai_storage'::regnamespace and has_function_privilege(p.oid, 'execute') and p.pronargs > 0
     order by 1
 """
-KNOWN = re.compile(r"TN\d{3}|22\w{3}|23514|25000|42501|40001|54001|57014")
+KNOWN = re.compile(r"TN\d{3}|22\w{3}|23505|23514|25000|42501|40001|54000|54001|57014")
 
 
 def secret_grant(victim: Connection) -> Any:
