@@ -58,8 +58,13 @@ def _database() -> StorageType:
 
 
 def _hybrid() -> StorageType:
-    from . import cache  # needs the extra hybrid
-
+    try:
+        from . import cache
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"The storage type hybrid needs the package {error.name}: pip install 'tenant-ai-storage[hybrid]', from a "
+            "clone '.[hybrid]'."
+        ) from error
     url = variable("REDIS_URL")
 
     def with_cache(storage: T, /) -> T:

@@ -514,6 +514,16 @@ declare
     v_sha256  bytea;
     v_blob_id uuid;
 begin
+    -- The model first: whoever deletes it goes on to its uploads.
+    select p.version into v_version
+    from ai_storage_private.artifact_upload as u
+    join ai_storage_private.ai_progress_tenant as p
+        on p.tenant_id = u.tenant_id
+        and p.model_id = u.model_id
+    where u.tenant_id = v_tenant.tenant_id
+      and p.tenant_id = v_tenant.tenant_id
+      and u.upload_id = p_upload_id
+    for key share of p;
     v_upload := ai_storage_private.hold_upload(v_tenant.tenant_id, p_upload_id);
     v_sha256 := ai_storage_private.content_sha256(array(
         select c.sha256
@@ -535,11 +545,6 @@ begin
             hint = 'Compare size and sha256; above 1 MiB it is the sha256 of the sha256s of the '
                 'chunks of 1 MiB. Send the rest, or abort the upload and begin again.';
     end if;
-    select p.version into v_version
-    from ai_storage_private.ai_progress_tenant as p
-    where p.tenant_id = v_tenant.tenant_id
-      and p.model_id = v_upload.model_id
-    for key share;
 
     insert into ai_storage_private.artifact_blob as b (
         tenant_id, blob_id, size_bytes, put_at, sha256

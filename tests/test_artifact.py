@@ -612,3 +612,46 @@ class TestExport:
         admin.execute("update ai_storage_private.artifact_upload set touched_at = now() - interval '2 days'")
         call(admin, "apply_retention")
         assert (count(database, "artifact_upload"), count(database, "artifact_chunk")) == (0, 1)
+
+    def test_two_imports_of_one_content_leave_it_to_both(self, database: Database, app: Connection) -> None:
+        admin = database.connect()
+        exports = []
+        for tenant, model in ((ACME, "one"), (OTHER, "two")):
+            save(app, model, as_=tenant)
+            put(app, b"same" * 999, model=model, as_=tenant)
+            lines = [line for (line,) in call(app, "export_tenant", as_=tenant)]
+            exports.append([line for line in lines if line.get("model_name") != "m"])
+        first, second = database.connect("app"), database.connect("app")
+        first.execute("begin")
+        call(first, "import_tenant", records=exports[0], as_=BETA)
+        with blocked(admin, second, lambda: call(second, "import_tenant", records=exports[1], as_=BETA)) as future:
+            first.execute("commit")
+            future.result(30)
+        admin.execute("update ai_storage_private.artifact_upload set touched_at = now() - interval '2 days'")
+        call(admin, "apply_retention")
+        assert [get(app, model=model, as_=BETA) for model in ("one", "two")] == [b"same" * 999] * 2
+
+    def test_a_deletion_that_does_not_see_an_import_takes_nothing_from_it(
+        self, database: Database, app: Connection
+    ) -> None:
+        save(app, "source", as_=OTHER)
+        put(app, b"same", model="source", as_=OTHER)
+        lines = [line for (line,) in call(app, "export_tenant", as_=OTHER)]
+        put(app, b"same")
+        old = database.connect("app")
+        old.execute("begin isolation level repeatable read")
+        assert get(old) == b"same"
+        call(app, "import_tenant", records=lines, as_=ACME)
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            call(old, "delete_artifact", model_name="m", artifact_name="weights", as_=ACME)
+        old.execute("rollback")
+        assert get(app, model="source") == b"same"
+
+    @pytest.mark.parametrize("version", [0, -7, 2, 10**15, None])
+    def test_an_artifact_belongs_to_a_version_there_is(self, database: Database, app: Connection, version: Any) -> None:
+        put(app, b"x")
+        lines = [line for (line,) in call(app, "export_tenant", as_=ACME)]
+        next(line for line in lines if line["kind"] == "artifact")["version"] = version
+        save(app, "mine", as_=BETA)
+        with unchanged(database), refused("22023"):
+            call(app, "import_tenant", records=lines, as_=BETA)

@@ -262,7 +262,12 @@ def _refusal(status: int, detail: str, headers: Any = None) -> Response:
 def create_app(database_url: str | None = None) -> FastAPI:
     """Build it. database_url: None for DATABASE_URL."""
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-        database_url or environment.dsn(), min_size=1, max_size=10, kwargs={"autocommit": True}, open=False
+        database_url or environment.dsn(),
+        min_size=1,
+        max_size=10,
+        timeout=5,  # s; a client of a database that is down is told so soon
+        kwargs={"autocommit": True},
+        open=False,
     )
 
     @asynccontextmanager

@@ -1527,6 +1527,16 @@ declare
     v_sha256  bytea;
     v_blob_id uuid;
 begin
+    -- The model first: whoever deletes it goes on to its uploads.
+    select p.version into v_version
+    from ai_storage_private.artifact_upload as u
+    join ai_storage_private.ai_progress_tenant as p
+        on p.tenant_id = u.tenant_id
+        and p.model_id = u.model_id
+    where u.tenant_id = v_tenant.tenant_id
+      and p.tenant_id = v_tenant.tenant_id
+      and u.upload_id = p_upload_id
+    for key share of p;
     v_upload := ai_storage_private.hold_upload(v_tenant.tenant_id, p_upload_id);
     v_sha256 := ai_storage_private.content_sha256(array(
         select c.sha256
@@ -1548,11 +1558,6 @@ begin
             hint = 'Compare size and sha256; above 1 MiB it is the sha256 of the sha256s of the '
                 'chunks of 1 MiB. Send the rest, or abort the upload and begin again.';
     end if;
-    select p.version into v_version
-    from ai_storage_private.ai_progress_tenant as p
-    where p.tenant_id = v_tenant.tenant_id
-      and p.model_id = v_upload.model_id
-    for key share;
 
     insert into ai_storage_private.artifact_blob as b (
         tenant_id, blob_id, size_bytes, put_at, sha256
@@ -5532,12 +5537,24 @@ begin
         p_record ->> 'artifact_name', p_record ->> 'media_type'
     );
     v_model := ai_storage_private.hold_model(p_tenant_id, p_record ->> 'model_name');
-    select b.blob_id into v_blob_id
-    from ai_storage_private.artifact_blob as b
+    if (v_version between 1 and v_model.version) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid record of an artifact',
+            hint = 'Pass the lines of export_tenant() as they are, in their order.';
+    end if;
+    -- Held, so that no chunk is added between the look at them and the end.
+    perform from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = v_upload
+    for update;
+    -- Changed and not only locked: so a sweep with an older snapshot fails instead of deleting it.
+    update ai_storage_private.artifact_blob as b set
+        put_at = clock_timestamp()
     where b.tenant_id = p_tenant_id
       and b.sha256 = decode(v_sha256, 'hex')
       and b.size_bytes = v_size
-    for update;
+    returning b.blob_id into v_blob_id;
     if not found then
         select
             ai_storage_private.content_sha256(
@@ -5603,7 +5620,8 @@ declare
 begin
     if (
         v_sha256 ~ '^[0-9a-f]{64}$' and v_size > 0
-        and v_number >= 0 and length(v_content) between 1 and 1048576
+        and v_number between 0 and (v_size - 1) / 1048576
+        and length(v_content) between 1 and 1048576
     ) is not true
     then
         raise exception using
@@ -5611,21 +5629,36 @@ begin
             message = 'invalid record of a chunk',
             hint = 'Pass the lines of export_tenant() as they are.';
     end if;
+    perform ai_storage_private.check_size(v_size);
+    -- An upload for no model: swept when no artifact comes to name it. Held, so that neither a
+    -- sweep nor another import of the same content gets between; only then we look for the content.
+    insert into ai_storage_private.artifact_upload as u (
+        tenant_id, upload_id, model_id, received_bytes, began_at, touched_at,
+        artifact_name, media_type
+    )
+    values (p_tenant_id, v_upload, v_upload, 0, v_now, v_now, '', '')
+    on conflict on constraint artifact_upload_pk do update set
+        touched_at = excluded.touched_at;
     if exists (
         select from ai_storage_private.artifact_blob as b
         where b.tenant_id = p_tenant_id
           and b.sha256 = decode(v_sha256, 'hex')
           and b.size_bytes = v_size
     ) then
+        -- What arrived before goes too, unless it is this content.
+        delete from ai_storage_private.artifact_chunk as c
+        where c.tenant_id = p_tenant_id
+          and c.blob_id = v_upload
+          and not exists (
+              select from ai_storage_private.artifact_blob as b
+              where b.tenant_id = p_tenant_id
+                and b.blob_id = v_upload
+          );
+        delete from ai_storage_private.artifact_upload as u
+        where u.tenant_id = p_tenant_id
+          and u.upload_id = v_upload;
         return;
     end if;
-    -- An upload for no model: swept when no artifact comes to name it.
-    insert into ai_storage_private.artifact_upload (
-        tenant_id, upload_id, model_id, received_bytes, began_at, touched_at,
-        artifact_name, media_type
-    )
-    values (p_tenant_id, v_upload, v_upload, 0, v_now, v_now, '', '')
-    on conflict do nothing;
     insert into ai_storage_private.artifact_chunk (
         tenant_id, blob_id, chunk_number, sha256, content
     )
