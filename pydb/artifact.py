@@ -435,7 +435,7 @@ def drive(steps: Steps[T], run: Callable[[Step], Any]) -> T:
         while going:
             try:
                 answer = run(step)
-            except Exception as error:  # noqa: BLE001  # the steps decide
+            except Exception as error:  # noqa: BLE001  # thrown into the steps, which retry or raise it
                 going, step = _advance(steps.throw, error)
             else:
                 going, step = _advance(steps.send, answer)
@@ -458,7 +458,7 @@ async def drive_async(steps: Steps[T], run: Callable[[Step], Awaitable[Any]]) ->
         while going:
             try:
                 answer = await run(step)
-            except Exception as error:  # noqa: BLE001  # the steps decide
+            except Exception as error:  # noqa: BLE001  # thrown into the steps, which retry or raise it
                 going, step = await advance(steps.throw, error)
             else:
                 going, step = await advance(steps.send, answer)

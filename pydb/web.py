@@ -150,8 +150,8 @@ def problem(error: Exception) -> Problem:
         members["detail"] = " ".join(part for part in (f"{error.args[0]}.", error.detail) if part)
         if error.hint and status not in (401, 403):  # of these two, the hint is for whoever runs the database
             members["hint"] = error.hint
-    if status != 500 and error.sqlstate:  # type: ignore[attr-defined]  # one of the two classes above
-        members["code"] = error.sqlstate  # type: ignore[attr-defined]
+    if status != 500 and isinstance(error, (StorageError, psycopg.Error)) and error.sqlstate:
+        members["code"] = error.sqlstate
     if status == 401:
         # Whoever sent no token is told nothing but that one is needed (RFC 6750, section 3.1).
         headers["WWW-Authenticate"] = "Bearer" if isinstance(error, NoTenant) else 'Bearer error="invalid_token"'

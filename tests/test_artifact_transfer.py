@@ -232,8 +232,8 @@ def test_an_upload_that_only_lacked_its_end_is_finished(database: Database, mine
     steps = artifact.put("m", "w", CONTENT)
     with closing(steps):
         step = next(steps)
-        while not step.query.startswith("select * from ai_storage.finish"):  # type: ignore[union-attr]
-            step = steps.send(mine.run(step))  # type: ignore[arg-type]
+        while not step.query.startswith("select * from ai_storage.finish"):
+            step = steps.send(mine.run(step))
     assert uploads(database) == [(len(CONTENT), -(-len(CONTENT) // CHUNK))]
     mine.put_artifact("m", "w", CONTENT)
     assert mine.get_artifact("m", "w") == CONTENT
@@ -265,7 +265,7 @@ def test_two_who_send_the_same_file_do_not_hinder_each_other(database: Database,
         try:
             try:
                 answer = mine.run(going[steps])
-            except Exception as error:  # noqa: BLE001  # theirs to decide
+            except Exception as error:  # noqa: BLE001  # thrown into the steps, which retry or raise it
                 going[steps] = steps.throw(error)
             else:
                 going[steps] = steps.send(answer)
