@@ -553,6 +553,23 @@ class TestTogether:
             assert deletion.result(30) is True
         assert (count(database, "model_artifact"), count(database, "artifact_chunk")) == (0, 0)
 
+    def test_a_deletion_and_a_finish_do_not_deadlock(self, database: Database, app: Connection) -> None:
+        watcher, appending, deleting, finishing = (database.connect(user) for user in ("postgres", "app", "app", "app"))
+        first, second = begin(app), begin(app, artifact="other")
+        append(app, second, 0, b"x")
+        appending.execute("begin")
+        append(appending, first, 0, b"x")
+        with (
+            blocked(
+                watcher, deleting, lambda: value(deleting, "delete_progress", model_name="m", as_=ACME)
+            ) as deletion,
+            blocked(watcher, finishing, lambda: finish(finishing, second, b"x")) as finished,
+        ):
+            appending.execute("commit")
+            assert deletion.result(30) is True
+            with refused("TN201"):
+                finished.result(30)
+
 
 class TestExport:
     def test_artifacts_go_along(self, database: Database, app: Connection) -> None:
