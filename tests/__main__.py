@@ -9,8 +9,10 @@ installed: a result from a server with known holes would prove nothing.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,6 +38,8 @@ ONCE = [
     "web",
 ]
 LATER = [f"--ignore=tests/test_{name}.py" for name in ONCE]
+# Seconds after which a suite that has not ended is stopped, so that a run can say which one it was.
+AT_MOST = 2400
 SUITES = {18: [], 15: LATER, 17: ["-m", "sql", *LATER], 16: ["-m", "sql", *LATER]}
 
 
@@ -43,10 +47,18 @@ def run(major: int, selection: list[str]) -> bool:
     """Run the suite of one version and print what it says."""
     began = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", "--pg", str(major), *selection, *sys.argv[1:]]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+    # Not a pipe: a process that a test left behind would hold it open, and the run with it.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as suite:
+            try:
+                suite.wait(AT_MOST)
+            except subprocess.TimeoutExpired:
+                suite.send_signal(signal.SIGABRT)  # on which the faulthandler that pytest enables shows every thread
+        output.seek(0)
+        said = output.read()
     kind = ": SQL tests" if "sql" in selection else ""
-    print(f"\n=== PostgreSQL {major}{kind}, {time.monotonic() - began:.0f} s ===\n{done.stdout}", flush=True)
-    return done.returncode == 0
+    print(f"\n=== PostgreSQL {major}{kind}, {time.monotonic() - began:.0f} s ===\n{said}", flush=True)
+    return suite.returncode == 0
 
 
 def main() -> int:

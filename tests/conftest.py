@@ -21,7 +21,14 @@ from pydb.embedded import Cluster
 from tests import servers
 from tests.redis_server import RedisServer
 
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    # A test that fails while another of its threads waits for a lock is to fail, and not to wait with it for ever.
+    "lock_timeout": "60s",
+}
 
 # login -> what it is authorised for
 LOGINS = {"app": "*:*:*:*:*", "acme_app": "acme:*:*:*:*", "beta_app": "beta:*:*:*:*", "reporter": "acme:*:*:*:*"}
@@ -89,7 +96,7 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server for one test that kills it: durable, as in production."""
     major = request.config.getoption("--pg")
     for cluster in new_cluster(servers.bin_dir(major)):
-        cluster.start({"max_connections": "200"})
+        cluster.start({"max_connections": "200", "lock_timeout": FAST["lock_timeout"]})
         yield _describe(cluster, major)
 
 
