@@ -188,7 +188,7 @@ create or replace function ai_storage_private.check_progress(
     p_metadata         jsonb,
     p_expected_version bigint
 )
-returns void
+returns boolean
 language plpgsql
 immutable
 as $fn$
@@ -234,12 +234,13 @@ begin
             hint = '0: the model must not exist yet; another number: it must be the current '
                 'version; null: any.';
     end if;
+    return true;
 end;
 $fn$;
 comment on function ai_storage_private.check_progress(
     text, double precision, bigint, jsonb, jsonb, bigint
 ) is
-    'Refuses a model state that breaks a documented rule. Raises 22023.';
+    'Refuses a model state that breaks a documented rule; true for any other. Raises 22023.';
 
 -- Writing -----------------------------------------------------------------------------------------
 
@@ -265,9 +266,11 @@ declare
     v_metrics  constant jsonb := coalesce(p_metrics, '{}');
     v_metadata constant jsonb := coalesce(p_metadata, '{}');
     v_now      constant timestamptz := clock_timestamp();
+    v_valid    boolean;
     v_model_id uuid;
 begin
-    perform ai_storage_private.check_progress(
+    -- Assigned, since PERFORM would run a query.
+    v_valid := ai_storage_private.check_progress(
         p_model_name, p_mse, p_training_samples, v_metrics, v_metadata, p_expected_version
     );
 

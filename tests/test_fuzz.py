@@ -139,15 +139,15 @@ HOLES = {
     ),
     "a context that is not verified": _rewrite(
         "ai_storage_private.verified_context",
-        "ai_storage_private.context_mac(v_payload) is distinct from v_mac",
-        "false",
+        "if not exists (",
+        "if false and not exists (",
     ),
     "a context of another session": _rewrite(
         "ai_storage_private.verified_context",
-        "(v_field[6] <> pg_backend_pid()::text or v_field[7] <> extract(epoch from now())::text)",
-        "false",
+        "(v_field[6] = pg_backend_pid()::text and v_field[7] = extract(epoch from now())::text)",
+        "true",
     ),
-    "a key without authorisation": _rewrite("ai_storage_private.check_credential", "if not v_authorized", "if false"),
+    "a key without authorisation": _rewrite("ai_storage_private.check_credential", "if v_authorized is null", "if false"),
     "a token whose signature is not compared": _rewrite(
         "ai_storage_private.verify_token", "if sha256(", "if false and sha256("
     ),

@@ -113,7 +113,7 @@ def test_no_role_reads_a_secret_but_the_operators_functions(house: House, mint: 
         with role(admin, group):
             assert secrets_read(admin) == [], group
             for statement in (
-                "select ai_storage_private.context_mac('x')",
+                "select ai_storage_private.context_mac('', '', 'x')",
                 f"select ai_storage_private.verify_token('{mint(BETA)}')",
                 "select ai_storage_private.set_context('transaction', null)",
             ):

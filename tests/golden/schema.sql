@@ -3777,52 +3777,59 @@ ALTER FUNCTION ai_storage_private.check_controls(p_only_quick boolean) OWNER TO 
 COMMENT ON FUNCTION ai_storage_private.check_controls(p_only_quick boolean) IS 'Runs the evidence of the controls, of all or of the quick ones.';
 
 --
--- Name: check_credential(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: check_credential(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.check_credential(p_credential text) RETURNS ai_storage_private.acting_tenant
+CREATE FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) RETURNS ai_storage_private.acting_tenant
     LANGUAGE plpgsql
     AS $$
 declare
     -- A key has colons, a token has none.
     v_is_token   constant boolean := strpos(p_credential, ':') = 0;
-    v_tenant     ai_storage_private.acting_tenant;
+    v_key        text collate "C" := p_credential;
+    v_credential text := 'key';
+    v_expires_at text := '';
+    v_level      text[];
     v_authorized boolean;
+    v_tenant_id  bigint;
+    v_set        text;
 begin
     if v_is_token then
-        v_tenant := ai_storage_private.verify_token(p_credential);
-    else
-        v_tenant := (
-            null::bigint, p_credential, string_to_array(p_credential, ':'), 'key'::text, ''::text
-        );
+        select t.isolation_key, t.credential, t.expires_at
+        into v_key, v_credential, v_expires_at
+        from ai_storage_private.verify_token(p_credential) as t;
     end if;
+    v_level := string_to_array(v_key, ':');
 
-    -- Whoever is not authorised makes us look at nothing of the tenant: not even counters of the
-    -- registry, or the time, tell whether it exists.
+    -- One query, since each takes its time to begin. For whoever is not authorised it looks at
+    -- nothing of the tenant: not even counters of the registry, or the time, tell whether it
+    -- exists.
     select
-        a.found,
-        case when a.found then (
-            select t.tenant_id
-            from ai_storage_private.tenant as t
-            where t.isolation_key = v_tenant.isolation_key
+        true,
+        t.tenant_id,
+        case when t.tenant_id is not null and s.inner_key is not null then set_config(
+            'app.tenant_context',
+            ai_storage_private.sign_context(
+                s.inner_key, s.outer_key, p_scope, t.tenant_id, v_key, v_expires_at, v_credential
+            ),
+            true
         ) end
-    into v_authorized, v_tenant.tenant_id
-    from (
-        select exists (
-            select from ai_storage_private.login_authorization as a
-            where a.login_name = session_user
-              and a.org_id in ('*', v_tenant.levels[1])
-              and a.server_id in ('*', v_tenant.levels[2])
-              and a.project_id in ('*', v_tenant.levels[3])
-              and a.environment in ('*', v_tenant.levels[4])
-              and a.code_hash in ('*', v_tenant.levels[5])
-              and (v_is_token or not a.token_only)
-        ) as found
-    ) as a;
+    into v_authorized, v_tenant_id, v_set
+    from ai_storage_private.login_authorization as a
+    left join ai_storage_private.tenant as t on t.isolation_key = v_key
+    left join ai_storage_private.context_secret as s on true
+    where a.login_name = session_user
+      and a.org_id in ('*', v_level[1])
+      and a.server_id in ('*', v_level[2])
+      and a.project_id in ('*', v_level[3])
+      and a.environment in ('*', v_level[4])
+      and a.code_hash in ('*', v_level[5])
+      and (v_is_token or not a.token_only)
+    limit 1;
 
-    if v_tenant.tenant_id is null then
+    if v_set is null then
         -- A key in the registry is well formed, so the hot path is spared the regular expression.
-        if ai_storage.is_isolation_key(v_tenant.isolation_key) is not true then
+        if v_tenant_id is null and ai_storage.is_isolation_key(v_key) is not true then
             perform ai_storage_private.count_refusal();
             raise exception using
                 errcode = 'TN002',
@@ -3830,27 +3837,30 @@ begin
                 hint = 'A credential is an isolation key, five levels joined by colons as '
                     'isolation_key() renders it, or a signed token that names one tenant.';
         end if;
-        v_tenant.tenant_id := 0;
+        if v_authorized is null then
+            perform ai_storage_private.count_refusal();
+            raise exception using
+                errcode = 'TN003',
+                message = 'this login is not authorised for the tenant',
+                hint = 'An administrator authorises it: select ai_storage.authorize_login(login, '
+                    'pattern). A login that is authorised by token only presents a signed token.';
+        end if;
+        -- Not registered, or no secret to sign with, which set_context() refuses.
+        v_set := ai_storage_private.set_context(
+            p_scope, (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at)
+        );
     end if;
-    if not v_authorized then
-        perform ai_storage_private.count_refusal();
-        raise exception using
-            errcode = 'TN003',
-            message = 'this login is not authorised for the tenant',
-            hint = 'An administrator authorises it: select ai_storage.authorize_login(login, '
-                'pattern). A login that is authorised by token only presents a signed token.';
-    end if;
-    return v_tenant;
+    return (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at);
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.check_credential(p_credential text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION check_credential(p_credential text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION check_credential(p_credential text, p_scope text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.check_credential(p_credential text) IS 'Checks what a caller presents and returns the tenant it stands for. Raises TN002, TN003, TN005.';
+COMMENT ON FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) IS 'Checks what a caller presents, makes the transaction act for the tenant it stands for, and returns it. p_scope: as set_context() takes it. Raises 55000, TN002, TN003, TN005.';
 
 --
 -- Name: check_hold(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4041,7 +4051,7 @@ COMMENT ON FUNCTION ai_storage_private.check_permission(p_permission text) IS 'R
 -- Name: check_progress(text, double precision, bigint, jsonb, jsonb, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) RETURNS void
+CREATE FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) RETURNS boolean
     LANGUAGE plpgsql IMMUTABLE
     AS $$
 begin
@@ -4086,6 +4096,7 @@ begin
             hint = '0: the model must not exist yet; another number: it must be the current '
                 'version; null: any.';
     end if;
+    return true;
 end;
 $$;
 
@@ -4095,7 +4106,7 @@ ALTER FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double
 -- Name: FUNCTION check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) IS 'Refuses a model state that breaks a documented rule. Raises 22023.';
+COMMENT ON FUNCTION ai_storage_private.check_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint) IS 'Refuses a model state that breaks a documented rule; true for any other. Raises 22023.';
 
 --
 -- Name: check_reason(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4498,39 +4509,24 @@ ALTER FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) OWNER TO ai_s
 COMMENT ON FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) IS 'The sha256 of a content, from those of its chunks.';
 
 --
--- Name: context_mac(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: context_mac(bytea, bytea, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.context_mac(p_payload text) RETURNS text
-    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+CREATE FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
-declare
-    v_mac text;
-begin
     select encode(
-        sha256(s.outer_key || sha256(s.inner_key || convert_to(p_payload, 'UTF8'))),
-        'hex'
-    )
-    into v_mac
-    from ai_storage_private.context_secret as s;
-    if not found then
-        raise exception using
-            errcode = '55000',
-            message = 'this database has no secret to sign contexts with',
-            hint = 'It was restored without one. An administrator makes a new one: select '
-                'ai_storage.renew_context_secret().';
-    end if;
-    return v_mac;
-end;
+        sha256(p_outer_key || sha256(p_inner_key || convert_to(p_payload, 'UTF8'))), 'hex'
+    );
 $$;
 
-ALTER FUNCTION ai_storage_private.context_mac(p_payload text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION context_mac(p_payload text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.context_mac(p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC. Raises 55000.';
+COMMENT ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC.';
 
 --
 -- Name: count_received(ai_storage_private.acting_tenant); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -4729,7 +4725,7 @@ declare
     v_field  constant text[] := ai_storage_private.verified_context();
     v_bound  ai_storage_private.acting_tenant; -- whom this transaction acts for already
     v_tenant ai_storage_private.acting_tenant;
-    v_scope  text;
+    v_scope  text := p_scope;
     v_set    text;
     -- By itself, so that no plan that a server logs holds the credential.
     v_collation constant text := collation for (p_as);
@@ -4738,18 +4734,23 @@ begin
         v_bound := (
             v_field[2]::bigint, v_field[3], string_to_array(v_field[3], ':'), v_field[5], v_field[4]
         );
+        if v_field[1] = 'transaction' then
+            v_scope := 'transaction';
+        end if;
     end if;
 
     -- Under such a collation other texts would be equal to the ones we mean.
-    if v_collation not in ('"default"', '"C"') and exists (
-        select from pg_collation as c
-        where c.oid = v_collation::regcollation
-          and not c.collisdeterministic
-    ) then
-        raise exception using
-            errcode = '22023',
-            message = 'nondeterministic collation',
-            hint = 'Pass the arguments with collate "C".';
+    if v_collation not in ('"default"', '"C"') then
+        if exists (
+            select from pg_collation as c
+            where c.oid = v_collation::regcollation
+              and not c.collisdeterministic
+        ) then
+            raise exception using
+                errcode = '22023',
+                message = 'nondeterministic collation',
+                hint = 'Pass the arguments with collate "C".';
+        end if;
     end if;
 
     if v_as is null then
@@ -4764,8 +4765,11 @@ begin
     elsif v_as = v_bound.isolation_key and v_bound.credential = 'key' then
         -- The same key was checked in this transaction already.
         v_tenant := v_bound;
+        if v_scope <> v_field[1] then
+            v_set := ai_storage_private.set_context(v_scope, v_tenant);
+        end if;
     else
-        v_tenant := ai_storage_private.check_credential(v_as);
+        v_tenant := ai_storage_private.check_credential(v_as, v_scope);
         if v_tenant.isolation_key <> v_bound.isolation_key then
             raise exception using
                 errcode = 'TN004',
@@ -4776,18 +4780,13 @@ begin
     end if;
 
     if v_tenant.tenant_id = 0 then
-        if p_register and v_bound is null then
-            -- So that the event of the registration names the credential.
-            v_set := ai_storage_private.set_context(p_scope, v_tenant);
-        end if;
         v_tenant.tenant_id := ai_storage_private.find_tenant(v_tenant.levels, p_register);
+        if v_tenant.tenant_id > 0 then
+            v_set := ai_storage_private.set_context(v_scope, v_tenant);
+        end if;
     end if;
-    v_scope := case when v_field[1] = 'transaction' then 'transaction' else p_scope end;
-    if (v_scope, v_tenant.tenant_id) is distinct from (v_field[1], v_bound.tenant_id) then
-        v_set := ai_storage_private.set_context(v_scope, v_tenant);
-        -- For people to read; nothing trusts it.
-        v_set := set_config('app.current_tenant', v_tenant.isolation_key, true);
-    end if;
+    -- For people to read; nothing trusts it.
+    v_set := set_config('app.current_tenant', v_tenant.isolation_key, true);
     return v_tenant;
 end;
 $$;
@@ -4815,7 +4814,8 @@ declare
     v_tenant ai_storage_private.acting_tenant;
 begin
     v_tenant := ai_storage_private.check_credential(
-        ai_storage.isolation_key(v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash)
+        ai_storage.isolation_key(v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash),
+        v_field[1]
     );
     v_tenant.expires_at := v_field[4];
     perform ai_storage_private.set_context(v_field[1], v_tenant);
@@ -8392,13 +8392,22 @@ CREATE FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage
     LANGUAGE plpgsql
     AS $$
 declare
-    v_payload constant text := p_scope || '|' || p_tenant.tenant_id || '|' || p_tenant.isolation_key
-        || '|' || p_tenant.expires_at || '|' || p_tenant.credential
-        || '|' || pg_backend_pid() || '|' || extract(epoch from now()) || p_lent;
+    v_context text;
 begin
-    return set_config(
-        'app.tenant_context', ai_storage_private.context_mac(v_payload) || '|' || v_payload, true
-    );
+    select ai_storage_private.sign_context(
+        s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
+        p_tenant.expires_at, p_tenant.credential, p_lent
+    )
+    into v_context
+    from ai_storage_private.context_secret as s;
+    if not found then
+        raise exception using
+            errcode = '55000',
+            message = 'this database has no secret to sign contexts with',
+            hint = 'It was restored without one. An administrator makes a new one: select '
+                'ai_storage.renew_context_secret().';
+    end if;
+    return set_config('app.tenant_context', v_context, true);
 end;
 $$;
 
@@ -8408,7 +8417,32 @@ ALTER FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_
 -- Name: FUNCTION set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) IS 'Signs a context and sets it for the rest of this transaction. p_lent: further fields.';
+COMMENT ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) IS 'Signs a context and sets it for the rest of this transaction. Raises 55000.';
+
+--
+-- Name: sign_context(bytea, bytea, text, bigint, text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text DEFAULT ''::text) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    AS $$
+declare
+    v_payload constant text := p_scope || '|' || p_tenant_id || '|' || p_isolation_key
+        || '|' || p_expires_at || '|' || p_credential
+        || '|' || pg_backend_pid() || '|' || extract(epoch from now()) || p_lent;
+begin
+    return ai_storage_private.context_mac(p_inner_key, p_outer_key, v_payload)
+        || '|' || v_payload;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) IS 'A context, signed for this transaction of this backend. p_lent: further fields.';
 
 --
 -- Name: summarize_shares(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -8717,28 +8751,34 @@ CREATE FUNCTION ai_storage_private.verified_context() RETURNS text[]
     AS $$
 declare
     v_context constant text := current_setting('app.tenant_context', true);
-    v_mac     constant text := left(v_context, 64);
-    v_payload constant text := substr(v_context, 66);
-    v_field   constant text[] := string_to_array(v_payload, '|');
+    v_payload text;
+    v_field   text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
     if coalesce(v_context, '') = '' then
         return null;
     end if;
-    if ai_storage_private.context_mac(v_payload) is distinct from v_mac then
+    v_payload := substr(v_context, 66);
+    if not exists (
+        select from ai_storage_private.context_secret as s
+        where ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
+            = left(v_context, 64)
+    ) then
         return null;
     end if;
-    if v_field[4] <> '' and extract(epoch from clock_timestamp()) >= v_field[4]::numeric then
-        return null;
-    end if;
-    -- A context is good in one transaction of one backend. Only a cluster's own connection to a
-    -- worker, which no application can open, takes over the coordinator's context.
-    if (v_field[6] <> pg_backend_pid()::text or v_field[7] <> extract(epoch from now())::text)
-        and session_user not in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+    v_field := string_to_array(v_payload, '|');
+    -- A context is good in one transaction of one backend, and no longer than its token. Only a
+    -- cluster's own connection to a worker, which no application can open, takes over the
+    -- coordinator's context.
+    if (v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric)
+        and (
+            (v_field[6] = pg_backend_pid()::text and v_field[7] = extract(epoch from now())::text)
+            or session_user in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+        )
     then
-        return null;
+        return v_field;
     end if;
-    return v_field;
+    return null;
 end;
 $$;
 
@@ -9190,9 +9230,11 @@ declare
     v_metrics  constant jsonb := coalesce(p_metrics, '{}');
     v_metadata constant jsonb := coalesce(p_metadata, '{}');
     v_now      constant timestamptz := clock_timestamp();
+    v_valid    boolean;
     v_model_id uuid;
 begin
-    perform ai_storage_private.check_progress(
+    -- Assigned, since PERFORM would run a query.
+    v_valid := ai_storage_private.check_progress(
         p_model_name, p_mse, p_training_samples, v_metrics, v_metadata, p_expected_version
     );
 
@@ -12646,10 +12688,10 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p
 REVOKE ALL ON FUNCTION ai_storage_private.check_controls(p_only_quick boolean) FROM PUBLIC;
 
 --
--- Name: FUNCTION check_credential(p_credential text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION check_credential(p_credential text, p_scope text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.check_credential(p_credential text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_hold(p_levels text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -12755,10 +12797,10 @@ GRANT ALL ON FUNCTION ai_storage_private.compliance_status() TO ai_storage_owner
 REVOKE ALL ON FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) FROM PUBLIC;
 
 --
--- Name: FUNCTION context_mac(p_payload text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_payload text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION count_received(p_tenant ai_storage_private.acting_tenant); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -13275,6 +13317,12 @@ GRANT ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.aud
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION summarize_shares(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing

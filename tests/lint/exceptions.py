@@ -82,6 +82,7 @@ HELPERS = [
     "ai_storage_private.save_version",
     "ai_storage_private.seal_hash",
     "ai_storage_private.set_context",
+    "ai_storage_private.sign_context",
     "ai_storage_private.sweep_blobs",
     "ai_storage_private.take_turn",
     "ai_storage_private.target_patterns",
@@ -274,6 +275,12 @@ EXCEPTIONS = [
         ['never read variable "v_event_id"'],
         ["ai_storage_private.record_artifact_change", "ai_storage_private.record_model_change"],
         "As v_set: the trigger runs with every save.",
+    ),
+    Exceptions(
+        "plpgsql_check",
+        ['never read variable "v_valid"'],
+        ["ai_storage_private.write_progress"],
+        "As v_set: it runs with every save.",
     ),
     Exceptions(
         "squawk",
