@@ -618,7 +618,11 @@ def test_a_signature_counts_for_one_backend_one_transaction_and_until_it_expires
             (6, "", False),
         ):
             payload = "|".join([*field[:place], text, *field[place + 1 :]])
-            mac = superuser.execute("select ai_storage_private.context_mac(s.inner_key, s.outer_key, %s) from ai_storage_private.context_secret as s", (payload,)).fetchone()[0]
+            mac = superuser.execute(
+                "select ai_storage_private.context_mac(s.inner_key, s.outer_key, %s) "
+                "from ai_storage_private.context_secret as s",
+                (payload,),
+            ).fetchone()[0]
             put_context(app, f"{mac}|{payload}")
             assert current(app) == (ACME if believed else None), payload
             if not believed:

@@ -147,7 +147,9 @@ HOLES = {
         "(v_field[6] = pg_backend_pid()::text and v_field[7] = extract(epoch from now())::text)",
         "true",
     ),
-    "a key without authorisation": _rewrite("ai_storage_private.check_credential", "if v_authorized is null", "if false"),
+    "a key without authorisation": _rewrite(
+        "ai_storage_private.check_credential", "if v_authorized is null", "if false"
+    ),
     "a token whose signature is not compared": _rewrite(
         "ai_storage_private.verify_token", "if sha256(", "if false and sha256("
     ),
