@@ -8,7 +8,7 @@ SEED ?= 1
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test attacks lint golden golden-check docs docs-check checksums checksums-check fuzz bench ci clean
+.PHONY: help install demo example-web servers test attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -63,6 +63,9 @@ golden: $(VENV)/dev.stamp ## Write tests/golden/schema.sql, the dump of a fresh 
 
 golden-check: servers ## Compare a fresh database with the golden dump
 	$(BIN)/pytest -q tests/test_drift.py -k golden
+
+cost: $(VENV)/dev.stamp ## Write tests/cost.json, what the hot calls cost, counted on PostgreSQL 18
+	$(BIN)/python -m tests.cost
 
 docs: $(VENV)/dev.stamp ## Write docs/doctor.md, and the table of docs/security.md from the attack tests
 	$(BIN)/python -m pydb.doctor > docs/doctor.md
