@@ -8,7 +8,7 @@ SEED ?= 1
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench ci clean
+.PHONY: help install demo example-web servers test attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench bench-scale ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -87,6 +87,9 @@ fuzz: servers ## Attack with N random statements on PostgreSQL 18, then on 15: m
 
 bench: $(VENV)/dev.stamp ## Measure save and load next to a bare table and the common pattern, interleaved in one run
 	$(BIN)/python -m bench.core
+
+bench-scale: $(VENV)/dev.stamp ## Measure the calls with up to 30 million models of a million tenants; needs 40 GB meanwhile
+	$(BIN)/python -m bench.scale
 
 ci: lint checksums-check docs-check test ## What CI runs; rewrites nothing
 
