@@ -8,7 +8,7 @@ SEED ?= 1
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench bench-scale ci clean
+.PHONY: help install demo example-web servers test attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench bench-quick bench-scale ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -85,8 +85,16 @@ fuzz: servers ## Attack with N random statements on PostgreSQL 18, then on 15: m
 	$(BIN)/python -m tests.fuzz --pg 18 --statements $(N) --seed $(SEED)
 	$(BIN)/python -m tests.fuzz --pg 15 --statements $(N) --seed $(SEED)
 
-bench: $(VENV)/dev.stamp ## Measure save and load next to a bare table and the common pattern, interleaved in one run
-	$(BIN)/python -m bench.core
+# What is compared with, beside the development installation.
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	touch $@
+
+bench: $(VENV)/bench.stamp ## Measure save and load beside hand-written SQL, MLflow and LangGraph in 10 minutes, and write docs/benchmarks.md
+	$(BIN)/python -m bench
+
+bench-quick: $(VENV)/dev.stamp ## The same in about a minute, beside what is installed; writes nothing
+	$(BIN)/python -m bench --quick
 
 bench-scale: $(VENV)/dev.stamp ## Measure the calls with up to 30 million models of a million tenants; needs 40 GB meanwhile
 	$(BIN)/python -m bench.scale

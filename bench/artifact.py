@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from bench.core import LOGIN, describe, running_server, table
+from bench.server import LOGIN, describe, running_server, table
 from pydb import TenantAwareStorage, artifact, calls, migrate, session
 from pydb.cache import Cache
 from tests import servers

@@ -31,21 +31,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from bench.core import (
-    LOGIN,
-    MODELS,
-    TENANTS,
-    Ours,
-    batches,
-    describe,
-    fill_ours,
-    isolation_key,
-    model_name,
-    running_server,
-    state,
-    summarise_slice,
-    table,
-)
+from bench.clients import summarise_slice
+from bench.contenders import MODELS, TENANTS, Ours, batches, fill_ours, isolation_key, model_name, state
+from bench.server import LOGIN, describe, running_server, table
 from pydb import migrate, verifier
 from pydb.embedded import Cluster
 from tests import servers

@@ -23,7 +23,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from bench.core import LOGIN, describe, run_rounds, running_server, state, table
+from bench.contenders import state
+from bench.server import LOGIN, describe, run_rounds, running_server, table
 from pydb import importer, migrate
 from pydb.cli import IMPORTERS
 

@@ -19,7 +19,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
-from bench.core import LOGIN, describe, run_rounds, running_server, table
+from bench.server import LOGIN, describe, run_rounds, running_server, table
 from pydb import migrate
 
 ME = "acme:s1:p1:production:c1"

@@ -19,7 +19,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from bench.core import LOGIN, compact, describe, running_server, table
+from bench.contenders import compact
+from bench.server import LOGIN, describe, running_server, table
 from pydb import calls, migrate
 from tests import servers
 

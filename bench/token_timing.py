@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from bench.core import LOGIN, describe, run_rounds, running_server, table
+from bench.server import LOGIN, describe, run_rounds, running_server, table
 from pydb import migrate
 
 TENANT = {"org": "acme", "srv": "s1", "prj": "p1", "env": "production", "code": "c1"}

@@ -1,0 +1,66 @@
+"""The benchmark suite runs, counts what is sent, and makes its page of what it measured. No figure is judged here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as command
+from bench import measures, page
+
+TINY = measures.Plan(
+    rounds=1,
+    seconds=0.005,
+    clients={measures.SOCKET: (1, 2), measures.TCP: (1,), measures.DELAYED: (1,)},
+    other_rounds=1,
+    other_seconds=0.005,
+    other_clients=(1,),
+    sized=8,
+    calls=10,
+    batches=1,
+    imports=1,
+)
+
+
+@pytest.fixture(scope="module")
+def report(request: pytest.FixtureRequest) -> Iterator[measures.Report]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measures, "installed", dict)  # MLflow takes longer to start than all of this
+        yield measures.measure(request.config.getoption("--pg"), TINY, "plain", quick=True, say=lambda _: None)
+
+
+def test_the_relay_counts_statements_and_round_trips(report: measures.Report) -> None:
+    sent = {(one.contender, one.operation): (one.statements, one.round_trips) for one in report.counted}
+    for operation in ("load", "load_one", "save"):
+        assert sent["floor", operation] == (1, 1)
+        assert sent["pattern", operation] == (4, 4)
+        assert sent["pattern, pipelined", operation] == (4, 1)
+        assert sent["audited", operation] == (4, 4)
+        assert sent["ours", operation] == (1, 1)
+        assert sent["ours, token", operation] == (1, 1)
+
+
+def test_the_relay_adds_at_least_what_it_says(report: measures.Report) -> None:
+    assert min(report.select_ms[measures.DELAYED]) >= measures.DELAY * 1000
+
+
+def test_what_is_not_installed_is_named_and_left_out(report: measures.Report) -> None:
+    assert report.missing == ["MLflow", "LangGraph"]
+    assert "not installed" in page.render(report)
+    assert any(target.met is None for target in page.targets(report))
+
+
+def test_the_page_is_made_of_the_figures_alone(report: measures.Report, tmp_path: Path) -> None:
+    page.save_report(report, tmp_path / "benchmarks.json")
+    assert page.load_report(tmp_path / "benchmarks.json") == report
+    page.write_page(report, tmp_path)
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path.suffix for path in files} == {".json", ".md", ".svg"}
+    assert command.main(["--page", "--docs", str(tmp_path)]) == 0
+    assert {path: path.read_bytes() for path in files} == files
+    text = (tmp_path / "benchmarks.md").read_text()
+    for path in files:
+        if path.suffix == ".svg":
+            assert f"(benchmarks/{path.name})" in text
