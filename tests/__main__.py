@@ -23,6 +23,7 @@ from tests import servers
 ONCE = [
     "cache",
     "code_hash",
+    "cost",
     "demo",
     "environment",
     "evidence",

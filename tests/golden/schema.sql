@@ -9601,12 +9601,7 @@ CREATE TABLE ai_storage_private.ai_progress_tenant (
     updated_at timestamp with time zone NOT NULL,
     model_name text NOT NULL COLLATE pg_catalog."C",
     metrics jsonb NOT NULL,
-    metadata jsonb NOT NULL,
-    CONSTRAINT ai_progress_tenant_measured CHECK (((mse IS NOT NULL) OR (metrics <> '{}'::jsonb))),
-    CONSTRAINT ai_progress_tenant_model_name_length CHECK (((length(model_name) >= 1) AND (length(model_name) <= 255))),
-    CONSTRAINT ai_progress_tenant_mse_finite CHECK (((mse > '-Infinity'::double precision) AND (mse < 'Infinity'::double precision))),
-    CONSTRAINT ai_progress_tenant_samples_not_negative CHECK ((training_samples >= 0)),
-    CONSTRAINT ai_progress_tenant_version_positive CHECK ((version > 0))
+    metadata jsonb NOT NULL
 )
 WITH (fillfactor='80');
 
