@@ -60,8 +60,8 @@ class Link:
         self.waiting = False
 
 
-def relay(listener: socket.socket, target: Address, delay: float, count: Count) -> None:
-    """Pass bytes on until the listener is shut down.
+def relay(listener: socket.socket, target: Address, delay: float, count: Count, life: socket.socket) -> None:
+    """Pass bytes on until the other end of life is closed.
 
     delay: seconds that what a client sends is held back, which is what a round trip takes longer. Bytes that follow
     each other are held back at the same time, so a pipeline stays one. The server's answers pass at once.
@@ -70,18 +70,15 @@ def relay(listener: socket.socket, target: Address, delay: float, count: Count) 
     links: dict[socket.socket, Link] = {}
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
+    selector.register(life, selectors.EVENT_READ)
 
-    def accept() -> bool:
-        try:
-            client, _ = listener.accept()
-        except OSError:  # it was shut down
-            return False
+    def accept() -> None:
+        client, _ = listener.accept()
         link = Link(client, socket.create_connection(target))
         for end in (link.client, link.server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             links[end] = link
             selector.register(end, selectors.EVENT_READ)
-        return True
 
     def drop(link: Link) -> None:
         for end in (link.client, link.server):
@@ -106,9 +103,10 @@ def relay(listener: socket.socket, target: Address, delay: float, count: Count) 
             # Not the selector's own timeout, which is rounded up to a millisecond.
             select.select([selector], [], [], max(0.0, due[0][0] - time.monotonic()) if due else None)
             for ready, _ in selector.select(0):
+                if ready.fileobj is life:
+                    return
                 if ready.fileobj is listener:
-                    if not accept():
-                        return
+                    accept()
                 elif ready.fileobj in links:
                     try:
                         receive(ready.fileobj)
@@ -127,34 +125,38 @@ def relay(listener: socket.socket, target: Address, delay: float, count: Count) 
         selector.close()
 
 
-def _serve(listener: socket.socket, target: Address, delay: float) -> None:
+def _serve(listener: socket.socket, target: Address, delay: float, life: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
-    relay(listener, target, delay, Count())
+    relay(listener, target, delay, Count(), life)
 
 
 @contextmanager
 def delaying(target: Address, delay: float) -> Iterator[Address]:
     """A relay in a process of its own, so that it takes no time of the clients'. Yields where it listens."""
+    ours, theirs = socket.socketpair()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_serve, args=(listener, target, delay), daemon=True)
+        process = context.Process(target=_serve, args=(listener, target, delay, theirs), daemon=True)
         process.start()
         try:
             yield listener.getsockname()
         finally:
-            process.terminate()
+            ours.close()
             process.join()
+            theirs.close()
 
 
 @contextmanager
 def counting(target: Address) -> Iterator[tuple[Address, Count]]:
     """A relay in a thread that counts. Yields where it listens, and its count."""
     count = Count()
+    ours, theirs = socket.socketpair()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=relay, args=(listener, target, 0.0, count), daemon=True)
+        thread = threading.Thread(target=relay, args=(listener, target, 0.0, count, theirs), daemon=True)
         thread.start()
         try:
             yield listener.getsockname(), count
         finally:
-            listener.shutdown(socket.SHUT_RDWR)
+            ours.close()
             thread.join()
+            theirs.close()
