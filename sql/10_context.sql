@@ -545,8 +545,6 @@ begin
             v_set := ai_storage_private.set_context(v_scope, v_tenant);
         end if;
     end if;
-    -- For people to read; nothing trusts it.
-    v_set := set_config('app.current_tenant', v_tenant.isolation_key, true);
     return v_tenant;
 end;
 $fn$;
@@ -621,11 +619,13 @@ security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
-begin
+declare
     -- Null would stand for the context there is; here it is a malformed credential.
-    return (
-        ai_storage_private.enter(coalesce(p_credential, ''), p_scope => 'transaction')
-    ).isolation_key;
+    v_tenant constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(coalesce(p_credential, ''), p_scope => 'transaction');
+begin
+    -- For people to read; nothing trusts it.
+    return set_config('app.current_tenant', v_tenant.isolation_key, true);
 end;
 $fn$;
 comment on function ai_storage.set_tenant(text) is
