@@ -21,6 +21,7 @@ from tests import servers
 # What another server does not change: the text of the files, pages, pictures, the web, what lies in Redis; and the long
 # walk through the rules of sharing, each of which has a test of its own.
 ONCE = [
+    "bench",
     "cache",
     "code_hash",
     "cost",
