@@ -45,7 +45,7 @@ from pydb import TenantAwareStorage, migrate
 from pydb.embedded import Cluster
 
 OTHER_LOGIN = "bench_other"
-DELAY = 0.0005  # seconds, added to each round trip
+DELAY = 0.0005  # seconds that a round trip is to take longer
 
 SOCKET, TCP, DELAYED = "Unix socket", "TCP, loopback", "TCP + 0.5 ms"
 LOADS: tuple[Operation, ...] = ("load", "load_one")
@@ -342,6 +342,17 @@ def measure_select(places: dict[str, str], rounds: int) -> dict[str, list[float]
     return found
 
 
+def holding_time(where: Site) -> float:
+    """Seconds to hold back what clients send, so that with the relay's own time a round trip takes DELAY longer."""
+    part = DELAY / 2
+    with delaying(where.address, part) as address:
+        places = {TCP: where.place(where.address).dsn, DELAYED: where.place(address).dsn}
+        found = measure_select(places, 10)
+    # The shortest, so that it is rather too much than too little on a busy machine.
+    own = (min(found[DELAYED]) - min(found[TCP])) / 1000 - part
+    return max(0.0, DELAY - own)
+
+
 # Single figures --------------------------------------------------------------------------------------------------
 
 
@@ -567,7 +578,7 @@ def measure(major: int, plan: Plan, payload: Payload, *, quick: bool = False, sa
         kinds = [one for one in [*ours, *direct] if one not in SAME_CONNECTION]
         memory = measure_memory(where, kinds, payload, plan.calls)
         series: list[Series] = []
-        delayed = stack.enter_context(delaying(where.address, DELAY))
+        delayed = stack.enter_context(delaying(where.address, holding_time(where)))
         places = {SOCKET: where.place(), TCP: where.place(where.address), DELAYED: where.place(delayed)}
         for transport, counts in plan.clients.items():
             say(f"latencies, {transport}, {' and '.join(map(str, counts))} clients")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 
 from bench import __main__ as command
 from bench import measures, page
+from bench.proxy import delaying
 
 TINY = measures.Plan(
     rounds=1,
@@ -42,8 +46,29 @@ def test_the_relay_counts_statements_and_round_trips(report: measures.Report) ->
         assert sent["ours, token", operation] == (1, 1)
 
 
-def test_the_relay_adds_at_least_what_it_says(report: measures.Report) -> None:
-    assert min(report.select_ms[measures.DELAYED]) >= measures.DELAY * 1000
+def test_the_relay_holds_back_what_is_sent_and_keeps_its_order() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def echo() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while data := connection.recv(1 << 16):
+                    connection.sendall(data)
+
+        thread = threading.Thread(target=echo)
+        thread.start()
+        delay = 0.0005
+        with delaying(listener.getsockname(), delay) as address, socket.create_connection(address) as client:
+            for number in range(20):
+                sent = b"%d\n" % number
+                began = time.perf_counter()
+                client.sendall(sent)
+                assert client.recv(100) == sent
+                assert time.perf_counter() - began >= delay
+            client.sendall(b"a")
+            client.sendall(b"b")
+            assert client.makefile("rb").read(2) == b"ab"
+        thread.join(10)
 
 
 def test_what_is_not_installed_is_named_and_left_out(report: measures.Report) -> None:
