@@ -444,15 +444,16 @@ def markdown(section: Section, level: int) -> list[str]:
 INTRODUCTION = """# Benchmarks
 
 Written by `make bench`, which takes about 10 minutes; [the figures](benchmarks.json) are beside this page.
-[bench/README.md](../bench/README.md) says how they are made and what else can be measured.
+[bench/README.md](../bench/README.md) says how they are made and what else can be measured; [scale.md](scale.md) what becomes
+of it with 30 million models.
 """
 
 WHAT_IT_IS = """The first five are what people write by hand, on the same server in the same run. All use psycopg 3 as
 it comes, which prepares statements, decode what they load, and connect as one login that is neither superuser nor
 owner of a table. A client is a process. TCP is the loopback, without TLS; a relay holds back what a client sends, so
-that a round trip takes 0.5 ms longer, and what it really adds is among the figures below. Server and client microseconds
-are processor time per call: of the connection's server process, and of the client. The audited design's loads are the
-pattern's, and not measured again.
+that a round trip takes 0.5 ms longer, and what it really adds is among the figures below. Server and client
+microseconds are processor time per call: of the connection's server process, and of the client. The audited design's
+loads are the pattern's, and not measured again.
 """
 
 
