@@ -444,8 +444,8 @@ def markdown(section: Section, level: int) -> list[str]:
 INTRODUCTION = """# Benchmarks
 
 Written by `make bench`, which takes about 10 minutes; [the figures](benchmarks.json) are beside this page.
-[bench/README.md](../bench/README.md) says how they are made and what else can be measured; [scale.md](scale.md) what becomes
-of it with 30 million models.
+[bench/README.md](../bench/README.md) says how they are made and what else can be measured; [scale.md](scale.md) what
+becomes of it with 30 million models.
 """
 
 WHAT_IT_IS = """The first five are what people write by hand, on the same server in the same run. All use psycopg 3 as
