@@ -570,6 +570,8 @@ create or replace function ai_storage_private.write_batch(p_tenant_id bigint, p_
 returns table (model_name text, version bigint, created boolean, saved_at timestamptz)
 language plpgsql
 volatile
+-- A plan that is kept takes any list for ten items, and for ten it would compare each with each.
+set enable_nestloop = off
 as $fn$
 declare
     v_now      constant timestamptz := clock_timestamp();
@@ -711,6 +713,7 @@ begin
             where not exists (
                 select from ai_storage_private.ai_progress_tenant as p
                 where p.tenant_id = p_tenant_id
+                  and p.model_id = any (v_model_id)
                   and p.model_id = i.model_id
             )
             order by i.number

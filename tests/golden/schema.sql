@@ -9017,6 +9017,7 @@ COMMENT ON FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_sh
 
 CREATE FUNCTION ai_storage_private.write_batch(p_tenant_id bigint, p_items jsonb) RETURNS TABLE(model_name text, version bigint, created boolean, saved_at timestamp with time zone)
     LANGUAGE plpgsql
+    SET enable_nestloop TO 'off'
     AS $$
 declare
     v_now      constant timestamptz := clock_timestamp();
@@ -9158,6 +9159,7 @@ begin
             where not exists (
                 select from ai_storage_private.ai_progress_tenant as p
                 where p.tenant_id = p_tenant_id
+                  and p.model_id = any (v_model_id)
                   and p.model_id = i.model_id
             )
             order by i.number
