@@ -906,6 +906,8 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+-- The queries are large and touch little: to plan them takes longer than to run them.
+set plan_cache_mode = force_generic_plan
 as $fn$
 declare
     v_context    constant text := current_setting('app.tenant_context', true);
@@ -965,6 +967,7 @@ begin
                 s.tenant_id,
                 s.model_id,
                 min(s.owner_key) as owner_key,
+                min(s.model_name) as model_name,
                 array_agg(distinct e.permission order by e.permission) as permissions,
                 case
                     when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
@@ -997,6 +1000,8 @@ begin
         join ai_storage_private.ai_progress_tenant as p
             on p.tenant_id = g.tenant_id
             and p.model_id = g.model_id
+            -- By name too, or a plan may read all models of the owner to find the one.
+            and p.model_name = g.model_name
         left join ai_storage_private.progress_version as v
             on v.tenant_id = g.tenant_id
             and v.model_id = g.model_id

@@ -7111,6 +7111,7 @@ CREATE FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.actin
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_context    constant text := current_setting('app.tenant_context', true);
@@ -7170,6 +7171,7 @@ begin
                 s.tenant_id,
                 s.model_id,
                 min(s.owner_key) as owner_key,
+                min(s.model_name) as model_name,
                 array_agg(distinct e.permission order by e.permission) as permissions,
                 case
                     when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
@@ -7202,6 +7204,8 @@ begin
         join ai_storage_private.ai_progress_tenant as p
             on p.tenant_id = g.tenant_id
             and p.model_id = g.model_id
+            -- By name too, or a plan may read all models of the owner to find the one.
+            and p.model_name = g.model_name
         left join ai_storage_private.progress_version as v
             on v.tenant_id = g.tenant_id
             and v.model_id = g.model_id
