@@ -220,7 +220,8 @@ def target_section(report: Report) -> Section:
         rows.append((one.text, limit, f"{middle} {one.unit}".strip() if one.value else middle, between, met))
     return Section(
         "Targets",
-        "Where nothing else is said: one client, a Unix socket, p50. Medians of the rounds, and their range.",
+        "Where nothing else is said: one client, a Unix socket, p50. Medians of the rounds, and their range. "
+        "[performance.md](performance.md) says why some are missed.",
         ("what", "target", "measured", "range", "met"),
         rows,
     )

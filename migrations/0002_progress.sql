@@ -2,8 +2,8 @@
 -- a deletion. There are no foreign keys: every row is written by one function that holds its
 -- parent's lock, and the delete trigger of ai_progress_tenant clears what belongs to a model. A key
 -- check per saved version would buy nothing. Nor are there check constraints: PostgreSQL reads the
--- text of each anew in every statement, five of them were a tenth of a save, and what they would
--- say is what check_progress() refuses with a hint.
+-- text of each anew in every statement, and five of them were a tenth of a save. What they would
+-- say is what check_progress() refuses with a hint, and that versions count up from 1.
 
 create table ai_storage_private.ai_progress_tenant (
     tenant_id        bigint not null,

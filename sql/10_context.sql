@@ -486,6 +486,7 @@ declare
     v_bound  ai_storage_private.acting_tenant; -- whom this transaction acts for already
     v_tenant ai_storage_private.acting_tenant;
     v_scope  text := p_scope;
+    v_before text; -- the context there was
     v_set    text;
     -- By itself, so that no plan that a server logs holds the credential.
     v_collation constant text := collation for (p_as);
@@ -494,6 +495,7 @@ begin
         v_bound := (
             v_field[2]::bigint, v_field[3], string_to_array(v_field[3], ':'), v_field[5], v_field[4]
         );
+        v_before := current_setting('app.tenant_context', true);
         if v_field[1] = 'transaction' then
             v_scope := 'transaction';
         end if;
@@ -536,6 +538,10 @@ begin
                 message = 'this transaction already acts for another tenant',
                 hint = 'One transaction serves one tenant: commit or roll back before you name the '
                     'next.';
+        end if;
+        if v_scope = v_field[1] and v_tenant.tenant_id = v_bound.tenant_id then
+            -- What is bound stays bound, with the credential and the end that it has.
+            v_set := set_config('app.tenant_context', v_before, true);
         end if;
     end if;
 

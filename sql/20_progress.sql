@@ -571,6 +571,7 @@ returns table (model_name text, version bigint, created boolean, saved_at timest
 language plpgsql
 volatile
 -- A plan that is kept takes any list for ten items, and for ten it would compare each with each.
+-- What is called from here is planned so too; the triggers join nothing.
 set enable_nestloop = off
 as $fn$
 declare

@@ -978,6 +978,7 @@ begin
             cross join unnest(w.permissions) as e (permission)
             where s.tenant_id = any (v_tenant_ids)
               and s.model_id = any (v_model_ids)
+              and s.model_name = any (v_names)
               and s.target = any (v_patterns)
             group by s.tenant_id, s.model_id
             -- read may have ended since the page was made

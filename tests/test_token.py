@@ -122,6 +122,19 @@ def test_a_token_whose_time_is_wrong_is_told_so(database: Database, mint: Mint) 
         database.storage(mint(exp=now - 1)).load_ai_progress()
 
 
+@pytest.mark.parametrize("first", ["key", "token"])
+def test_a_second_credential_changes_nothing_of_what_is_bound(database: Database, mint: Mint, first: str) -> None:
+    app = database.connect("app")
+    save(app, "m", as_=ACME)
+    begun, other = (ACME, mint()) if first == "key" else (mint(), ACME)
+    with app.transaction():
+        value(app, "set_tenant", credential=begun)
+        bound = app.execute("select current_setting('app.tenant_context')").fetchone()
+        assert names(app, as_=other) == ["m"]
+        assert value(app, "set_tenant", credential=other) == ACME
+        assert app.execute("select current_setting('app.tenant_context')").fetchone() == bound
+
+
 def test_a_context_ends_with_its_token(database: Database, mint: Mint) -> None:
     app = database.connect("app")
     with app.transaction():
