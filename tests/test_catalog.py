@@ -11,7 +11,7 @@ import pytest
 
 from pydb import errors
 from tests.conftest import Database
-from tests.test_layout import DEFINERS, WITHOUT_TENANT
+from tests.test_layout import DEFINERS, PLANNER, WITHOUT_TENANT
 
 pytestmark = pytest.mark.sql
 
@@ -230,7 +230,8 @@ def test_definer_functions_are_the_listed_ones_and_pin_their_path(catalog: psyco
     live: dict[str, set[str]] = {role: set() for role in DEFINERS}
     for owner, name, config in rows:
         live[owner].add(name)
-        assert config == ["search_path=pg_catalog, pg_temp", "client_min_messages=notice"]
+        assert config[:2] == ["search_path=pg_catalog, pg_temp", "client_min_messages=notice"]
+        assert {setting.split("=")[0] for setting in config[2:]} <= PLANNER
     assert live == DEFINERS
 
 
