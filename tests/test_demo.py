@@ -101,8 +101,9 @@ def test_demo(empty_database: Database, tmp_path: Path, capsys: pytest.CaptureFi
     assert picture.startswith("<?xml")
     assert "<svg " in picture
     # Every text of the picture is also a comment in it. The number is a tick: the axis spans what was drawn.
-    texts = (*TRAINED, ACME_1_NEXT, "promoted to v2", "shared: server 2 trains on", "epoch", "20,000")
-    assert all(f"<!-- {text} -->" in picture for text in texts)
+    texts = (*TRAINED, ACME_1_NEXT, "promoted to v2", "shared: server 2 trains on", "epoch")
+    assert [text for text in texts if f"<!-- {text} -->" not in picture] == []
+    assert re.search("<!-- [0-9]+,000 -->", picture)
     assert (out / "training-curves.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     for name in ("training-curves.svg", "training-curves.png"):
         assert f"{out / name}\n" in printed
