@@ -498,25 +498,32 @@ COLORS = {
 }
 
 
+# Text stays text, and the same figures are the same file.
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bench",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "figure.facecolor": "white",
+}
+
+
 def plot(report: Report, folder: Path) -> dict[str, str]:
     """Draw everything that there are figures for. Returns: file -> title."""
     import matplotlib
 
     matplotlib.use("Agg")
+    with matplotlib.rc_context(STYLE):
+        return draw(report, folder)
+
+
+def draw(report: Report, folder: Path) -> dict[str, str]:
+    """What plot() draws, in the style that is set."""
     from matplotlib import pyplot
 
-    matplotlib.rcParams.update(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": "bench",
-            "font.family": "sans-serif",
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 10,
-            "figure.facecolor": "white",
-        }
-    )
     drawn: dict[str, str] = {}
 
     def keep(figure: Any, name: str, title: str) -> None:

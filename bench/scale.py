@@ -884,9 +884,15 @@ def draw(report: Report, folder: Path) -> list[tuple[str, str]]:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "scale", "font.family": "sans-serif", "font.size": 9}):
+        return draw_all(report, folder)
+
+
+def draw_all(report: Report, folder: Path) -> list[tuple[str, str]]:
+    """What draw() writes, in the style that is set."""
+    import matplotlib as mpl
     from matplotlib import pyplot
 
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "scale", "font.family": "sans-serif", "font.size": 9})
     folder.mkdir(exist_ok=True)
     colours = dict(zip(OPERATIONS, ("#1b6ca8", "#c1440e", "#3a7d44", "#7b4ea3", "#8a6d1a", "#555555"), strict=True))
     plots: list[tuple[str, str]] = []
