@@ -18,7 +18,7 @@ create table ai_storage_private.ai_progress_tenant (
     metadata         jsonb not null,
     constraint ai_progress_tenant_pk primary key (tenant_id, model_id),
     constraint ai_progress_tenant_model_name_unique unique (tenant_id, model_name)
-) with (fillfactor = 80);
+) with (fillfactor = 88);
 
 create table ai_storage_private.progress_version (
     tenant_id        bigint not null,

@@ -160,6 +160,8 @@ def fill(admin: psycopg.Connection[Any], connection: psycopg.Connection[Any]) ->
     for (index,) in indexes:
         admin.execute(f"alter index {index} set (fillfactor = 30)")
     admin.execute("reindex schema ai_storage_private")
+    # The models of a tenant lie together, in the order of their making.
+    admin.execute("vacuum (full) ai_storage_private.ai_progress_tenant")
     admin.execute("vacuum (analyze)")
     return tenants
 

@@ -9616,7 +9616,7 @@ CREATE TABLE ai_storage_private.ai_progress_tenant (
     metrics jsonb NOT NULL,
     metadata jsonb NOT NULL
 )
-WITH (fillfactor='80');
+WITH (fillfactor='88');
 
 ALTER TABLE ONLY ai_storage_private.ai_progress_tenant FORCE ROW LEVEL SECURITY;
 
