@@ -7,24 +7,22 @@ machine does hits all of them alike. Ratios are made within a round and only the
 from __future__ import annotations
 
 import argparse
+import math
 import random
-import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
-from bench.server import LOGIN, describe, running_server, table
-from pydb import TenantAwareStorage, artifact, calls, migrate, session
+from bench.clients import on_cpu
+from bench.server import add_major, describe, end_well, install, named, running_server, table
+from pydb import TenantAwareStorage, artifact, calls, session
 from pydb.cache import Cache
-from tests import servers
 from tests.redis_server import RedisServer
 
 MIB = 2**20
@@ -54,16 +52,16 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 def cpu(pids: Sequence[int]) -> float:
-    """Milliseconds of processor time that this thread and some processes have used. Linux tells those of others."""
-    taken = [int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6 for pid in pids]
-    return sum(taken, time.thread_time() * 1000)
+    """Milliseconds of processor time that this thread and some processes have used. Not a number but on Linux."""
+    taken = on_cpu(pids)
+    return math.nan if taken is None else taken / 1000 + time.thread_time() * 1000
 
 
-def contenders(dsn: str, cache: Cache, redis_pid: int, stack: ExitStack) -> dict[str, Contender]:
+def contenders(app_dsn: str, cache: Cache, redis_pid: int, stack: ExitStack) -> dict[str, Contender]:
     """What reads an artifact of the name of its size, each on a connection of its own."""
 
     def connect() -> psycopg.Connection[Any]:
-        return stack.enter_context(psycopg.connect(make_conninfo(dsn, user=LOGIN), autocommit=True))
+        return stack.enter_context(psycopg.connect(app_dsn, autocommit=True))
 
     bare, hashed, value = connect(), connect(), connect()
     plain, cached = connect(), connect()
@@ -90,15 +88,12 @@ def measure(major: int, rounds: int, part: int) -> str:
     artifact.PART = part * MIB
     draw = random.Random(1)
     with running_server(major) as cluster, redis_server() as redis, ExitStack() as stack:
-        with psycopg.connect(cluster.url(), autocommit=True) as connection:
-            connection.execute("create database artifact")
-        dsn = cluster.url("artifact")
-        migrate.init(dsn, app_login=LOGIN)
+        dsn, app_dsn = install(cluster, "artifact")
         cache = Cache.from_url(redis.url, timeout=5)
-        readers = contenders(dsn, cache, redis.pid, stack)
+        readers = contenders(app_dsn, cache, redis.pid, stack)
         with psycopg.connect(dsn, autocommit=True) as admin:
             admin.execute(BARE)
-            app = stack.enter_context(psycopg.connect(make_conninfo(dsn, user=LOGIN), autocommit=True))
+            app = stack.enter_context(psycopg.connect(app_dsn, autocommit=True))
             writer = TenantAwareStorage(app, KEY)
             writer.save_ai_progress("m", 0.5)
             for size in SIZES:
@@ -109,7 +104,7 @@ def measure(major: int, rounds: int, part: int) -> str:
                     read(str(size))
             admin.execute("vacuum analyze")
             admin.execute("checkpoint")
-        lines = [" | ".join(f"{name} {value}" for part_ in describe(dsn)[:2] for name, value in part_.items())]
+        lines = [named(*describe(dsn)[:2])]
         lines.append(f"parts of {part} MiB; PostgreSQL and Redis on Unix sockets; medians of interleaved reads")
         for size, share in SIZES.items():
             count = max(3, round(rounds * share))
@@ -157,25 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=DEFAULT_ROUNDS, help="how long it goes on (default: %(default)s)")
     parser.add_argument("--part", type=int, default=artifact.PART // MIB, help="MiB in a call (default: %(default)s)")
-    parser.add_argument(
-        "--pg",
-        type=int,
-        choices=(15, 16, 17, 18),
-        default=18,
-        help="major version of PostgreSQL (default: %(default)s)",
-    )
+    add_major(parser)
     options = parser.parse_args(arguments)
-
-    # A polite kill has to remove the servers too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        print(measure(options.pg, options.rounds, options.part))
-    except servers.NoServer as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return end_well(lambda: print(measure(options.pg, options.rounds, options.part)))
 
 
 if __name__ == "__main__":

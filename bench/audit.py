@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -28,15 +26,22 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Identifier
 
-from bench.clients import summarise_slice
+from bench.clients import answers, start_clients, summarise_slice, tasks
 from bench.contenders import MODELS, TENANTS, Ours, batches, fill_ours, isolation_key, model_name, state
-from bench.server import LOGIN, describe, running_server, table
-from pydb import migrate, verifier
+from bench.server import (
+    add_major,
+    assigned,
+    describe,
+    end_well,
+    install,
+    median_range,
+    named,
+    running_server,
+    table,
+)
+from pydb import verifier
 from pydb.embedded import Cluster
-from tests import servers
 
 ARMS = ("audited", "bare")
 CLIENTS = (8, 32)
@@ -115,12 +120,6 @@ LOG = "ai_storage_private.audit_pending, ai_storage_private.audit_event, ai_stor
 LOG += "ai_storage_private.audit_checkpoint"
 
 
-def median_range(values: Sequence[float], form: str) -> tuple[str, str]:
-    """Median and range, as text."""
-    low, middle, high = (format(value, form) for value in (min(values), statistics.median(values), max(values)))
-    return middle, f"{low}-{high}"
-
-
 # Cost ------------------------------------------------------------------------------------------------------------
 
 
@@ -146,17 +145,13 @@ class Cost:
 
 def client(number: int, dsns: dict[str, str], pipe: Connection) -> None:
     """The life of a client process: one connection per arm, tasks in, latencies in milliseconds out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its clients, after it has said why
     chance = random.Random(number)
     turn = number * TENANTS // max(CLIENTS)
     with ExitStack() as stack:
         arms = {arm: Ours(stack.enter_context(psycopg.connect(dsn, autocommit=True))) for arm, dsn in dsns.items()}
         pipe.send([])
-        while True:
-            try:
-                task: Task = pipe.recv()
-            except EOFError:
-                return
+        task: Task
+        for task in tasks(pipe):
             latencies = []
             time.sleep(max(0.0, task.begin - time.monotonic()))
             while time.monotonic() < task.begin + task.seconds:
@@ -170,11 +165,7 @@ def client(number: int, dsns: dict[str, str], pipe: Connection) -> None:
 
 def prepare_arm(cluster: Cluster, arm: str) -> tuple[str, str]:
     """A database with models in it. Returns: the superuser's and the application's DSN."""
-    with psycopg.connect(cluster.url(), autocommit=True) as connection:
-        connection.execute(SQL("create database {}").format(Identifier(arm)))
-    dsn = cluster.url(arm)
-    migrate.init(dsn, app_login=LOGIN)
-    app_dsn = make_conninfo(dsn, user=LOGIN)
+    dsn, app_dsn = install(cluster, arm)
     with psycopg.connect(dsn, autocommit=True) as admin, psycopg.connect(app_dsn, autocommit=True) as app:
         if arm == "bare":
             triggers = admin.execute(
@@ -192,21 +183,12 @@ def prepare_arm(cluster: Cluster, arm: str) -> tuple[str, str]:
 def measure_cost(cluster: Cluster, rounds: int) -> list[Cost]:
     """Save in both databases in turns, and seal once a second meanwhile."""
     dsns = {arm: prepare_arm(cluster, arm) for arm in ARMS}
-    context = multiprocessing.get_context("spawn")
     costs = []
     with ExitStack() as stack:
         sealers = {arm: stack.enter_context(psycopg.connect(dsn, autocommit=True)) for arm, (dsn, _) in dsns.items()}
-        pipes: list[Connection] = []
-        for number in range(max(CLIENTS)):
-            ours, theirs = context.Pipe()
-            arguments = (number, {arm: app_dsn for arm, (_, app_dsn) in dsns.items()}, theirs)
-            process = context.Process(target=client, args=arguments, daemon=True)
-            process.start()
-            stack.callback(process.terminate)
-            theirs.close()
-            pipes.append(ours)
-        for pipe in pipes:
-            pipe.recv()
+        app_dsns = {arm: app_dsn for arm, (_, app_dsn) in dsns.items()}
+        pipes = start_clients(max(CLIENTS), client, (app_dsns,), stack)
+        answers(pipes)  # all are connected
 
         def run(clients: int, arm: str, seconds: float) -> Cost:
             begin = time.monotonic() + 0.02
@@ -218,7 +200,7 @@ def measure_cost(cluster: Cluster, rounds: int) -> list[Cost]:
                 (sealed,) = sealers[arm].execute("select events from ai_storage.seal_audit()").fetchone() or (0,)
                 if (sealed > 0) != (arm == "audited"):
                     raise RuntimeError(f"{sealed} events in the arm {arm}")
-            latencies = [latency for pipe in pipes[:clients] for latency in pipe.recv()]
+            latencies = [latency for one in answers(pipes[:clients]) for latency in one]
             part = summarise_slice(latencies, seconds)
             return Cost(clients, arm, part.p50, part.p99, part.per_second)
 
@@ -331,8 +313,8 @@ class Report:
 
 def render(report: Report) -> str:
     lines = [
-        " | ".join(f"{name} {value}" for name, value in {**report.machine, **report.versions}.items()),
-        " ".join(f"{name}={value}" for name, value in report.settings.items()),
+        named(report.machine, report.versions),
+        assigned(report.settings),
         f"load average {report.load[0]:.1f} before, {report.load[1]:.1f} after; medians of the rounds, and their range",
     ]
     if report.costs:
@@ -386,31 +368,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s, about five minutes")
     parser.add_argument("--events", type=int, default=EVENTS, help="per log (default: %(default)s)")
-    parser.add_argument(
-        "--pg",
-        type=int,
-        choices=(15, 16, 17, 18),
-        default=18,
-        help="major version of PostgreSQL (default: %(default)s)",
-    )
+    add_major(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything, round by round, as JSON")
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.events % 1000:
         parser.error("at least one round, and a multiple of 1000 events")
 
-    # A polite kill has to remove the server too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    def run() -> None:
         report = measure(options.pg, options.rounds, options.events)
-    except servers.NoServer as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(render(report))
-    if options.json is not None:
-        options.json.write_text(json.dumps(asdict(report), indent=2) + "\n", "utf-8")
-    return 0
+        print(render(report))
+        if options.json is not None:
+            options.json.write_text(json.dumps(asdict(report), indent=2) + "\n", "utf-8")
+
+    return end_well(run)
 
 
 if __name__ == "__main__":

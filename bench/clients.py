@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import random
 import signal
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -28,6 +27,7 @@ from bench.contenders import (
     state,
 )
 from bench.others import OTHERS
+from bench.server import p99
 
 BY_NAME: dict[str, type[Contender]] = {one.name: one for one in (*CONTENDERS, *OTHERS)}
 
@@ -98,19 +98,55 @@ def warm_up(contender: Contender, chance: random.Random, payload: Payload) -> No
             call(contender, operation, turn, chance, payload)
 
 
+def start_clients(
+    count: int, life: Callable[..., None], arguments: Sequence[object], stack: ExitStack
+) -> list[Connection]:
+    """Start processes that run life(number, *arguments, pipe), and end with the stack. Returns: the pipes to them."""
+    # Processes, since threads would share one interpreter lock; spawned, since a fork would share libpq's state.
+    context = multiprocessing.get_context("spawn")
+    pipes = []
+    for number in range(count):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=live, args=(life, number, *arguments, theirs), daemon=True)
+        process.start()
+        stack.callback(process.terminate)
+        theirs.close()
+        pipes.append(ours)
+    return pipes
+
+
+def live(life: Callable[..., None], *arguments: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its clients, after it has said why
+    life(*arguments)
+
+
+def tasks(pipe: Connection) -> Iterator[Any]:
+    """What a client is told to do, until the parent is gone."""
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        yield task
+
+
+def answers(pipes: Sequence[Connection]) -> list[Any]:
+    """What the clients say, one answer of each."""
+    try:
+        return [pipe.recv() for pipe in pipes]
+    except EOFError:
+        raise RuntimeError("a client ended early; what it said is above") from None
+
+
 def client(number: int, most: int, pipe: Connection) -> None:
     """The life of a client process. number: which one of most."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its clients, after it has said why
     chance = random.Random(number)
     turn = number * TENANTS // most
     payload: Payload = "plain"
     contenders: dict[str, Contender] = {}
     with ExitStack() as stack:
-        while True:
-            try:
-                task: Connect | Run = pipe.recv()
-            except EOFError:
-                return
+        task: Connect | Run
+        for task in tasks(pipe):
             if isinstance(task, Connect):
                 payload = task.payload
                 stack.close()
@@ -140,43 +176,22 @@ def on_cpu(pids: Sequence[int]) -> float | None:
 
 def summarise_slice(latencies: Sequence[float], seconds: float) -> Slice:
     """latencies: in ms. seconds: how long they took together."""
-    ordered = sorted(latencies)
-    return Slice(
-        p50=statistics.median(ordered),
-        p99=ordered[math.ceil(0.99 * len(ordered)) - 1],
-        per_second=len(ordered) / seconds,
-    )
+    return Slice(statistics.median(latencies), p99(latencies), len(latencies) / seconds)
 
 
 class Clients:
     """All client processes. They live through the whole run; a slice uses the first few of them."""
 
     def __init__(self, most: int, stack: ExitStack) -> None:
-        # Processes, since threads would share one interpreter lock; spawned, since a fork would share libpq's state.
-        context = multiprocessing.get_context("spawn")
-        self.pipes: list[Connection] = []
+        self.pipes = start_clients(most, client, (most,), stack)
         self.backends: list[dict[str, list[int]]] = []
-        for number in range(most):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=client, args=(number, most, theirs), daemon=True)
-            process.start()
-            stack.callback(process.terminate)
-            theirs.close()
-            self.pipes.append(ours)
-
-    def ask(self, clients: int) -> list[Any]:
-        """What the first clients answer."""
-        try:
-            return [pipe.recv() for pipe in self.pipes[:clients]]
-        except EOFError:
-            raise RuntimeError("a client ended early; what it said is above") from None
 
     def connect(self, clients: int, contenders: Sequence[str], place: Place, payload: Payload) -> None:
         """Connect the first clients and disconnect the others."""
         for number, pipe in enumerate(self.pipes):
             names = [one for one in contenders if number == 0 or not BY_NAME[one].alone]
             pipe.send(Connect(tuple(names) if number < clients else (), place, payload))
-        self.backends = self.ask(len(self.pipes))
+        self.backends = answers(self.pipes)
 
     def run(self, contender: str, operation: Operation, clients: int, seconds: float) -> Slice:
         """One slice of all clients together."""
@@ -185,7 +200,7 @@ class Clients:
         begin = time.monotonic() + 0.01
         for pipe in self.pipes[:clients]:
             pipe.send(Run(contender, operation, begin, seconds))
-        ran: list[Ran] = self.ask(clients)
+        ran: list[Ran] = answers(self.pipes[:clients])
         after = on_cpu(pids) if pids else None
         slice_ = summarise_slice([latency for one in ran for latency in one.latencies], seconds)
         calls = sum(len(one.latencies) for one in ran)

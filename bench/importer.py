@@ -18,14 +18,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
+from bench.clients import on_cpu
 from bench.contenders import state
-from bench.server import LOGIN, describe, run_rounds, running_server, table
-from pydb import importer, migrate
+from bench.server import assigned, describe, install, median_range, named, run_rounds, running_server, table
+from pydb import importer
 from pydb.cli import IMPORTERS
 
 MODELS = 40_000
@@ -48,32 +47,21 @@ def write_files(folder: Path) -> dict[str, int]:
     return layouts
 
 
-def server_seconds(connections: Sequence[psycopg.Connection[Any]]) -> float:
-    """Processor time of the connections' server processes until now; not a number where the system does not tell."""
-    total = 0.0
-    for connection in connections:
-        try:
-            fields = Path(f"/proc/{connection.info.backend_pid}/stat").read_text("ascii", "replace").rpartition(")")[2]
-        except FileNotFoundError:
-            return math.nan
-        total += sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
-    return total
-
-
 def measure(major: int, rounds: int) -> str:
     """Run everything. Returns: the report."""
     with running_server(major) as cluster, ExitStack() as stack:
-        with psycopg.connect(cluster.url(), autocommit=True) as connection:
-            connection.execute("create database import")
-        dsn = cluster.url("import")
-        migrate.init(dsn, app_login=LOGIN)
+        dsn, app_dsn = install(cluster, "import")
         machine, versions, settings = describe(dsn)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pydb-bench-")))
         layouts = write_files(folder)
-        connections = [
-            stack.enter_context(psycopg.connect(make_conninfo(dsn, user=LOGIN), autocommit=True))
-            for _ in range(IMPORTERS)
-        ]
+        connections = [stack.enter_context(psycopg.connect(app_dsn, autocommit=True)) for _ in range(IMPORTERS)]
+        pids = [connection.info.backend_pid for connection in connections]
+
+        def now() -> tuple[float, float, float]:
+            """Seconds: the time, and the processor time of the server's processes and of this one."""
+            server = on_cpu(pids)
+            return time.perf_counter(), math.nan if server is None else server / 1e6, time.process_time()
+
         # Models per second, and microseconds of processor time per model: the server's and the client's.
         found: dict[tuple[str, int, str], list[tuple[float, float, float]]] = {}
         load = os.getloadavg()[0]
@@ -82,11 +70,11 @@ def measure(major: int, rounds: int) -> str:
                 for count in (IMPORTERS, 1):
                     template = f"org-{count}-{number}:{{1}}:{{2}}:{layout}:c1"
                     for what in ("new", "again"):
-                        began = time.perf_counter(), server_seconds(connections), time.process_time()
+                        began = now()
                         report = importer.import_files(
                             connections[:count], folder / layout, template, lambda paths, total: paths
                         )
-                        ended = time.perf_counter(), server_seconds(connections), time.process_time()
+                        ended = now()
                         took, server, client = (end - begin for begin, end in zip(began, ended, strict=True))
                         if (report.saved, report.unchanged)[what == "again"] != models or report.skipped:
                             raise RuntimeError(f"{what}: {report}")
@@ -97,8 +85,8 @@ def measure(major: int, rounds: int) -> str:
     what_is = {"lines": f"files of {MODELS // FILES} models", "small": "files of one model"}
     return "\n".join(
         [
-            " | ".join(f"{name} {value}" for name, value in {**machine, **versions}.items()),
-            " ".join(f"{name}={value}" for name, value in settings.items()),
+            named(machine, versions),
+            assigned(settings),
             f"{rounds} rounds, the first one more is not counted; load average {load:.1f}",
             "",
             "models per second, median and range of the rounds; each with its version in the history and its event;",
@@ -110,8 +98,7 @@ def measure(major: int, rounds: int) -> str:
                         what_is[layout],
                         str(count),
                         "new" if what == "new" else "there already",
-                        f"{statistics.median(speeds):,.0f}",
-                        f"{min(speeds):,.0f}-{max(speeds):,.0f}",
+                        *median_range(speeds, ",.0f"),
                         f"{statistics.median(servers):.0f}",
                         f"{statistics.median(clients):.0f}",
                     )

@@ -19,8 +19,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
-from bench.server import LOGIN, describe, run_rounds, running_server, table
-from pydb import migrate
+from bench.server import describe, install, median_range, named, run_rounds, running_server, table
 
 ME = "acme:s1:p1:production:c1"
 OTHERS = 1000
@@ -96,14 +95,12 @@ def measure(major: int, rounds: int) -> str:
     """Run everything. Returns: the report."""
     with running_server(major) as cluster:
         with psycopg.connect(cluster.url(), autocommit=True) as connection:
-            connection.execute("create database oracle")
             connection.execute("create role bench_victims login")
-        dsn = cluster.url("oracle")
-        migrate.init(dsn, app_login=LOGIN, pattern="acme:*:*:*:*")
+        dsn, app_dsn = install(cluster, "oracle", pattern="acme:*:*:*:*")
         things = fill(dsn)
         chance = random.Random(45)
         medians: dict[str, list[tuple[float, float]]] = {pair.name: [] for pair in PAIRS}
-        with psycopg.connect(make_conninfo(dsn, user=LOGIN), autocommit=True) as app:
+        with psycopg.connect(app_dsn, autocommit=True) as app:
             for number in range(-rounds // 10, rounds):
                 for pair in PAIRS:
                     took: tuple[list[float], list[float]] = ([], [])
@@ -117,19 +114,18 @@ def measure(major: int, rounds: int) -> str:
         machine, versions, _ = describe(dsn)
     rows = []
     for name, pairs in medians.items():
-        ratios = sorted(theirs / nobodys for theirs, nobodys in pairs)
+        ratios = [theirs / nobodys for theirs, nobodys in pairs]
         rows.append(
             (
                 name,
                 f"{statistics.median(theirs for theirs, _ in pairs):.0f}",
                 f"{statistics.median(nobodys for _, nobodys in pairs):.0f}",
-                f"{statistics.median(ratios):.3f}",
-                f"{ratios[len(ratios) // 20]:.3f}-{ratios[-len(ratios) // 20]:.3f}",
+                *median_range(ratios, ".3f", tails=20),
             )
         )
     return "\n".join(
         [
-            " | ".join(f"{name} {value}" for name, value in {**machine, **versions}.items()),
+            named(machine, versions),
             f"{OTHERS} tenants x {MODELS + 1} models; {rounds} rounds of {CALLS_PER_ROUND} calls each, in turns",
             "",
             "microseconds, median of the rounds' medians; ratio of each round: its median and 5 % to 95 %",
@@ -145,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Starts a PostgreSQL of its own and removes it in the end.",
         measure,
         DEFAULT_ROUNDS,
-        "about two minutes",
+        "about a minute",
         arguments,
     )
 

@@ -12,19 +12,14 @@ import datetime
 import hashlib
 import json
 import math
-import multiprocessing
 import os
-import platform
 import random
-import shutil
-import signal
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,12 +29,23 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-import pydb
-from pydb import calls, migrate
+from bench.clients import answers, on_cpu, start_clients, tasks
+from bench.server import (
+    LOGIN,
+    SETTINGS,
+    add_major,
+    assigned,
+    describe,
+    end_well,
+    install,
+    named,
+    p99,
+    running_server,
+    table,
+)
+from pydb import calls
 from pydb.embedded import Cluster
-from tests import servers
 
-LOGIN = "bench_app"
 STEPS = ((1_000, 1_000_000), (10_000, 3_000_000), (100_000, 10_000_000), (1_000_000, 30_000_000))
 ONE_TENANT = (10, 1_000, 100_000, 1_000_000)
 SMALL = 20  # models of every second tenant; the others share what remains
@@ -65,13 +71,10 @@ GENERATING = {
     "shared_buffers": "2GB",
     "maintenance_work_mem": "1GB",
     "max_wal_size": "8GB",
-    "checkpoint_timeout": "30min",
 }
-# PostgreSQL's durability, and nothing that falls into some database's slice.
+# Durable, and nothing that falls into some database's slice.
 MEASURING = {
-    "fsync": "on",
-    "synchronous_commit": "on",
-    "full_page_writes": "on",
+    **SETTINGS,
     "shared_buffers": "2GB",
     "max_wal_size": "16GB",
     "checkpoint_timeout": "2h",
@@ -325,12 +328,9 @@ def generate(cluster: Cluster, steps: Sequence[Step], one_tenant: Sequence[int])
 
     one_tenant: how many models these have.
     """
-    cluster.start(GENERATING)
     # The server's processes inherit it: others go first.
     os.setpriority(os.PRIO_PROCESS, cluster.pid() or 0, 10)
-    with connect(cluster, "postgres") as admin:
-        admin.execute("create database step_1")
-    migrate.init(cluster.url("step_1"), app_login=LOGIN)
+    install(cluster, "step_1")
     copy_database(cluster, "step_1", "one")
     databases = []
     for number, step in enumerate(steps, start=1):
@@ -349,7 +349,6 @@ def generate(cluster: Cluster, steps: Sequence[Step], one_tenant: Sequence[int])
     add_rows(cluster, "one", [(0, SMALL_TENANTS - 1, SMALL, False), *singles])
     databases.append(describe_database(cluster, "one", time.monotonic() - began))
     say(f"single tenants: {databases[-1].models:,} models, {databases[-1].seconds:.0f} s")
-    cluster.stop()
     return databases
 
 
@@ -468,7 +467,6 @@ class Caller:
             shared: [place.draw(busy, small=True, shared=shared) for _ in range(BUSY_TENANTS)]
             for shared in (False, True)
         }
-        self.schedstat = Path(f"/proc/{self.connection.info.backend_pid}/schedstat")
 
     def draw(self, operation: Operation, access: str) -> tuple[int, int]:
         if access == "busy":
@@ -489,13 +487,6 @@ class Caller:
             if len(rows) != expected:
                 raise RuntimeError(f"{operation.name} returned {len(rows)} rows instead of {expected}")
         return latencies
-
-    def cpu(self) -> float:
-        """Microseconds that the backend was on a processor. Linux only; not a number elsewhere."""
-        try:
-            return int(self.schedstat.read_text().split()[0]) / 1000
-        except FileNotFoundError:
-            return math.nan
 
 
 # Measuring -------------------------------------------------------------------------------------------------------
@@ -558,15 +549,17 @@ def measured(
         assert row is not None
         return row
 
+    pids = [caller.connection.info.backend_pid]
     before = counters()
-    cpu = caller.cpu()
+    cpu = on_cpu(pids)
     began = time.monotonic()
     latencies = caller.run(operation, access, seconds)
     took = time.monotonic() - began
-    cpu = caller.cpu() - cpu
+    cpu_after = on_cpu(pids)
     after = counters()
     hits, reads, read_ms = ((b - a) / len(latencies) for a, b in zip(before, after, strict=True))
-    return Slice(latencies, took, cpu / len(latencies), hits, reads, read_ms)
+    used = None if cpu is None or cpu_after is None else (cpu_after - cpu) / len(latencies)
+    return Slice(latencies, took, used, hits, reads, read_ms)
 
 
 Key = tuple[str, str, int]  # operation, access, number of the place
@@ -576,7 +569,7 @@ def summarise(part: str, clients: int, places: Sequence[Place], slices: dict[Key
     cells = []
     for (operation, access, number), own in slices.items():
         p50s = [one.p50 for one in own]
-        pooled = sorted(latency for one in own for latency in one.latencies)
+        pooled = [latency for one in own for latency in one.latencies]
         # A page is compared with the first one that is full.
         base = next(n for n, place in enumerate(places) if operation != FIRST_PAGE.name or place.models >= PAGE)
         ratios = [a.p50 / b.p50 for a, b in zip(own, slices[operation, access, base], strict=True)]
@@ -596,7 +589,7 @@ def summarise(part: str, clients: int, places: Sequence[Place], slices: dict[Key
                 p50=statistics.median(p50s),
                 p50_min=min(p50s),
                 p50_max=max(p50s),
-                p99=pooled[math.ceil(0.99 * len(pooled)) - 1],
+                p99=p99(pooled),
                 per_second=statistics.median(len(one.latencies) / one.seconds for one in own),
                 cpu=median("cpu"),
                 hits=median("hits"),
@@ -648,33 +641,19 @@ def measure_part(
 
 def client(number: int, dsn: str, places: Sequence[Place], pipe: Connection) -> None:
     """The life of a client process: one connection per place, tasks in, latencies out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its clients, after it has said why
     callers = [Caller(place, dsn, 100 + number) for place in places]
     pipe.send([])
-    while True:
-        try:
-            place, operation, access, begin, seconds = pipe.recv()
-        except EOFError:
-            return
+    for place, operation, access, begin, seconds in tasks(pipe):
         time.sleep(max(0.0, begin - time.monotonic()))
         pipe.send(callers[place].run(OPERATIONS[operation], access, seconds))
 
 
 def measure_crowd(dsn: str, places: Sequence[Place], clients: int, rounds: int) -> list[Cell]:
     """Many clients at once, each a process with its own connections."""
-    context = multiprocessing.get_context("spawn")
     slices: dict[Key, list[Slice]] = {}
     with ExitStack() as stack:
-        pipes: list[Connection] = []
-        for number in range(clients):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=client, args=(number, dsn, places, theirs), daemon=True)
-            process.start()
-            stack.callback(process.terminate)
-            theirs.close()
-            pipes.append(ours)
-        for pipe in pipes:
-            pipe.recv()
+        pipes = start_clients(clients, client, (dsn, places), stack)
+        answers(pipes)  # all are connected
         for number, order in rounds_of(places, rounds):
             for operation in CROWDED:
                 for access in ACCESSES:
@@ -682,7 +661,7 @@ def measure_crowd(dsn: str, places: Sequence[Place], clients: int, rounds: int) 
                         begin = time.monotonic() + 0.05
                         for pipe in pipes:
                             pipe.send((place, operation.name, access, begin, CROWD_SECONDS))
-                        latencies = [latency for pipe in pipes for latency in pipe.recv()]
+                        latencies = [latency for one in answers(pipes) for latency in one]
                         if number >= 0:
                             slices.setdefault((operation.name, access, place), []).append(
                                 Slice(latencies, CROWD_SECONDS)
@@ -720,10 +699,11 @@ class Report:
 
 
 def measure(major: int, steps: Sequence[Step], one_tenant: Sequence[int], rounds: int) -> Report:
-    with running_server(major) as cluster:
-        began = time.monotonic()
+    began = time.monotonic()
+    with running_server(major, GENERATING) as cluster:
         databases = generate(cluster, steps, one_tenant)
         generated = time.monotonic()
+        cluster.stop()
         os.sync()  # what fsync = off left to the system
         cluster.start(MEASURING)
         load = os.getloadavg()[0]
@@ -742,7 +722,7 @@ def measure(major: int, steps: Sequence[Step], one_tenant: Sequence[int], rounds
         say("measured: steps, 1 client")
         cells += measure_crowd(dsn, places, CLIENTS, max(3, rounds // 3))
         say(f"measured: steps, {CLIENTS} clients")
-        machine, versions, settings = describe(cluster)
+        machine, versions, settings = describe(cluster.url(), MEASURING)
         return Report(
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),
             machine=machine,
@@ -754,48 +734,6 @@ def measure(major: int, steps: Sequence[Step], one_tenant: Sequence[int], rounds
             databases=databases,
             cells=cells,
         )
-
-
-@contextmanager
-def running_server(major: int) -> Iterator[Cluster]:
-    """A cluster of its own in a temporary folder, removed in the end; it is started by who uses it."""
-    bin_dir = servers.bin_dir(major)
-    # Open to pass through: started by root, the server runs as another user who has to reach its data.
-    folder = Path(tempfile.mkdtemp(prefix="pydb-bench-"))
-    os.chmod(folder, 0o711)
-    cluster = Cluster(data_dir=folder / "data", bin_dir=bin_dir)
-    try:
-        yield cluster
-    finally:
-        try:
-            cluster.stop("immediate")
-        finally:
-            shutil.rmtree(folder)
-
-
-def describe(cluster: Cluster) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """Machine, versions and settings."""
-    cpu = platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text("utf-8").splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    machine = {
-        "cpu": cpu,
-        "cores": str(os.cpu_count()),
-        "memory": f"{memory / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.release().split('-')[0]}",
-    }
-    with connect(cluster, "postgres") as admin:
-        settings = {name: row[0] for name in MEASURING for row in admin.execute(f"show {name}")}
-        versions = {
-            "PostgreSQL": admin.info.parameter_status("server_version") or "unknown",
-            "psycopg": f"{psycopg.__version__} ({psycopg.pq.__impl__})",
-            "pydb": pydb.__version__,
-            "Python": platform.python_version(),
-        }
-    return machine, versions, settings
 
 
 HEADER = ("models", "p50 ms", "range", "p99 ms", "CPU us", "buffers", "of them read", "read ms", "x", "range")
@@ -849,8 +787,8 @@ def grouped(report: Report) -> Iterator[tuple[str, str, list[Cell]]]:
 
 def render(report: Report) -> str:
     lines = [
-        " | ".join(f"{name} {value}" for name, value in {**report.machine, **report.versions}.items()),
-        " ".join(f"{name}={value}" for name, value in report.settings.items()),
+        named(report.machine, report.versions),
+        assigned(report.settings),
         f"load average {report.load[0]:.1f} before, {report.load[1]:.1f} after; "
         f"generated in {report.generating_seconds:.0f} s, measured in {report.measuring_seconds:.0f} s",
     ]
@@ -860,10 +798,7 @@ def render(report: Report) -> str:
             f"{one.bytes / 2**30:.2f} GiB"
         )
     for _, heading, cells in grouped(report):
-        rows = [HEADER, *rows_of(cells)]
-        widths = [max(len(row[n]) for row in rows) for n in range(len(HEADER))]
-        lines += ["", heading]
-        lines += ["  " + "  ".join(text.rjust(widths[n]) for n, text in enumerate(row)) for row in rows]
+        lines += ["", heading, *table(HEADER, rows_of(cells))]
     return "\n".join(lines)
 
 
@@ -1081,13 +1016,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shrink", type=int, default=1, help="divide tenants and models by this, to try the command")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     parser.add_argument("--page", action="store_true", help="only write the plots and the page again")
-    parser.add_argument(
-        "--pg",
-        type=int,
-        choices=(15, 16, 17, 18),
-        default=18,
-        help="major version of PostgreSQL (default: %(default)s)",
-    )
+    add_major(parser)
     options = parser.parse_args(arguments)
     if options.page:
         write_page(read_report())
@@ -1095,25 +1024,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.models < STEPS[0][1] or not 1 <= options.shrink <= 100 or options.rounds < 1:
         parser.error(f"at least {STEPS[0][1]} models, at least one round, and a divisor of 1 to 100")
 
-    # A polite kill has to remove the server too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    def run() -> None:
         report = measure(
             options.pg,
             plan_steps(options.models, options.shrink),
             [max(10, models // options.shrink) for models in ONE_TENANT],
             options.rounds,
         )
-    except servers.NoServer as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(render(report))
-    if options.models >= largest and options.shrink == 1:
-        FIGURES.write_text(json.dumps(asdict(report), indent=1) + "\n", "utf-8")
-        write_page(report)
-    return 0
+        print(render(report))
+        if options.models >= largest and options.shrink == 1:
+            FIGURES.write_text(json.dumps(asdict(report), indent=1) + "\n", "utf-8")
+            write_page(report)
+
+    return end_well(run)
 
 
 if __name__ == "__main__":

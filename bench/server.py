@@ -1,14 +1,17 @@
-"""What all benchmarks share: a durable PostgreSQL of their own, what is said about the machine, and tables of text."""
+"""What all benchmarks share: a durable PostgreSQL of their own, what is said about the machine, figures as text, and
+the command that runs them."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import secrets
 import shutil
 import signal
 import socket
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,8 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 
 import pydb
+from pydb import migrate
 from pydb.embedded import Cluster
 from tests import servers
 
@@ -39,7 +45,10 @@ SHOWN_SETTINGS = (*SETTINGS, "wal_sync_method", "wal_level", "autovacuum", "jit"
 
 @contextmanager
 def running_server(major: int, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """A durable server of its own, on a Unix socket, that leaves nothing behind. settings: further ones."""
+    """A durable server of its own, on a Unix socket, that leaves nothing behind. settings: beside or instead of ours.
+
+    Who measures with other settings than it fills with stops it and starts it again.
+    """
     bin_dir = servers.bin_dir(major)
     # Open to pass through: started by root, the server runs as another user who has to reach its data.
     folder = Path(tempfile.mkdtemp(prefix="pydb-bench-"))
@@ -54,6 +63,23 @@ def running_server(major: int, settings: Mapping[str, str] | None = None) -> Ite
             cluster.stop("immediate")
         finally:
             shutil.rmtree(folder)
+
+
+def create_database(cluster: Cluster, name: str, owner: str = "postgres") -> str:
+    """Returns: the superuser's DSN."""
+    with psycopg.connect(cluster.url(), autocommit=True) as connection:
+        connection.execute(SQL("create database {} owner {}").format(Identifier(name), Identifier(owner)))
+    return cluster.url(name)
+
+
+def install(cluster: Cluster, name: str, *, pattern: str | None = None, token_only: bool = False) -> tuple[str, str]:
+    """A database with pydb in it. pattern, token_only: of the application's login, see migrate.init.
+
+    Returns: the superuser's and the application's DSN.
+    """
+    dsn = create_database(cluster, name)
+    migrate.init(dsn, app_login=LOGIN, pattern=pattern, token_only=token_only)
+    return dsn, make_conninfo(dsn, user=LOGIN)
 
 
 def free_port() -> int:
@@ -76,13 +102,13 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe(dsn: str) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """Machine, versions and settings."""
+def describe(dsn: str, shown: Iterable[str] = SHOWN_SETTINGS) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Machine, versions and settings. shown: names of these."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         settings: dict[str, str] = dict(
             connection.execute(
                 "select name, current_setting(name) from pg_settings where name = any(%s) order by name",
-                (list(SHOWN_SETTINGS),),
+                (list(shown),),
             ).fetchall()
         )
         server = connection.info.parameter_status("server_version") or "unknown"
@@ -91,7 +117,8 @@ def describe(dsn: str) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
         "cpu": cpu_name(),
         "cores": str(os.cpu_count()),
         "memory": f"{memory:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
+        # The kernel's version alone: what follows is a name of those who built it.
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
     }
     versions = {
         "PostgreSQL": server,
@@ -100,6 +127,30 @@ def describe(dsn: str) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
         "Python": platform.python_version(),
     }
     return machine, versions, settings
+
+
+def named(*parts: Mapping[str, str]) -> str:
+    """Names and values in one line."""
+    return " | ".join(f"{name} {value}" for part in parts for name, value in part.items())
+
+
+def assigned(settings: Mapping[str, str]) -> str:
+    """Settings in one line."""
+    return " ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def p99(values: Iterable[float]) -> float:
+    """The smallest of the values that at most one in a hundred is above."""
+    ordered = sorted(values)
+    return ordered[math.ceil(0.99 * len(ordered)) - 1]
+
+
+def median_range(values: Iterable[float], form: str, *, tails: int = 0) -> tuple[str, str]:
+    """Median and range, as text. tails: leave out of the range one in so many at either end."""
+    ordered = sorted(values)
+    cut = len(ordered) // tails if tails else 0
+    low, high = ordered[cut], ordered[-cut - 1]
+    return format(statistics.median(ordered), form), f"{low:{form}}-{high:{form}}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

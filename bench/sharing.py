@@ -5,9 +5,7 @@ All readers share one connection and take turns call by call, so whatever else t
 
 from __future__ import annotations
 
-import argparse
 import re
-import signal
 import statistics
 import sys
 import time
@@ -17,12 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from bench.contenders import compact
-from bench.server import LOGIN, describe, running_server, table
-from pydb import calls, migrate
-from tests import servers
+from bench.server import LOGIN, describe, install, named, p99, run_rounds, running_server, table
+from pydb import calls
 
 RECEIVED = 10_000
 COVERED = 100_000
@@ -143,7 +139,7 @@ def measure_latencies(app: psycopg.Connection[Any], rounds: int) -> list[Cell]:
             operation.name,
             reader,
             p50[operation, reader],
-            statistics.quantiles(latencies[operation, reader], n=100)[98],
+            p99(latencies[operation, reader]),
             p50[operation, reader] / p50[operation, "none"],
         )
         for operation, reader in grid
@@ -209,14 +205,8 @@ def scans(dsn: str, operation: Operation, key: str) -> list[str]:
 
 def measure(major: int, rounds: int) -> str:
     with running_server(major) as cluster:
-        with psycopg.connect(cluster.url(), autocommit=True) as connection:
-            connection.execute("create database sharing")
-        dsn = cluster.url("sharing")
-        migrate.init(dsn, app_login=LOGIN)
-        with (
-            psycopg.connect(dsn, autocommit=True) as admin,
-            psycopg.connect(make_conninfo(dsn, user=LOGIN), autocommit=True) as app,
-        ):
+        dsn, app_dsn = install(cluster, "sharing")
+        with psycopg.connect(dsn, autocommit=True) as admin, psycopg.connect(app_dsn, autocommit=True) as app:
             fill(admin, app)
             machine, versions, _ = describe(dsn)
             (grants,) = admin.execute("select count(*) from ai_storage_private.model_share").fetchone() or (0,)
@@ -228,7 +218,7 @@ def measure(major: int, rounds: int) -> str:
             for reader in ("bystander", "receiver")
         }
     lines = [
-        " | ".join(f"{name} {value}" for name, value in {**machine, **versions}.items()),
+        named(machine, versions),
         f"{grants} grants: {RECEIVED} to the receiver, one to the {COVERED} tenants it is one of, the others to "
         f"{OTHER_ORGS} organisations; {rounds} interleaved calls each",
         "",
@@ -251,34 +241,16 @@ def measure(major: int, rounds: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.sharing",
-        description="Measure load_progress for a tenant with 10,000 received grants, and one grant that covers "
-        "100,000 tenants, beside tenants with none; and show the scans inside. Starts a PostgreSQL of its own and "
-        "removes it in the end.",
+    return run_rounds(
+        "python -m bench.sharing",
+        "Measure load_progress for a tenant with 10,000 received grants, and one grant that covers 100,000 tenants, "
+        "beside tenants with none; and show the scans inside. A round is a call of each kind by each of them. "
+        "Starts a PostgreSQL of its own and removes it in the end.",
+        measure,
+        DEFAULT_ROUNDS,
+        "about half a minute",
+        arguments,
     )
-    parser.add_argument(
-        "--rounds", type=int, default=DEFAULT_ROUNDS, help="calls per operation and reader (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--pg",
-        type=int,
-        choices=(15, 16, 17, 18),
-        default=18,
-        help="major version of PostgreSQL (default: %(default)s)",
-    )
-    options = parser.parse_args(arguments)
-
-    # A polite kill has to remove the server too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        print(measure(options.pg, options.rounds))
-    except servers.NoServer as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -18,10 +18,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
-from bench.server import LOGIN, describe, run_rounds, running_server, table
-from pydb import migrate
+from bench.server import describe, install, median_range, named, run_rounds, running_server, table
 
 TENANT = {"org": "acme", "srv": "s1", "prj": "p1", "env": "production", "code": "c1"}
 VARIANTS = 50
@@ -82,10 +80,7 @@ def ask(app: psycopg.Connection[Any], token: str) -> tuple[float, str | None]:
 def measure(major: int, rounds: int) -> str:
     """Run everything. Returns: the report."""
     with running_server(major) as cluster:
-        with psycopg.connect(cluster.url(), autocommit=True) as connection:
-            connection.execute("create database token")
-        dsn = cluster.url("token")
-        migrate.init(dsn, app_login=LOGIN, pattern="acme:*:*:*:*", token_only=True)
+        dsn, app_dsn = install(cluster, "token", pattern="acme:*:*:*:*", token_only=True)
         with psycopg.connect(dsn, autocommit=True) as admin:
             make = "select secret from ai_storage.create_signing_key(%s, 'here')"
             secret, _ = (admin.execute(make, (kid,)).fetchall()[0][0] for kid in ("k1", "k0"))
@@ -94,7 +89,7 @@ def measure(major: int, rounds: int) -> str:
         names = list(tokens[0])
         chance = random.Random(46)
         medians: dict[str, list[float]] = {name: [] for name in names}
-        with psycopg.connect(make_conninfo(dsn, user=LOGIN), autocommit=True) as app:
+        with psycopg.connect(app_dsn, autocommit=True) as app:
             for number in range(-rounds // 10, rounds):
                 took: dict[str, list[float]] = {name: [] for name in names}
                 for _ in range(CALLS_PER_ROUND):
@@ -110,19 +105,18 @@ def measure(major: int, rounds: int) -> str:
         machine, versions, _ = describe(dsn)
     rows = []
     for name in names:
-        ratios = sorted(mine / reference for mine, reference in zip(medians[name], medians[REFERENCE], strict=True))
+        ratios = [mine / reference for mine, reference in zip(medians[name], medians[REFERENCE], strict=True)]
         rows.append(
             (
                 name,
                 tokens[0][name][0] or "taken",
                 f"{statistics.median(medians[name]):.0f}",
-                f"{statistics.median(ratios):.3f}",
-                f"{ratios[len(ratios) // 20]:.3f}-{ratios[-len(ratios) // 20]:.3f}",
+                *median_range(ratios, ".3f", tails=20),
             )
         )
     return "\n".join(
         [
-            " | ".join(f"{name} {value}" for name, value in {**machine, **versions}.items()),
+            named(machine, versions),
             f"{rounds} rounds of {CALLS_PER_ROUND} calls of each kind, in an order drawn each time",
             "",
             "microseconds, median of the rounds' medians; ratio to the reference in each round, 5 % to 95 %",
