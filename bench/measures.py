@@ -40,8 +40,8 @@ from bench.contenders import (
 )
 from bench.others import OTHERS, PACKAGE_OF, PACKAGES, fill_langgraph, fill_mlflow, installed, tracking_server
 from bench.proxy import Address, Count, counting, delaying
-from bench.server import LOGIN, describe, free_port, new_password, running_server
-from pydb import TenantAwareStorage, migrate
+from bench.server import LOGIN, create_database, describe, free_port, install, new_password, running_server
+from pydb import TenantAwareStorage
 from pydb.embedded import Cluster
 
 OTHER_LOGIN = "bench_other"
@@ -209,20 +209,12 @@ class Site:
         return Place(dsns.pop("ours"), self.key, dsns)
 
 
-def create_database(cluster: Cluster, name: str, owner: str = "postgres") -> str:
-    """Returns: the superuser's DSN."""
-    with psycopg.connect(cluster.url(), autocommit=True) as connection:
-        connection.execute(SQL("create database {} owner {}").format(Identifier(name), Identifier(owner)))
-    return cluster.url(name)
-
-
 def prepare(cluster: Cluster, name: str) -> tuple[str, str]:
     """A database with all contenders' tables. Returns: the superuser's and the application's DSN."""
-    dsn = create_database(cluster, name)
-    migrate.init(dsn, app_login=LOGIN)
+    dsn, app_dsn = install(cluster, name)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(TABLES)
-    return dsn, make_conninfo(dsn, user=LOGIN)
+    return dsn, app_dsn
 
 
 def preload(dsn: str, app_dsn: str, payload: Payload) -> None:
@@ -242,7 +234,7 @@ def compare(place: Place, names: Sequence[str], payload: Payload) -> None:
         for name in names:
             contender = BY_NAME[name].open(place, stack)
             for key in (isolation_key(0), isolation_key(TENANTS - 1)):
-                if "load" in contender.operations and contender.values(contender.load(key)) != models[key]:
+                if contender.values(contender.load(key)) != models[key]:
                     raise RuntimeError(f"{name} does not hold the models of the others")
                 one = model_name(3)
                 if contender.values(contender.load_one(key, one)) != {one: models[key][one]}:
