@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as command
-from bench import measures, page
+from bench import measures, page, server
 from bench.proxy import delaying
 
 TINY = measures.Plan(
@@ -69,6 +71,32 @@ def test_the_relay_holds_back_what_is_sent_and_keeps_its_order() -> None:
             client.sendall(b"b")
             assert client.makefile("rb").read(2) == b"ab"
         thread.join(10)
+
+
+SCRIPTS = sorted(
+    path.stem
+    for path in Path(command.__file__).parent.glob("*.py")
+    if 'if __name__ == "__main__"' in path.read_text("utf-8")
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_says_what_it_does(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--help"])
+    monkeypatch.delitem(sys.modules, f"bench.{script}", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"bench.{script}", run_name="__main__")
+    assert ended.value.code == 0
+    assert "--pg" in capsys.readouterr().out
+
+
+def test_figures_are_reduced_alike_everywhere() -> None:
+    assert server.p99([3.0]) == 3.0
+    assert server.p99(range(200, 0, -1)) == 198
+    assert server.median_range([3, 1, 2], ".1f") == ("2.0", "1.0-3.0")
+    assert server.median_range(range(40), ".1f", tails=20) == ("19.5", "2.0-37.0")
 
 
 def test_what_is_not_installed_is_named_and_left_out(report: measures.Report) -> None:
