@@ -224,22 +224,16 @@ parallel restricted
 as $fn$
 declare
     v_context constant text := current_setting('app.tenant_context', true);
-    v_payload text;
     v_field   text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
     if coalesce(v_context, '') = '' then
         return null;
     end if;
-    v_payload := substr(v_context, 66);
-    if not exists (
-        select from ai_storage_private.context_secret as s
-        where ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
-            = left(v_context, 64)
-    ) then
-        return null;
-    end if;
-    v_field := string_to_array(v_payload, '|');
+    select string_to_array(substr(v_context, 66), '|') into v_field
+    from ai_storage_private.context_secret as s
+    where ai_storage_private.context_mac(s.inner_key, s.outer_key, substr(v_context, 66))
+        = left(v_context, 64);
     -- A context is good in one transaction of one backend, and no longer than its token. Only a
     -- cluster's own connection to a worker, which no application can open, takes over the
     -- coordinator's context.
