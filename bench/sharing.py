@@ -248,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Starts a PostgreSQL of its own and removes it in the end.",
         measure,
         DEFAULT_ROUNDS,
-        "about half a minute",
+        "less than a minute",
         arguments,
     )
 
