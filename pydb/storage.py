@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from functools import update_wrapper
+from functools import cache, update_wrapper
 from types import TracebackType
-from typing import Any, Concatenate, LiteralString, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, LiteralString, ParamSpec, Protocol, Self, TypeVar, overload
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from . import aio, artifact, calls, session
-from .artifact import ContentCache, Fetch, Keep, Progress, Source, Step, Target
+from . import aio, calls, session
 from .calls import OCTETS, Call, Opened, Put
 from .errors import LoginTooPowerful
+
+# Whoever neither opens a pool nor moves an artifact does not wait for their modules.
+if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+    from .artifact import ContentCache, Fetch, Keep, Progress, Source, Step, Target
+
+    class _SyncCache(ContentCache, Protocol):
+        """A cache for TenantAwareStorage."""
+
+        def run(self, request: Fetch | Keep) -> Any:
+            """Do what is asked, or less; raises nothing."""
+
+        def close(self) -> None:
+            """Close what it opened."""
+
+    class _AsyncCache(ContentCache, Protocol):
+        """A cache for AsyncTenantAwareStorage."""
+
+        async def run(self, request: Fetch | Keep) -> Any:
+            """Do what is asked, or less; raises nothing."""
+
+        async def close(self) -> None:
+            """Close what it opened."""
+
 
 __all__ = [
     "LOGIN_POWERS",
@@ -72,36 +95,20 @@ def refuse_powerful(powers: list[tuple[str, str]], trusted_login: str | None) ->
     )
 
 
-class _SyncCache(ContentCache, Protocol):
-    """A cache for TenantAwareStorage."""
-
-    def run(self, request: Fetch | Keep) -> Any:
-        """Do what is asked, or less; raises nothing."""
-
-    def close(self) -> None:
-        """Close what it opened."""
-
-
-class _AsyncCache(ContentCache, Protocol):
-    """A cache for AsyncTenantAwareStorage."""
-
-    async def run(self, request: Fetch | Keep) -> Any:
-        """Do what is asked, or less; raises nothing."""
-
-    async def close(self) -> None:
-        """Close what it opened."""
+@cache  # for both storages
+def _signature(build: Callable[..., Any]) -> inspect.Signature:
+    signature = inspect.signature(build)
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    # Without the return annotation, which names the Call and not what it returns.
+    return signature.replace(
+        parameters=[this, *signature.parameters.values()], return_annotation=inspect.Signature.empty
+    )
 
 
 def _describe(method: Callable[..., Any], build: Callable[..., Any]) -> None:
     """Give a method the name, docstring and signature of the call it runs."""
     update_wrapper(method, build)
-    signature = inspect.signature(build)
-    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    # Without the return annotation, which names the Call and not what it returns.
-    described = signature.replace(
-        parameters=[this, *signature.parameters.values()], return_annotation=inspect.Signature.empty
-    )
-    setattr(method, "__signature__", described)  # noqa: B010  # known to inspect, not to typeshed
+    setattr(method, "__signature__", _signature(build))  # noqa: B010  # known to inspect, not to typeshed
 
 
 def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[TenantAwareStorage, P], T]:
@@ -128,6 +135,8 @@ def _present(credential: Credential) -> str | None:
 
 def open_pool(dsn: str, *, max_size: int = 4, trusted_login: str | None = None, **connect: Any) -> ConnectionPool[Any]:
     """The pool of from_dsn, which says what the parameters are and what is raised."""
+    from psycopg_pool import ConnectionPool
+
     options = {"autocommit": True, **connect}
     # A pool goes on trying in the background and only says that it timed out; a connection says why.
     with psycopg.connect(dsn, **options) as connection:
@@ -140,6 +149,8 @@ async def open_async_pool(
     dsn: str, *, max_size: int = 4, trusted_login: str | None = None, **connect: Any
 ) -> AsyncConnectionPool[Any]:
     """The twin of open_pool."""
+    from psycopg_pool import AsyncConnectionPool
+
     options = {"autocommit": True, **connect}
     async with await psycopg.AsyncConnection.connect(dsn, **options) as connection:
         await connection.execute(PLAIN_PATH)
@@ -236,6 +247,8 @@ class TenantAwareStorage:
         Raises: NoTenant (TN001) or MalformedCredential (TN002) for a request without a bearer token; ValueError when
         the environment lacks something.
         """
+        from psycopg_pool import ConnectionPool
+
         from . import environment, web  # the core knows no web
 
         of_type = environment.storage_type(storage_type)
@@ -286,6 +299,17 @@ class TenantAwareStorage:
         progress: Progress | None = None,
         resume: bool = True,
     ) -> Put:
+        """Keep bytes as an artifact of the current version of an own model, in place of what it had under the name.
+
+        source: read once to its end, in constant memory. progress: of a storage that is asynchronous, called in another
+        thread. resume: go on with an interrupted upload of the same bytes under the same name; what arrived of this one
+        stays for a day to go on with. False: begin anew, and take back what arrived when it fails.
+        Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), ContentMismatch (TN203);
+        OSError.
+        Source: sql/25_artifact.sql, ai_storage.put_artifact, ai_storage.append_artifact
+        """
+        from . import artifact
+
         steps = artifact.put(model_name, artifact_name, source, media_type=media_type, progress=progress, resume=resume)
         return artifact.drive(steps, self._step)
 
@@ -323,13 +347,21 @@ class TenantAwareStorage:
         version: int | None = None,
         progress: Progress | None = None,
     ) -> bytes | Opened:
+        """Get an artifact's bytes: of an own model, or with owner of one that is shared for execute.
+
+        target: None for all the bytes at once. A path is written in constant memory: beside, and put in its place once
+        the sha256 fits. A file is written as the bytes come; what stands there is worth nothing when this raises.
+        version: as it was then; None: as it is. progress: of a storage that is asynchronous, called in another thread.
+        Returns: the bytes; with a target what they are.
+        Raises: ModelNotFound (TN101), ContentMismatch (TN203), ArtifactNotFound (TN204); OSError.
+        Source: sql/25_artifact.sql, ai_storage.open_artifact, ai_storage.read_chunks
+        """
+        from . import artifact
+
         steps = artifact.get(
             model_name, artifact_name, target, owner=owner, version=version, progress=progress, cache=self._cache
         )
         return artifact.drive(steps, self._step)
-
-    put_artifact.__doc__ = artifact.put.__doc__
-    get_artifact.__doc__ = artifact.get.__doc__
 
     def _step(self, step: Step) -> Any:
         if isinstance(step, Call):
@@ -417,6 +449,8 @@ class AsyncTenantAwareStorage:
         cls, request: Any, storage_type: str | None = None, *, source: AsyncConnectionPool[Any] | None = None
     ) -> Self:
         """See TenantAwareStorage.from_request. A pool of the event loop stands for that of the process."""
+        from psycopg_pool import AsyncConnectionPool
+
         from . import environment, web  # the core knows no web
 
         of_type = environment.storage_type(storage_type)
@@ -467,6 +501,8 @@ class AsyncTenantAwareStorage:
         progress: Progress | None = None,
         resume: bool = True,
     ) -> Put:
+        from . import artifact
+
         steps = artifact.put(model_name, artifact_name, source, media_type=media_type, progress=progress, resume=resume)
         return await artifact.drive_async(steps, self._step)
 
@@ -504,13 +540,15 @@ class AsyncTenantAwareStorage:
         version: int | None = None,
         progress: Progress | None = None,
     ) -> bytes | Opened:
+        from . import artifact
+
         steps = artifact.get(
             model_name, artifact_name, target, owner=owner, version=version, progress=progress, cache=self._cache
         )
         return await artifact.drive_async(steps, self._step)
 
-    put_artifact.__doc__ = artifact.put.__doc__
-    get_artifact.__doc__ = artifact.get.__doc__
+    put_artifact.__doc__ = TenantAwareStorage.put_artifact.__doc__
+    get_artifact.__doc__ = TenantAwareStorage.get_artifact.__doc__
 
     async def _step(self, step: Step) -> Any:
         if isinstance(step, Call):

@@ -146,6 +146,12 @@ def test_the_two_storages_have_the_same_methods() -> None:
     assert methods(TenantAwareStorage) == methods(AsyncTenantAwareStorage)
 
 
+def test_the_storages_tell_of_artifacts_what_their_module_tells() -> None:
+    for cls in (TenantAwareStorage, AsyncTenantAwareStorage):
+        assert cls.put_artifact.__doc__.split() == artifact.put.__doc__.split()
+        assert cls.get_artifact.__doc__.split() == artifact.get.__doc__.split()
+
+
 def test_the_core_imports_nothing_that_is_not_call_a_function() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", "import sys, pydb; print(*sys.modules)"], capture_output=True, text=True, check=True
@@ -153,6 +159,7 @@ def test_the_core_imports_nothing_that_is_not_call_a_function() -> None:
     outside = {"pydb.cli", "pydb.migrate", "pydb.embedded", "pydb.demo", "yoyo", "sklearn", "matplotlib", "argparse"}
     outside |= {"pydb.cache", "redis", "cryptography", "pydb.importer"}
     outside |= {"pydb.environment", "pydb.web", "pydb.code_hash", "pydb.identity"}
+    outside |= {"pydb.artifact", "pydb.transfer", "psycopg_pool"}
     assert outside & set(loaded) == set()
 
 
