@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
 
@@ -440,8 +441,22 @@ class TenantStats:
     compliance_status: str
 
 
+@cache
+def _draft(cls: Any) -> type:
+    """A class with the slots of a result's class, but not frozen, so that its instances can become that class's."""
+    return make_dataclass(cls.__name__, [one.name for one in fields(cls)], slots=True, eq=False, repr=False)
+
+
 def _rows_of(cls: Callable[..., T]) -> Callable[[list[Row]], list[T]]:
-    return lambda rows: [cls(*row) for row in rows]
+    def parse(rows: list[Row]) -> list[T]:
+        # A frozen dataclass looks each of its fields up to set it, and takes five times as long as one that is not.
+        draft = _draft(cls)
+        made = [draft(*row) for row in rows]
+        for one in made:
+            one.__class__ = cls
+        return made
+
+    return parse
 
 
 def _row_of(cls: Callable[..., T]) -> Callable[[list[Row]], T]:

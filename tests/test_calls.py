@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -150,6 +151,28 @@ def test_the_storages_tell_of_artifacts_what_their_module_tells() -> None:
     for cls in (TenantAwareStorage, AsyncTenantAwareStorage):
         assert cls.put_artifact.__doc__.split() == artifact.put.__doc__.split()
         assert cls.get_artifact.__doc__.split() == artifact.get.__doc__.split()
+
+
+def test_a_result_from_a_row_is_like_one_that_was_made() -> None:
+    seen = set()
+    for builder in BUILDERS.values():
+        result = get_args(get_type_hints(builder)["return"])[0]
+        cls = next((one for one in get_args(result) if dataclasses.is_dataclass(one)), None)
+        if cls is None:
+            continue
+        seen.add(cls)
+        row = tuple(range(len(dataclasses.fields(cls))))
+        parse = build(builder).parse
+        made, again = parse([row, row])
+        assert (type(made), made, hash(made), repr(made)) == (cls, cls(*row), hash(cls(*row)), repr(cls(*row)))
+        assert made == again
+        assert made is not again
+        assert pickle.loads(pickle.dumps(made)) == dataclasses.replace(made) == made
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, dataclasses.fields(cls)[0].name, None)
+        with pytest.raises(TypeError):
+            parse([row[:-1]])
+    assert {calls.Progress, calls.Version, calls.Grant, calls.AuditEvent} < seen
 
 
 def test_the_core_imports_nothing_that_is_not_call_a_function() -> None:
