@@ -8,7 +8,7 @@ SEED ?= 1
 LINTERS := pgrls pgspot squawk
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench bench-quick bench-scale ci clean
+.PHONY: help install demo example-web servers test attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench bench-quick bench-scale bench-capacity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -98,6 +98,9 @@ bench-quick: $(VENV)/dev.stamp ## The same in about a minute, beside what is ins
 
 bench-scale: $(VENV)/dev.stamp ## Measure the calls with up to 30 million models of a million tenants; needs 40 GB meanwhile
 	$(BIN)/python -m bench.scale
+
+bench-capacity: $(VENV)/dev.stamp ## Compute what organisations take from the figures in docs, and write it into docs/scaling.md
+	$(BIN)/python -m bench.capacity
 
 ci: lint checksums-check docs-check test ## What CI runs; rewrites nothing
 

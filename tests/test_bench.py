@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import shutil
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as command
-from bench import measures, page, server
+from bench import capacity, measures, page, server
 from bench.proxy import delaying
 
 TINY = measures.Plan(
@@ -117,3 +120,66 @@ def test_the_page_is_made_of_the_figures_alone(report: measures.Report, tmp_path
     for path in files:
         if path.suffix == ".svg":
             assert f"(benchmarks/{path.name})" in text
+
+
+@pytest.fixture
+def figures(tmp_path: Path) -> Path:
+    """A folder with the published figures and the page they go into."""
+    for name in ("benchmarks.json", "benchmarks-scale.json", "capacity.json", "scaling.md"):
+        shutil.copy(page.DOCS / name, tmp_path)
+    return tmp_path
+
+
+def test_the_capacity_is_computed_from_the_figures_alone(figures: Path) -> None:
+    path = figures / "scaling.md"
+    path.write_text(re.sub(r"(<!-- begin .*? -->).*?(<!-- end)", r"\1\n\2", path.read_text(), flags=re.DOTALL))
+    assert capacity.main(["--docs", str(figures)]) == 0
+    files = {one: one.read_bytes() for one in figures.rglob("*") if one.is_file()}
+    assert "(benchmarks/capacity.svg)" in path.read_text()
+    assert capacity.main(["--docs", str(figures)]) == 0
+    assert {one: one.read_bytes() for one in figures.rglob("*") if one.is_file()} == files
+
+
+def test_what_was_not_measured_on_a_cluster_is_not_made_up(figures: Path) -> None:
+    found = capacity.read_figures(figures / "capacity.json")
+    capacity.save_figures(replace(found, cluster=None), figures / "capacity.json")
+    capacity.write_page(figures)
+    text = (figures / "scaling.md").read_text()
+    assert "not measured" in text
+    assert "the coordinator alone takes" not in text
+
+
+def test_a_page_without_a_place_for_the_capacity_is_refused(figures: Path) -> None:
+    path = figures / "scaling.md"
+    path.write_text(path.read_text().replace("<!-- end needs -->", ""))
+    with pytest.raises(LookupError, match="needs"):
+        capacity.write_page(figures)
+
+
+def test_the_model_of_capacity_multiplies_what_was_measured() -> None:
+    nothing = capacity.Log(0, 0)
+    cost = capacity.Costs(
+        us={"load": 200.0, "save": 500.0, "shared": 1000.0, "seal": 50.0},
+        spread={},
+        per_seal_us=0.0,
+        batch_us=0.0,
+        token_us=0.0,
+        log={"save": capacity.Log(1000, 0), "shared": nothing, "seal": nothing},
+        model=(200.0, 100.0),
+        version=(150.0, 50.0),
+        event=(300.0, 100.0),
+        seal=0.0,
+        tenant=0.0,
+        connection=0.0,
+        times={"load": (3.0, 1.0), "save": (2.0, 1.0)},
+    )
+    work = capacity.Workload("test", saves=0.1, loads=10.0, shared=0.0, busy=1.0, kept=10, colour="")
+    need = capacity.need(work, 100, cost)
+    models, saves = 1e7, 10.0
+    assert need.cores == pytest.approx((1000 * 200 + saves * (500 + 50)) / 1e6 * 3 / 0.5)
+    # Sealing was not measured on a cluster, and counts like a save.
+    assert need.coordinator == pytest.approx((1000 * 200 * 3 + saves * (500 + 50) * 2) / 1e6 * 3 / 0.5)
+    assert need.disk == pytest.approx(models * 300 + models * 10 * 200 + (models + saves * 31_536_000) * 400)
+    assert need.log == pytest.approx(saves * 1000 * 86_400)
+    assert need.memory == pytest.approx(models * 200 + models * 100 + models * 10 * 50 + 100 * 100 * 2 * 8192)
+    assert capacity.need(replace(work, saves=0.0, loads=0.0), 100, cost).cores == 0.0

@@ -1,0 +1,885 @@
+"""`python -m bench.capacity`: how many cores, how much memory, disk and log a number of organisations takes.
+
+It reads what the benchmarks measured and writes the tables of docs/scaling.md. `--measure` measures first what only
+this model needs: whole pages in the log, sealing, and calls on a cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import random
+import statistics
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from bench import page, scale
+from bench.clients import on_cpu
+from bench.contenders import MODELS, batches, fill_ours, isolation_key, model_name, state
+from bench.server import LOGIN, add_major, describe, end_well, install, running_server, table
+from pydb import TenantAwareStorage, migrate
+from pydb.embedded import Cluster as Server
+from tests import servers
+
+GIB, TIB = 2**30, 2**40
+PAGE = 8192
+DAY, YEAR = 86_400, 31_536_000
+
+# What is assumed -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What an organisation does. saves, loads, shared: calls per second, mean of a day. busy: share of its tenants, and
+    so of its models, that do it. kept: versions of a model that retention keeps."""
+
+    name: str
+    saves: float
+    loads: float
+    shared: float
+    busy: float
+    kept: int
+    colour: str
+
+
+WORKLOADS = (
+    Workload("quiet", saves=0.02, loads=0.2, shared=0.01, busy=0.02, kept=10, colour="#9aa5b1"),
+    Workload("serving", saves=0.05, loads=5.0, shared=0.05, busy=0.10, kept=10, colour="#1f6feb"),
+    Workload("training", saves=1.0, loads=1.0, shared=0.05, busy=0.10, kept=50, colour="#d9822b"),
+)
+ORGANISATIONS = (10, 100, 1_000, 10_000)
+#: Of an organisation.
+TENANTS_EACH, MODELS_EACH = 100, 100_000
+#: The busiest minute, times the mean of the day.
+PEAK = 3.0
+#: How busy the cores may be in it.
+USED = 0.5
+#: Seconds between two checkpoints, and between two runs of the sealer.
+CHECKPOINT, SEALING = 900.0, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A large server. memory and disk: bytes, of which `filled` are for rows, indexes and events."""
+
+    cores: int = 64
+    memory: float = 512 * GIB
+    disk: float = 16 * TIB
+    filled: float = 0.7
+
+
+NODE = Node()
+
+# What was measured -----------------------------------------------------------------------------------------------
+
+CALLS = ("load", "save", "shared", "seal")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Bytes of write-ahead log per call. first: more than that, where each page is changed for the first time since a
+    checkpoint, and logged whole."""
+
+    again: float
+    first: float
+
+
+@dataclass(frozen=True, slots=True)
+class OnCluster:
+    """Processor time per call (of seal: per event) in microseconds, a figure per round, in turns on one plain server,
+    and on the coordinator and all workers of a cluster. A call may be missing."""
+
+    date: str
+    versions: dict[str, str]
+    workers: int
+    plain: dict[str, list[float]]
+    coordinator: dict[str, list[float]]
+    worker: dict[str, list[float]]
+
+    def times(self, call: str, node: str) -> page.Spread:
+        """What a call takes on `coordinator` or `worker`, times what it takes on the plain server in the same round."""
+        taken: dict[str, list[float]] = getattr(self, node)
+        found = page.spread([one / base for one, base in zip(taken[call], self.plain[call], strict=True)])
+        if found is None:
+            raise ValueError(f"no round of {call}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """docs/capacity.json. log: by call; of seal: per event, each under a seal of its own. seal_us: processor time per
+    event, by events under a seal."""
+
+    date: str
+    machine: dict[str, str]
+    versions: dict[str, str]
+    settings: dict[str, str]
+    log: dict[str, Log]
+    seal_us: dict[str, float]
+    cluster: OnCluster | None
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the model computes with. us: processor time by call, on one server; spread: of the rounds. batch_us: of one
+    model in a batch of next versions. token_us: what a signed token adds to a load. times: by call, what the
+    coordinator and the workers take, times that. Sizes in bytes: heap and indexes."""
+
+    us: dict[str, float]
+    spread: dict[str, page.Spread]
+    per_seal_us: float
+    batch_us: float
+    token_us: float
+    log: dict[str, Log]
+    model: tuple[float, float]
+    version: tuple[float, float]
+    event: tuple[float, float]
+    seal: float
+    tenant: float
+    connection: float
+    times: dict[str, tuple[float, float]] | None
+
+
+def read_figures(path: Path) -> Figures:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    log = {call: Log(**one) for call, one in found["log"].items()}
+    cluster = found["cluster"] and OnCluster(**found["cluster"])
+    return Figures(**{**found, "log": log, "cluster": cluster})
+
+
+def save_figures(figures: Figures, path: Path) -> None:
+    path.write_text(json.dumps(asdict(figures), indent=1) + "\n", "utf-8")
+
+
+def costs(report: page.Report, cells: Sequence[scale.Cell], figures: Figures) -> Costs:
+    """Raises: LookupError when a benchmark does not tell what is needed."""
+
+    def us(contender: str, operation: str) -> page.Spread:
+        one = page.find(report, contender, operation)
+        found = one and page.spread(one.server_us)
+        if not found:
+            raise LookupError(f"no processor time of {operation} of {contender} in benchmarks.json")
+        return found
+
+    def size(what: str) -> tuple[float, float]:
+        for one in report.sizes:
+            if one.what == f"ours: {what}":
+                return one.heap, one.indexes
+        raise LookupError(f"no size of {what} in benchmarks.json")
+
+    shared = [
+        cell.cpu
+        for cell in cells
+        if (cell.part, cell.operation, cell.access, cell.clients) == ("steps", scale.LOAD_SHARED.name, "busy", 1)
+        and cell.cpu is not None
+    ]
+    if not shared:
+        raise LookupError("no processor time of shared loads in benchmarks-scale.json")
+    batch = [statistics.median(one.server_us) for one in report.batches if one.what == "next versions"]
+    if not batch:
+        raise LookupError("no batches of next versions in benchmarks.json")
+    # Per event and per seal: two figures with 1 and MODELS events under a seal.
+    one, many = figures.seal_us["1"], figures.seal_us[str(MODELS)]
+    per_seal = max(0.0, (one - many) / (1 - 1 / MODELS))
+    load, save = us("ours", "load_one"), us("ours", "save")
+    cluster = figures.cluster
+    times = cluster and {
+        call: (cluster.times(call, "coordinator")[0], cluster.times(call, "worker")[0]) for call in cluster.plain
+    }
+    return Costs(
+        us={"load": load[0], "save": save[0], "shared": shared[-1], "seal": one - per_seal},
+        spread={"load": load, "save": save},
+        per_seal_us=per_seal,
+        batch_us=batch[-1],
+        token_us=us("ours, token", "load_one")[0] - load[0],
+        log=figures.log,
+        model=size("model"),
+        version=size("kept version"),
+        event=size("event, sealed"),
+        seal=sum(size(f"seal, shared by {MODELS} events")) * MODELS,
+        tenant=sum(size("share of the tenant registry")) * MODELS,
+        connection=report.memory["ours"],
+        times=times,
+    )
+
+
+# The model -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a number of organisations takes after a year. cores: on one server, in the busiest minute. memory: bytes of
+    the pages that are busy. log: bytes of a day. sealing: processor time of the sealer per second, mean of a day, on
+    one server. coordinator, worker: cores on a cluster, None where that was not measured."""
+
+    models: float
+    saves: float
+    loads: float
+    cores: float
+    memory: float
+    disk: float
+    log: float
+    sealing: float
+    coordinator: float | None
+    worker: float | None
+
+    @property
+    def servers(self) -> int:
+        """Plain servers, organisations split among them."""
+        return max(
+            math.ceil(self.cores / NODE.cores),
+            math.ceil(self.sealing),
+            math.ceil(self.memory / NODE.memory / NODE.filled),
+            math.ceil(self.disk / NODE.disk / NODE.filled),
+        )
+
+    @property
+    def nodes(self) -> tuple[int, int] | None:
+        """Coordinators, of a cluster each, and workers of all of them."""
+        if self.coordinator is None or self.worker is None:
+            return None
+        coordinators = max(math.ceil(self.coordinator / NODE.cores), math.ceil(self.sealing))
+        workers = max(
+            math.ceil(self.worker / NODE.cores),
+            math.ceil(self.memory / NODE.memory / NODE.filled),
+            math.ceil(self.disk / NODE.disk / NODE.filled),
+        )
+        return coordinators, max(workers, coordinators)
+
+
+def touched(pages: float, changes: float) -> float:
+    """How many of so many pages are changed by changes in random places."""
+    return pages * -math.expm1(-changes / pages) if pages else 0.0
+
+
+def need(work: Workload, organisations: int, cost: Costs) -> Need:
+    models = float(organisations * MODELS_EACH)
+    saves, loads, shared = (organisations * rate for rate in (work.saves, work.loads, work.shared))
+    # Both sides log the use of a shared model.
+    events = saves + 2 * shared
+    in_turn = events / (organisations * TENANTS_EACH * work.busy) * SEALING
+    seals = events * -math.expm1(-in_turn) / in_turn if events else 0.0
+
+    stored_events = models + events * YEAR
+    stored_seals = models + seals * YEAR
+    versions = min(models * work.kept, models + saves * YEAR)
+    disk = (
+        models * sum(cost.model)
+        + organisations * TENANTS_EACH * cost.tenant
+        + versions * sum(cost.version)
+        + stored_events * sum(cost.event)
+        + stored_seals * cost.seal
+    )
+    # A busy model's page lies among others', entries of a tenant in an index lie together. Of versions the index alone
+    # is read again: what is new comes to the end of the table. Events come in the order of time to the end of their
+    # tenant's place in two indexes.
+    on_page = PAGE / cost.model[0]
+    heap = models / on_page * (1 - (1 - work.busy) ** on_page) * PAGE
+    memory = heap + work.busy * (
+        models * cost.model[1] + versions * cost.version[1] + organisations * TENANTS_EACH * 2 * PAGE
+    )
+
+    changes = saves * CHECKPOINT
+    whole = touched(heap / PAGE, changes) / changes if changes else 0.0
+    log = sum(
+        rate * (cost.log[call].again + whole * cost.log[call].first)
+        for rate, call in ((saves, "save"), (shared, "shared"), (events, "seal"))
+    )
+
+    spent = {
+        "load": loads * cost.us["load"],
+        "save": saves * cost.us["save"],
+        "shared": shared * cost.us["shared"],
+        "seal": events * cost.us["seal"] + seals * cost.per_seal_us,
+    }
+
+    def cores(share: Callable[[str], float]) -> float:
+        return sum(spent[call] * share(call) for call in CALLS) / 1e6 * PEAK / USED
+
+    def on_cluster(node: int) -> float | None:
+        """What was not measured there counts like a save."""
+        times = cost.times
+        return None if times is None else cores(lambda call: times.get(call, times["save"])[node])
+
+    return Need(
+        models=models,
+        saves=saves,
+        loads=loads + shared,
+        cores=cores(lambda _: 1.0),
+        memory=memory,
+        disk=disk,
+        log=log * DAY,
+        sealing=spent["seal"] / 1e6,
+        coordinator=on_cluster(0),
+        worker=on_cluster(1),
+    )
+
+
+# Measuring -------------------------------------------------------------------------------------------------------
+
+QUIET = {"autovacuum": "off", "max_wal_size": "16GB", "checkpoint_timeout": "2h"}
+CLUSTER = {
+    **QUIET,
+    "shared_preload_libraries": "citus",
+    "wal_level": "logical",
+    "max_prepared_transactions": "100",
+    "citus.shard_count": "8",
+    # A session keeps one connection to a node for each owning role.
+    "citus.max_cached_conns_per_worker": "3",
+}
+WORKERS = 2
+TARGET = {"org_id": "guests"}
+
+
+def one(connection: psycopg.Connection[Any], query: str) -> Any:
+    ((value,),) = connection.execute(query).fetchall()  # type: ignore[call-overload]
+    return value
+
+
+def written(admin: psycopg.Connection[Any]) -> float:
+    return float(one(admin, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
+
+
+def share_out(admin: psycopg.Connection[Any], app: psycopg.Connection[Any], tenants: int) -> None:
+    """Let each tenant share its first model with the guests, who have to have written themselves to have a log."""
+    for number in range(tenants):
+        key = isolation_key(number)
+        admin.execute("select ai_storage.allow_external_sharing(%s)", (key.partition(":")[0],))
+        TenantAwareStorage(app, key).share_model(model_name(0), [TARGET])
+        guest(app, number).save_ai_progress("own", 0.1)
+
+
+def guest(app: psycopg.Connection[Any], number: int) -> TenantAwareStorage:
+    """Who may load the first model of a tenant of that number."""
+    return TenantAwareStorage(app, "guests:" + isolation_key(number).partition(":")[2])
+
+
+def measure_log(admin: psycopg.Connection[Any], app: psycopg.Connection[Any], calls: int) -> dict[str, Log]:
+    """Each call for that many tenants, twice, and sealed each time: behind a checkpoint and once more."""
+
+    chance = random.Random(11)
+
+    def save(number: int) -> None:
+        one = state(chance, model_name(number % MODELS), "plain")
+        TenantAwareStorage(app, isolation_key(number)).save_ai_progress(**asdict(one))
+
+    def load_shared(number: int) -> None:
+        if not guest(app, number).load_ai_progress(model_name(0), scope="shared"):
+            raise LookupError("the model is not shared")
+
+    found = {}
+    for name, call in (("save", save), ("shared", load_shared)):
+        passes = []
+        for again in (False, True):
+            if not again:
+                admin.execute("checkpoint")
+            before = written(admin)
+            for number in range(calls):
+                call(number)
+            called = written(admin)
+            events = admin.execute("select events from ai_storage.seal_audit()").fetchall()[0][0]
+            passes.append(((called - before) / calls, (written(admin) - called) / events))
+        (first, first_seal), (again_, again_seal) = passes
+        found[name] = Log(again_, max(0.0, first - again_))
+        found.setdefault("seal", Log(again_seal, max(0.0, first_seal - again_seal)))
+    return found
+
+
+def seal_us(admin: psycopg.Connection[Any]) -> float:
+    """Seal everything. Returns: processor time of the server per event, in microseconds."""
+    pid = [admin.info.backend_pid]
+    before = on_cpu(pid)
+    events = admin.execute("select events from ai_storage.seal_audit()").fetchall()[0][0]
+    after = on_cpu(pid)
+    if before is None or after is None:
+        raise OSError("this system does not tell the processor time of a process")
+    return (after - before) / float(events)
+
+
+def measure_plain(major: int, tenants: int, calls: int) -> Figures:
+    """tenants: with MODELS models each. calls: of each kind per pass."""
+    with running_server(major, QUIET) as server:
+        dsn, app_dsn = install(server, "capacity")
+        with psycopg.connect(dsn, autocommit=True) as admin, psycopg.connect(app_dsn, autocommit=True) as app:
+            admin.execute("grant ai_storage_admin to postgres")
+            fill_ours(app, batches(tenants, 4, "plain"))
+            many = seal_us(admin)
+            share_out(admin, app, calls)
+            admin.execute("select ai_storage.seal_audit()")
+            # Of the rest no vacuum: it offers what is left of every page, and new versions would lie one on each.
+            admin.execute("vacuum ai_storage_private.audit_pending")
+            admin.execute("analyze")
+            log = measure_log(admin, app, calls)
+            for number in range(tenants):
+                TenantAwareStorage(app, isolation_key(number)).save_ai_progress(model_name(0), 0.3)
+            single = seal_us(admin)
+        machine, versions, settings = describe(dsn)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return Figures(today, machine, versions, settings, log, {"1": single, str(MODELS): many}, None)
+
+
+def node_us(server: Server) -> dict[int, float]:
+    """Processor time of each process of a server, in microseconds."""
+    pid = server.pid()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    found = {int(child): on_cpu([int(child)]) for child in children}
+    return {child: us for child, us in found.items() if us is not None}
+
+
+def spent_us(before: dict[int, float], after: dict[int, float]) -> float:
+    return sum(us - before.get(child, 0.0) for child, us in after.items())
+
+
+def address(server: Server) -> tuple[str, int]:
+    """Where nodes find each other: the folder of the socket, and the port."""
+    parts = conninfo_to_dict(server.url())
+    return str(parts["host"]), int(parts.get("port") or 5432)
+
+
+def join(coordinator: Server, workers: Sequence[Server]) -> None:
+    """Make a distributed database `capacity`."""
+    for server in (coordinator, *workers):
+        for database, statement in (("postgres", "create database capacity"), ("capacity", "create extension citus")):
+            with psycopg.connect(server.url(database), autocommit=True) as admin:
+                admin.execute(statement)
+    dsn = coordinator.url("capacity")
+    migrate.init(dsn, app_login=LOGIN)
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute("select citus_set_coordinator_host(%s, %s)", address(coordinator))
+        for server in workers:
+            admin.execute("select citus_add_node(%s, %s)", address(server))
+        admin.execute("select ai_storage.distribute()")
+
+
+def has_citus(major: int) -> bool:
+    """Whether the extension is installed for the servers of that major version."""
+    bin_dir = servers.bin_dir(major)
+    return any(
+        (folder / "extension" / "citus.control").exists()
+        for folder in (bin_dir.parent / "share", Path(f"/usr/share/postgresql/{major}"))
+    )
+
+
+def measure_cluster(major: int, rounds: int, calls: int) -> OnCluster:
+    """One connection to a plain server and one to a coordinator, in turns. calls: of a kind, per round."""
+    chance = random.Random(11)
+    taken: dict[str, dict[str, list[float]]] = {"plain": {}, "coordinator": {}, "worker": {}}
+    with ExitStack() as stack:
+        plain = stack.enter_context(running_server(major, QUIET))
+        coordinator, *workers = (stack.enter_context(running_server(major, CLUSTER)) for _ in range(1 + WORKERS))
+        install(plain, "capacity")
+        join(coordinator, workers)
+        admins, apps = {}, {}
+        for name, server in (("plain", plain), ("cluster", coordinator)):
+            dsn = server.url("capacity")
+            admins[name] = stack.enter_context(psycopg.connect(dsn, autocommit=True))
+            admins[name].execute("grant ai_storage_admin to postgres")
+            apps[name] = stack.enter_context(psycopg.connect(make_conninfo(dsn, user=LOGIN), autocommit=True))
+            for key, states in batches(calls, 1, "plain"):
+                for first in states[:2]:
+                    TenantAwareStorage(apps[name], key).save_ai_progress(**asdict(first))
+            share_out(admins[name], apps[name], calls)
+            admins[name].execute("select ai_storage.seal_audit()")
+
+        def run(call: str, name: str) -> int:
+            """Returns: how many calls or events that were."""
+            if call == "seal":
+                return int(admins[name].execute("select events from ai_storage.seal_audit()").fetchall()[0][0])
+            for number in range(calls):
+                storage = TenantAwareStorage(apps[name], isolation_key(number))
+                if call == "save":
+                    storage.save_ai_progress(**asdict(state(chance, model_name(0), "plain")))
+                elif call == "load":
+                    rows = storage.load_ai_progress(model_name(0))
+                else:
+                    rows = guest(apps[name], number).load_ai_progress(model_name(0), scope="shared")
+                if call != "save" and len(rows) != 1:
+                    raise LookupError(f"{call}: {len(rows)} models")
+            return calls
+
+        for number in range(-1, rounds):
+            order = ("plain", "cluster") if number % 2 else ("cluster", "plain")
+            for call in CALLS:
+                for name in order:
+                    nodes = (plain,) if name == "plain" else (coordinator, *workers)
+                    before = [node_us(server) for server in nodes]
+                    count = run(call, name)
+                    spent = [spent_us(was, node_us(server)) / count for was, server in zip(before, nodes, strict=True)]
+                    if number < 0:
+                        continue
+                    taken["plain" if name == "plain" else "coordinator"].setdefault(call, []).append(round(spent[0], 1))
+                    if name == "cluster":
+                        taken["worker"].setdefault(call, []).append(round(sum(spent[1:]), 1))
+        _, versions, _ = describe(coordinator.url("capacity"))
+        versions["PostgreSQL"] = versions["PostgreSQL"].split()[0]
+        versions["Citus"] = one(admins["cluster"], "select extversion from pg_extension where extname = 'citus'")
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return OnCluster(today, versions, WORKERS, **taken)
+
+
+# The page --------------------------------------------------------------------------------------------------------
+
+
+def amount(value: float) -> str:
+    """With two digits that count, and no more than are known."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def rounded(value: float) -> str:
+    """Two digits, for what nobody knows better."""
+    if value <= 0:
+        return "0"
+    digits = 1 - math.floor(math.log10(value))
+    return f"{round(value, digits):,.{max(0, digits)}f}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def many(count: float) -> str:
+    """A power of ten, as it is written."""
+    power = round(math.log10(count))
+    return f"10^{power}" if count >= 1e6 and 10**power == count else f"{count:,.0f}"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(
+        [
+            f"| {' | '.join(header)} |",
+            "|" + "|".join(["---", *["--:"] * (len(header) - 1)]) + "|",
+            *(f"| {' | '.join(row)} |" for row in rows),
+        ]
+    )
+
+
+NEED = (
+    "organisations",
+    "models",
+    "saves/s",
+    "loads/s",
+    "cores",
+    "busy pages GiB",
+    "disk TiB",
+    "log GiB/day",
+    "plain servers",
+    "cluster: coordinator cores",
+    "workers' cores",
+    "coordinators + workers",
+)
+
+
+def need_rows(work: Workload, cost: Costs) -> list[tuple[str, ...]]:
+    rows = []
+    for organisations in ORGANISATIONS:
+        found = need(work, organisations, cost)
+        nodes = found.nodes
+        rows.append(
+            (
+                f"{organisations:,}",
+                many(found.models),
+                rounded(found.saves),
+                rounded(found.loads),
+                rounded(found.cores),
+                rounded(found.memory / GIB),
+                rounded(found.disk / TIB),
+                rounded(found.log / GIB),
+                f"{found.servers:,}",
+                "not measured" if found.coordinator is None else rounded(found.coordinator),
+                "not measured" if found.worker is None else rounded(found.worker),
+                "not needed"
+                if found.servers == 1
+                else "not measured"
+                if nodes is None
+                else f"{nodes[0]:,} + {nodes[1]:,}",
+            )
+        )
+    return rows
+
+
+def block_costs(cost: Costs, figures: Figures) -> Iterator[str]:
+    """What one call and one row takes."""
+    shown = {
+        "load": "load one own model",
+        "shared": "load one shared model, with the events of both sides",
+        "save": "save a model, with its version and its event",
+    }
+    header = ["per call", "us of one server", "log, bytes", "behind a checkpoint"]
+    rows = []
+    for call, text in shown.items():
+        middle = rounded(cost.us[call])
+        if call in cost.spread:
+            middle += " ({} to {})".format(*map(rounded, cost.spread[call][1:]))
+        log = cost.log.get(call)
+        rows.append(
+            [text, middle, *(["", ""] if log is None else [rounded(log.again), rounded(log.again + log.first)])]
+        )
+    log = cost.log["seal"]
+    rows += [
+        ["the same in a batch of 1,000, per model", rounded(cost.batch_us), "", ""],
+        ["more for a signed token, in every call", rounded(cost.token_us), "", ""],
+        [
+            "seal an event, alone under its seal",
+            rounded(cost.us["seal"] + cost.per_seal_us),
+            rounded(log.again),
+            rounded(log.again + log.first),
+        ],
+        [f"seal an event, {MODELS} under a seal", rounded(cost.us["seal"] + cost.per_seal_us / MODELS), "", ""],
+    ]
+    yield markdown(header, rows)
+    yield (
+        "Processor time of the server, one client, rows in memory: [benchmarks.md](benchmarks.md), shared loads "
+        f"[scale.md](scale.md), sealing and log by `python -m bench.capacity --measure` on {figures.date}. "
+        f"{figures.machine['cpu']}, {figures.machine['cores']} cores, PostgreSQL {figures.versions['PostgreSQL']}; "
+        "medians, and the range of rounds in which others had more or less of the machine. *Behind a checkpoint*: "
+        "where each page is changed for the first time since, and logged whole."
+    )
+    yield markdown(
+        ["per row", "bytes, with indexes"],
+        [
+            ["model", rounded(sum(cost.model))],
+            ["tenant, in the registry", rounded(cost.tenant)],
+            ["kept version", rounded(sum(cost.version))],
+            ["event, sealed", rounded(sum(cost.event))],
+            ["seal", rounded(cost.seal)],
+        ],
+    )
+
+
+def block_one(cost: Costs, figures: Figures) -> Iterator[str]:
+    """What one large server carries."""
+    seconds = NODE.cores * USED / PEAK * 1e6
+    sealed = cost.us["seal"] + cost.per_seal_us
+    room = NODE.disk * NODE.filled
+    on_page = PAGE / cost.model[0]
+    yield (
+        f"A server of {NODE.cores} cores, {NODE.memory / GIB:.0f} GiB and {NODE.disk / TIB:.0f} TiB, its cores "
+        f"{percent(USED)} busy in the busiest minute, which has {PEAK:g} times the calls of the mean, and "
+        f"{percent(NODE.filled)} of memory and disk given to rows, carries one of these, as the mean of a day:"
+    )
+    yield "\n".join(
+        [
+            f"- {rounded(seconds / cost.us['load'])} loads of one own model per second;",
+            f"- {rounded(seconds / (cost.us['save'] + sealed))} saves per second by its cores; but one sealer works at "
+            f"a time, on one core, and seals {rounded(1e6 / sealed)} events per second where each has a seal of its "
+            f"own, {rounded(1e6 / (cost.us['seal'] + cost.per_seal_us / MODELS))} where {MODELS} share one;",
+            f"- {rounded(room / (sum(cost.model) + 10 * (sum(cost.version) + sum(cost.event))) / 1e9)} x 10^9 models "
+            "with 10 versions and their 10 events each;",
+            f"- {rounded(room / (sum(cost.event) + cost.seal) / 1e9)} x 10^9 events that each have a seal of "
+            f"their own: a year at {rounded(room / (sum(cost.event) + cost.seal) / YEAR)} saves per second;",
+            f"- {rounded(NODE.memory * NODE.filled / sum(cost.model) / 1e9)} x 10^9 models that are all busy, in "
+            "memory.",
+        ]
+    )
+    yield (
+        f"A page has {on_page:.0f} models. Where 5 % of all models are busy and lie anywhere, "
+        f"{percent(1 - 0.95**on_page)} of the pages of that table are; where they are the models of 5 % of the tenants "
+        f"that were saved together, as few as 5 %. A connection takes {rounded(cost.connection / 2**20)} MiB besides."
+    )
+
+
+def block_cluster(cost: Costs, figures: Figures) -> Iterator[str]:
+    """What a call takes on a cluster."""
+    found = figures.cluster
+    if found is None:
+        yield "**Not measured yet:** what a call takes on a cluster. The tables below say so where they need it."
+        return
+    shown = {
+        "load": "load one own model",
+        "save": "save",
+        "shared": "load one shared model",
+        "seal": "seal, per event",
+    }
+    rows = []
+    for call, text in shown.items():
+        if call not in found.plain:
+            continue
+        row = [text, rounded(statistics.median(found.plain[call]))]
+        for node in ("coordinator", "worker"):
+            taken: dict[str, list[float]] = getattr(found, node)
+            times, low, high = found.times(call, node)
+            row += [rounded(statistics.median(taken[call])), f"{times:.1f} ({low:.1f} to {high:.1f})"]
+        rows.append(row)
+    yield markdown(["microseconds", "one server", "coordinator", "times", "workers", "times"], rows)
+    yield (
+        "Processor time of all processes of a node, per call of one client, in turns with one plain server of the same "
+        f"version; medians, and of the ratios their range in {len(found.plain['load'])} rounds. Coordinator and "
+        f"{found.workers} workers ran on one machine; a network takes its time besides. PostgreSQL "
+        f"{found.versions['PostgreSQL']}, Citus {found.versions['Citus']}, {found.date}."
+    )
+    if missing := [text for call, text in shown.items() if call not in found.plain]:
+        yield f"**Not measured yet**, and counted like a save below: {'; '.join(missing)}."
+    load, save = (found.times(call, "coordinator")[0] for call in ("load", "save"))
+    yield (
+        f"So the coordinator alone takes {load:.1f} times what a plain server takes for a load, {save:.1f} times for "
+        "a save: **a cluster makes room for data and spreads the work on it; it does not make room for calls**, for "
+        "all of them pass the coordinator."
+    )
+
+
+def block_needs(cost: Costs, figures: Figures) -> Iterator[str]:
+    """The tables of the model."""
+    for work in WORKLOADS:
+        yield (
+            f"**{work.name.capitalize()}.** Per organisation and second: {work.saves:g} saves, {work.loads:g} loads of "
+            f"own models, {work.shared:g} of shared ones. {percent(work.busy)} of the tenants are busy, and "
+            f"{work.kept} versions of a model are kept."
+        )
+        yield markdown(NEED, need_rows(work, cost))
+
+
+def block_assumed(cost: Costs, figures: Figures) -> Iterator[str]:
+    yield "\n".join(
+        [
+            f"- An organisation has {TENANTS_EACH:,} tenants and {MODELS_EACH:,} models. A model carries about 45 "
+            "bytes of metadata, and no artifacts: add the bytes of yours to disk and log.",
+            f"- The busiest minute has {PEAK:g} times the mean; then {percent(USED)} of the cores are busy. The rest "
+            "is for what no call's figure holds: writing out, vacuum, replication, a neighbour. Cores are like those "
+            "measured on.",
+            "- Busy models lie anywhere among the others, so a page is busy when one of its models is; a tenant's "
+            "entries in an index lie together. Of versions only the index has to be in memory, of events a page per "
+            "index and busy tenant.",
+            "- Disk is that after a year: all models, the versions that are kept, and every event, for events are "
+            "never deleted (retention takes salt and names from them, which is not deducted). No artifacts, no spare "
+            "room.",
+            f"- The log holds a page whole at its first change after a checkpoint, one each {CHECKPOINT / 60:.0f} "
+            f"minutes, without `wal_compression`. The sealer runs every {SEALING:g} s.",
+            f"- *Plain servers*: how many of {NODE.cores} cores, {NODE.memory / GIB:.0f} GiB and "
+            f"{NODE.disk / TIB:.0f} TiB, {percent(NODE.filled)} full, when organisations are split among them. One "
+            "sealer works in each. *Coordinators + workers*: the same for clusters; more than one coordinator means as "
+            "many clusters. No standbys are counted: they double it.",
+        ]
+    )
+
+
+BLOCKS: dict[str, Callable[[Costs, Figures], Iterator[str]]] = {
+    "costs": block_costs,
+    "one": block_one,
+    "cluster": block_cluster,
+    "needs": block_needs,
+    "assumed": block_assumed,
+}
+
+
+def wrapped(text: str) -> str:
+    """Paragraphs and lists in lines of 120 columns; tables as they are."""
+    if text.startswith("|"):
+        return text
+    return "\n".join(
+        textwrap.fill(line, 120, subsequent_indent="  " * line.startswith("- "), break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+
+
+def fill_in(text: str, blocks: dict[str, str]) -> str:
+    """Put blocks between their markers. Raises: LookupError when there are none, or not once."""
+    for name, block in blocks.items():
+        begin, end = f"<!-- begin {name}: written by python -m bench.capacity -->", f"<!-- end {name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise LookupError(f"the page has no place for {name}, or several")
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n\n{block}\n\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def draw(cost: Costs, path: Path) -> None:
+    """Cores, memory and disk by organisations."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    with mpl.rc_context({**page.STYLE, "svg.hashsalt": "capacity"}):
+        from matplotlib import pyplot
+
+        figure, panels = pyplot.subplots(1, 3, figsize=(11, 3.6))
+        values: tuple[tuple[str, Callable[[Need], float | None], float], ...] = (
+            ("cores", lambda found: found.cores, NODE.cores),
+            ("busy pages, GiB", lambda found: found.memory / GIB, NODE.memory * NODE.filled / GIB),
+            ("disk after a year, TiB", lambda found: found.disk / TIB, NODE.disk * NODE.filled / TIB),
+        )
+        for axes, (title, value, limit) in zip(panels, values, strict=True):
+            for work in WORKLOADS:
+                found = [need(work, count, cost) for count in ORGANISATIONS]
+                axes.plot(
+                    ORGANISATIONS, [value(one) for one in found], "o-", markersize=3, color=work.colour, label=work.name
+                )
+                if title == "cores" and cost.times is not None:
+                    axes.plot(ORGANISATIONS, [one.coordinator for one in found], "--", color=work.colour)
+            axes.axhline(limit, color="#333333", linewidth=0.8, linestyle=":")
+            axes.annotate("one large server", (ORGANISATIONS[0], limit), xytext=(0, 3), textcoords="offset points")
+            axes.set(xscale="log", yscale="log", title=title, xlabel="organisations")
+            axes.grid(which="major", color="#dddddd", linewidth=0.6)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
+        figure.tight_layout(rect=(0, 0.07, 1, 1))
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+        pyplot.close(figure)
+
+
+def write_page(docs: Path) -> Costs:
+    """docs/scaling.md between its markers, and its plot, from the figures that lie there."""
+    figures = read_figures(docs / "capacity.json")
+    cells = [scale.Cell(**one) for one in json.loads((docs / scale.FIGURES.name).read_text("utf-8"))["cells"]]
+    cost = costs(page.load_report(docs / "benchmarks.json"), cells, figures)
+    path = docs / "scaling.md"
+    blocks = {name: "\n\n".join(map(wrapped, block(cost, figures))) for name, block in BLOCKS.items()}
+    path.write_text(fill_in(path.read_text("utf-8"), blocks), "utf-8")
+    draw(cost, docs / "benchmarks" / "capacity.svg")
+    return cost
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.capacity",
+        description="Compute what a number of organisations takes, from the figures in docs, and write it into "
+        "docs/scaling.md. Measures nothing unless told to.",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="first measure log and sealing on a server of its own, about a minute, and calls on a cluster of its own "
+        "where a PostgreSQL of --citus has that extension; writes docs/capacity.json",
+    )
+    parser.add_argument(
+        "--citus",
+        type=int,
+        choices=(15, 16, 17, 18),
+        default=15,
+        help="major version with Citus (default: %(default)s)",
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="on the cluster (default: %(default)s)")
+    parser.add_argument("--docs", type=Path, default=page.DOCS, help="the folder to write into (default: %(default)s)")
+    add_major(parser)
+    options = parser.parse_args(arguments)
+
+    def run() -> None:
+        path = options.docs / "capacity.json"
+        if options.measure:
+            cluster = read_figures(path).cluster if path.exists() else None
+            plain = measure_plain(options.pg, tenants=5_000, calls=100)
+            save_figures(replace(plain, cluster=cluster), path)
+            if has_citus(options.citus):
+                save_figures(replace(plain, cluster=measure_cluster(options.citus, options.rounds, calls=50)), path)
+            else:
+                print("Citus is not available: what a call takes on a cluster stays as it was.", file=sys.stderr)
+        cost = write_page(options.docs)
+        for work in WORKLOADS:
+            print("\n".join([work.name, *table(NEED, need_rows(work, cost)), ""]))
+
+    return end_well(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
