@@ -698,8 +698,8 @@ def block_cluster(cost: Costs, figures: Figures) -> Iterator[str]:
         return
     shown = {
         "load": "load one own model",
-        "save": "save",
         "shared": "load one shared model",
+        "save": "save",
         "seal": "seal, per event",
     }
     rows = []
@@ -819,6 +819,7 @@ def draw(cost: Costs, path: Path) -> None:
             axes.axhline(limit, color="#333333", linewidth=0.8, linestyle=":")
             axes.annotate("one large server", (ORGANISATIONS[0], limit), xytext=(0, 3), textcoords="offset points")
             axes.set(xscale="log", yscale="log", title=title, xlabel="organisations")
+            axes.minorticks_off()
             axes.grid(which="major", color="#dddddd", linewidth=0.6)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
