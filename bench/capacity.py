@@ -747,7 +747,7 @@ def block_assumed(cost: Costs, figures: Figures) -> Iterator[str]:
             "bytes of metadata, and no artifacts: add the bytes of yours to disk and log.",
             f"- The busiest minute has {PEAK:g} times the mean; then {percent(USED)} of the cores are busy. The rest "
             "is for what no call's figure holds: writing out, vacuum, replication, a neighbour. Cores are like those "
-            "measured on.",
+            "measured on, of which there were few: that many of them do as many times as much is assumed.",
             "- Busy models lie anywhere among the others, so a page is busy when one of its models is; a tenant's "
             "entries in an index lie together. Of versions only the index has to be in memory, of events a page per "
             "index and busy tenant.",
