@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 N ?= 20000
 SEED ?= 1
 LINTERS := pgrls pgspot squawk
+CITUS ?= $(patsubst %,tests/test_%.py,context distribution isolation progress token)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench bench-quick bench-scale bench-capacity ci clean
+.PHONY: help install demo example-web servers test test-citus attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench bench-quick bench-scale bench-capacity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -42,6 +43,9 @@ servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15, PgBounce
 
 test: servers ## Run all tests on PostgreSQL 18, what asks the server on 15, and the SQL tests on 17 and 16
 	$(BIN)/python -m tests
+
+test-citus: $(VENV)/dev.stamp ## Run the tests that pass on a Citus cluster of three servers, where the extension is installed
+	$(BIN)/pytest -q -rs --citus $(CITUS)
 
 attacks: servers ## Run the attack suite on PostgreSQL 18 and write build/attacks.xml, for pydb evidence --attacks
 	$(BIN)/pytest -q tests/attacks --pg 18 --junitxml build/attacks.xml

@@ -45,8 +45,9 @@ create table ai_storage_private.login_authorization (
 
 -- 64 bytes fill one block of sha256, as the inner and outer pads of HMAC do.
 create table ai_storage_private.context_secret (
-    inner_key bytea not null,
-    outer_key bytea not null,
+    inner_key      bytea not null,
+    outer_key      bytea not null,
+    is_distributed boolean not null default false,
     constraint context_secret_block_size check (length(inner_key) = 64 and length(outer_key) = 64)
 );
 

@@ -291,9 +291,29 @@ def _compare(schema: Schema, applied: dict[str, str]) -> list[FileStatus]:
     ]
 
 
+def _prepare_cluster(connection: psycopg.Connection[Any]) -> None:
+    """Where the database is distributed by Citus, send changes of what nodes have to them; else keep all here.
+
+    Nodes get the functions that ai_storage.distribute() names, and no others.
+    """
+    row = connection.execute("select pg_catalog.to_regclass('pg_catalog.pg_dist_partition')").fetchone()
+    if row == (None,):
+        return
+    row = connection.execute(
+        "select from pg_catalog.pg_dist_partition "
+        "where logicalrelid = pg_catalog.to_regclass('ai_storage_private.ai_progress_tenant')"
+    ).fetchone()
+    if row is None:
+        connection.execute("set local citus.enable_ddl_propagation = off")
+    else:
+        connection.execute("set local citus.create_object_propagation = 'deferred'")
+        connection.execute("set local citus.multi_shard_modify_mode = 'sequential'")
+
+
 def _upgrade(connection: psycopg.Connection[Any], schema: Schema, lock_timeout: str) -> list[str]:
     connection.execute("select pg_catalog.set_config('lock_timeout', %s, true)", (lock_timeout,))
     connection.execute("set local search_path = ai_storage_migration")
+    _prepare_cluster(connection)
     _refuse_newer(connection)
     state = _compare(schema, _applied(connection))
     edited = [file.path for file in state if file.state == "changed" and file.path in schema.migrations]
@@ -367,6 +387,8 @@ def _in_turn(connection: psycopg.Connection[Any], work: Callable[[], T]) -> T:
 def _create_roles(connection: psycopg.Connection[Any], schema: Schema) -> None:
     def work() -> None:
         connection.execute("set local client_min_messages = warning")
+        # A parameter of Citus, which would send the roles to the nodes of a cluster: distribute() does, with less.
+        connection.execute("set local citus.enable_ddl_propagation = off")
         connection.execute(schema.read("deploy/roles.sql"))
 
     try:

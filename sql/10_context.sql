@@ -4,7 +4,8 @@
 -- credential, then writes app.tenant_context = MAC | scope | tenant_id | isolation key | expiry |
 -- credential | backend | transaction. The MAC is made with a secret only the operator's functions
 -- can read. Policies and functions believe a context whose MAC fits, in the backend and transaction
--- it was made for; anything else counts as no context at all.
+-- it was made for; anything else counts as no context at all. Of a distributed database every node
+-- has the secret, and is sent the context as app.node_context.
 -- scope: 'transaction' after set_tenant, 'call' after an argument p_as, 'cleared' after
 -- clear_tenant, 'lent' while a function reads models that were shared with the caller.
 --
@@ -53,6 +54,8 @@ comment on column ai_storage_private.context_secret.inner_key is
     'Key of the inner hash, 64 random bytes.';
 comment on column ai_storage_private.context_secret.outer_key is
     'Key of the outer hash, 64 random bytes.';
+comment on column ai_storage_private.context_secret.is_distributed is
+    'Whether contexts are sent to the nodes of a cluster: true after distribute().';
 
 -- Keys --------------------------------------------------------------------------------------------
 
@@ -205,9 +208,23 @@ begin
     -- Not DELETE: an older snapshot, even an imported one, would still see the row. Others wait for
     -- the lock that this takes, so it is not waited for long.
     perform set_config('lock_timeout', '2s', true);
+    if ai_storage_private.on_cluster() then
+        -- Nodes learn the new one first and forget the old one last: where a node does not answer,
+        -- all of them still believe the one that holds.
+        perform ai_storage_private.run_on_nodes(format(
+            'insert into ai_storage_private.context_secret (inner_key, outer_key) values (%L, %L)',
+            v_key[1] || v_key[2], v_key[3] || v_key[4]
+        ));
+    end if;
     truncate ai_storage_private.context_secret;
-    insert into ai_storage_private.context_secret (inner_key, outer_key)
-    values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
+    insert into ai_storage_private.context_secret (inner_key, outer_key, is_distributed)
+    values (v_key[1] || v_key[2], v_key[3] || v_key[4], ai_storage_private.on_cluster());
+    if ai_storage_private.on_cluster() then
+        perform ai_storage_private.run_on_nodes(format(
+            'delete from ai_storage_private.context_secret where inner_key <> %L',
+            v_key[1] || v_key[2]
+        ));
+    end if;
     perform ai_storage_private.record_event(0, 'renew context secret');
 end;
 $fn$;
@@ -223,34 +240,110 @@ stable
 parallel restricted
 as $fn$
 declare
-    v_context constant text := current_setting('app.tenant_context', true);
+    v_context text := current_setting('app.tenant_context', true);
+    v_is_sent boolean := false;
     v_field   text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
     if coalesce(v_context, '') = '' then
-        return null;
+        -- Only a cluster's own connection to a node, which no application can open, takes over
+        -- what the coordinator sent.
+        v_context := current_setting('app.node_context', true);
+        if coalesce(v_context, '') = ''
+            or session_user not in (
+                'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
+            )
+        then
+            return null;
+        end if;
+        v_is_sent := true;
     end if;
     select string_to_array(substr(v_context, 66), '|') into v_field
     from ai_storage_private.context_secret as s
     where ai_storage_private.context_mac(s.inner_key, s.outer_key, substr(v_context, 66))
         = left(v_context, 64);
-    -- A context is good in one transaction of one backend, and no longer than its token. Only a
-    -- cluster's own connection to a worker, which no application can open, takes over the
-    -- coordinator's context.
+    -- A context is good in one transaction of one backend, and no longer than its token.
     if (v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric)
         and (
-            (v_field[6] = pg_backend_pid()::text and v_field[7] = extract(epoch from now())::text)
-            or session_user in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+            v_is_sent
+            or (
+                v_field[6] = pg_backend_pid()::text
+                and v_field[7] = extract(epoch from now())::text
+            )
         )
     then
         return v_field;
+    end if;
+    if v_is_sent and v_field is null then
+        -- To believe nobody would show as tenants without models.
+        raise exception using
+            errcode = '55000',
+            message = 'this node does not know the secret that signs contexts',
+            hint = 'An administrator calls ai_storage.renew_context_secret(), or a superuser '
+                'ai_storage.distribute().';
     end if;
     return null;
 end;
 $fn$;
 comment on function ai_storage_private.verified_context() is
     'The fields of this transaction''s context (scope, tenant_id, isolation key, expiry, '
-    'credential, backend, transaction), or null when there is none that can be believed.';
+    'credential, backend, transaction), or null when there is none that can be believed. Raises '
+    '55000 on a node that has another secret than the one that sent it.';
+
+create or replace function ai_storage_private.send_context()
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_field   constant text[] := ai_storage_private.verified_context();
+    -- Of this transaction, or what somebody wrote.
+    v_before  constant text := current_setting('app.node_context', true);
+    v_payload text;
+    v_sent    text := '';
+begin
+    if v_field is not null then
+        -- With who calls, for the log: nodes see the cluster's own login.
+        v_payload := array_to_string(
+            v_field || array_fill(''::text, array[9 - cardinality(v_field)]) || array[
+                encode(convert_to(session_user, 'UTF8'), 'hex'),
+                encode(convert_to(current_setting('application_name'), 'UTF8'), 'hex')
+            ],
+            '|'
+        );
+        select ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
+            || '|' || v_payload
+        into v_sent
+        from ai_storage_private.context_secret as s;
+    end if;
+    -- Outside a transaction block a read opens none on a node, and a setting would not arrive. To
+    -- write an intermediate result, which nobody reads, needs a transaction of the whole cluster:
+    -- from here on there is one.
+    if split_part(v_before, '|', 7) is distinct from v_field[6]
+        or split_part(v_before, '|', 8) is distinct from v_field[7]
+    then
+        if to_regprocedure('pg_catalog.create_intermediate_result(text, text)') is null then
+            raise exception using
+                errcode = '55000',
+                message = 'this database came from a cluster and is on one server now',
+                hint = 'An administrator tells it so: select ai_storage.renew_context_secret().';
+        end if;
+        perform create_intermediate_result('ai_storage', 'select 1');
+    end if;
+    -- Which would show the context to the caller.
+    set local citus.log_remote_commands = off;
+    set local citus.propagate_set_commands = 'local';
+    execute format('set local app.node_context = %L', v_sent);
+    set local citus.propagate_set_commands = 'none';
+end;
+$fn$;
+comment on function ai_storage_private.send_context() is
+    'Tells the nodes of a cluster, those in this transaction and those that join it, for whom it '
+    'acts. To be called by PERFORM, since Citus sends a setting from inside a query only. Raises '
+    '55000.';
 
 create or replace function ai_storage_private.set_context(
     p_scope  text,
@@ -262,13 +355,16 @@ language plpgsql
 volatile
 as $fn$
 declare
-    v_context text;
+    v_context        text;
+    v_is_distributed boolean;
 begin
-    select ai_storage_private.sign_context(
-        s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
-        p_tenant.expires_at, p_tenant.credential, p_lent
-    )
-    into v_context
+    select
+        ai_storage_private.sign_context(
+            s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
+            p_tenant.expires_at, p_tenant.credential, p_lent
+        ),
+        s.is_distributed
+    into v_context, v_is_distributed
     from ai_storage_private.context_secret as s;
     if not found then
         raise exception using
@@ -277,13 +373,57 @@ begin
             hint = 'It was restored without one. An administrator makes a new one: select '
                 'ai_storage.renew_context_secret().';
     end if;
-    return set_config('app.tenant_context', v_context, true);
+    v_context := set_config('app.tenant_context', v_context, true);
+    if v_is_distributed then
+        perform ai_storage_private.send_context();
+    end if;
+    return v_context;
 end;
 $fn$;
 comment on function ai_storage_private.set_context(
     text, ai_storage_private.acting_tenant, text
 ) is
     'Signs a context and sets it for the rest of this transaction. Raises 55000.';
+
+create or replace function ai_storage_private.on_cluster()
+returns boolean
+language plpgsql
+stable
+as $fn$
+declare
+    v_is_distributed boolean := false;
+begin
+    -- Asked of Citus, since anybody may write a setting.
+    if to_regclass('pg_catalog.pg_dist_partition') is not null then
+        execute 'select exists (select from pg_catalog.pg_dist_partition where logicalrelid = '
+            '''ai_storage_private.ai_progress_tenant''::regclass)'
+        into v_is_distributed;
+    end if;
+    return v_is_distributed;
+end;
+$fn$;
+comment on function ai_storage_private.on_cluster() is
+    'Whether the tables of tenants lie on the nodes of a cluster.';
+
+create or replace function ai_storage_private.restore_context(p_context text)
+returns text
+language plpgsql
+volatile
+as $fn$
+declare
+    v_context constant text := set_config('app.tenant_context', p_context, true);
+begin
+    if coalesce(current_setting('app.node_context', true), '') <> ''
+        and ai_storage_private.on_cluster()
+    then
+        perform ai_storage_private.send_context();
+    end if;
+    return v_context;
+end;
+$fn$;
+comment on function ai_storage_private.restore_context(text) is
+    'Puts back the context that there was before a function lent models or acted for another '
+    'tenant.';
 
 create or replace function ai_storage_private.current_tenant_id()
 returns bigint
@@ -397,6 +537,7 @@ declare
     v_authorized boolean;
     v_tenant_id  bigint;
     v_set        text;
+    v_is_distributed boolean;
 begin
     if v_is_token then
         select t.isolation_key, t.credential, t.expires_at
@@ -417,8 +558,9 @@ begin
                 s.inner_key, s.outer_key, p_scope, t.tenant_id, v_key, v_expires_at, v_credential
             ),
             true
-        ) end
-    into v_authorized, v_tenant_id, v_set
+        ) end,
+        s.is_distributed
+    into v_authorized, v_tenant_id, v_set, v_is_distributed
     from ai_storage_private.login_authorization as a
     left join ai_storage_private.tenant as t on t.isolation_key = v_key
     left join ai_storage_private.context_secret as s on true
@@ -453,6 +595,8 @@ begin
         v_set := ai_storage_private.set_context(
             p_scope, (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at)
         );
+    elsif v_is_distributed then
+        perform ai_storage_private.send_context();
     end if;
     return (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at);
 end;
@@ -535,7 +679,7 @@ begin
         end if;
         if v_scope = v_field[1] and v_tenant.tenant_id = v_bound.tenant_id then
             -- What is bound stays bound, with the credential and the end that it has.
-            v_set := set_config('app.tenant_context', v_before, true);
+            v_set := ai_storage_private.restore_context(v_before);
         end if;
     end if;
 
@@ -740,7 +884,10 @@ begin
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
     if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
+        -- Nodes of a cluster know no application.
+        set local citus.enable_ddl_propagation = off;
         execute format('grant ai_storage_app to %I', p_login);
+        set local citus.enable_ddl_propagation = on;
     end if;
 end;
 $fn$;
@@ -784,7 +931,9 @@ begin
             where a.login_name = p_login collate "C"
         )
     then
+        set local citus.enable_ddl_propagation = off;
         execute format('revoke ai_storage_app from %I', p_login);
+        set local citus.enable_ddl_propagation = on;
     end if;
     return v_count;
 end;

@@ -836,15 +836,21 @@ set client_min_messages = notice
 as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_version bigint;
+    v_version  bigint;
+    v_model_id uuid;
 begin
     perform ai_storage_private.check_hold(v_tenant.levels);
     loop
         delete from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = v_tenant.tenant_id
           and p.model_name = p_model_name collate "C"
-          and (p_expected_version is null or p.version = p_expected_version);
+          and (p_expected_version is null or p.version = p_expected_version)
+        returning p.model_id
+        into v_model_id;
         if found then
+            if ai_storage_private.on_cluster() then
+                perform ai_storage_private.forget_shares(v_tenant.tenant_id, v_model_id);
+            end if;
             return true;
         end if;
 
@@ -872,6 +878,31 @@ comment on function ai_storage.delete_progress(text, bigint, text) is
     'Deletes a model with all its versions. Returns false when there is none of that name. '
     'p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102, TN501.';
 
+create or replace function ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id uuid)
+returns void
+language plpgsql
+volatile
+as $fn$
+begin
+    -- The owner's own grants; what derives from them is then worth nothing, and is deleted unless
+    -- another transaction holds it.
+    delete from ai_storage_private.model_share as s
+    where s.tenant_id = p_tenant_id
+      and s.model_id = p_model_id
+      and s.ancestors = '{}';
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.model_share as d
+        where d.tenant_id = p_tenant_id
+          and d.model_id = p_model_id
+        for update skip locked
+    ));
+end;
+$fn$;
+comment on function ai_storage_private.forget_shares(bigint, uuid) is
+    'Ends the grants on a model that is being deleted.';
+
 create or replace function ai_storage_private.forget_model()
 returns trigger
 language plpgsql
@@ -883,20 +914,10 @@ begin
     where v.tenant_id = old.tenant_id
       and v.model_id = old.model_id;
 
-    -- The owner's own grants; what derives from them is then worth nothing, and is deleted unless
-    -- another transaction holds it.
-    delete from ai_storage_private.model_share as s
-    where s.tenant_id = old.tenant_id
-      and s.model_id = old.model_id
-      and s.ancestors = '{}';
-    delete from ai_storage_private.model_share as s
-    where s.share_id = any (array(
-        select d.share_id
-        from ai_storage_private.model_share as d
-        where d.tenant_id = old.tenant_id
-          and d.model_id = old.model_id
-        for update skip locked
-    ));
+    -- Nodes of a cluster have no grants: there delete_progress() ends them.
+    if to_regclass('ai_storage_private.model_share') is not null then
+        perform ai_storage_private.forget_shares(old.tenant_id, old.model_id);
+    end if;
 
     perform ai_storage_private.forget_artifacts(old.tenant_id, old.model_id);
 
@@ -1223,18 +1244,25 @@ security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
+declare
+    v_tenant ai_storage_private.tenant;
 begin
+    select t.* into v_tenant
+    from ai_storage_private.tenant as t
+    where t.tenant_id = ai_storage_private.current_tenant_id()
+      -- A credential in p_as opens one call; only set_tenant opens the view.
+      and t.isolation_key = ai_storage.current_tenant();
     return query
     select
         p.model_id,
         p.model_name,
-        t.isolation_key,
+        v_tenant.isolation_key,
         jsonb_build_object(
-            'orgId', t.org_id,
-            'serverId', t.server_id,
-            'projectId', t.project_id,
-            'environment', t.environment,
-            'codeHash', t.code_hash
+            'orgId', v_tenant.org_id,
+            'serverId', v_tenant.server_id,
+            'projectId', v_tenant.project_id,
+            'environment', v_tenant.environment,
+            'codeHash', v_tenant.code_hash
         ),
         '{read,execute,write,share}'::text[],
         p.mse,
@@ -1242,10 +1270,7 @@ begin
         p.metadata,
         p.created_at
     from ai_storage_private.ai_progress_tenant as p
-    join ai_storage_private.tenant as t on t.tenant_id = p.tenant_id
-    where p.tenant_id = ai_storage_private.current_tenant_id()
-      -- A credential in p_as opens one call; only set_tenant opens the view.
-      and t.isolation_key = ai_storage.current_tenant();
+    where p.tenant_id = v_tenant.tenant_id;
 end;
 $fn$;
 comment on function ai_storage_private.report_models() is

@@ -277,11 +277,13 @@ create or replace function ai_storage_private.join_chunks(
     p_length    bigint
 )
 returns bytea
-language sql
+language plpgsql
 stable
 as $fn$
-    -- In SQL and without a subselect around: either would copy the bytes twice more. Sorted before
-    -- anything reads them.
+declare
+    v_content bytea;
+begin
+    -- Sorted before anything reads the bytes.
     select coalesce(
         string_agg(
             case
@@ -301,6 +303,7 @@ as $fn$
         ),
         ''
     )
+    into v_content
     from (
         select k.chunk_number, k.content
         from ai_storage_private.artifact_chunk as k
@@ -310,6 +313,8 @@ as $fn$
           and p_length > 0
         order by k.chunk_number
     ) as c;
+    return v_content;
+end;
 $fn$;
 comment on function ai_storage_private.join_chunks(bigint, uuid, bigint, bigint) is
     'Part of a content. Under row level security it sees what its caller''s policies show.';
@@ -1155,7 +1160,7 @@ declare
         v_share, p_artifact_name, p_version
     );
 begin
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_use(
         'read artifact', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[v_artifact.version], array[p_model_name]
@@ -1204,7 +1209,7 @@ begin
         v_share.tenant_id, v_artifact.blob_id, p_offset,
         least(coalesce(p_length, v_artifact.size_bytes), v_artifact.size_bytes - p_offset)
     );
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_use(
         'read artifact', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[v_artifact.version], array[p_model_name]
@@ -1251,7 +1256,7 @@ begin
       and c.chunk_number >= p_first
       and c.chunk_number < p_first::bigint + p_count
     order by c.chunk_number;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_use(
         'read artifact', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[v_artifact.version], array[p_model_name]
@@ -1321,7 +1326,7 @@ begin
       and a.model_id = v_share.model_id
       and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
     order by a.artifact_name, a.version desc;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
 end;
 $fn$;
 comment on function ai_storage_private.list_shared_artifacts(

@@ -34,6 +34,22 @@ comment on column ai_storage_private.audit_pending.salt is
 comment on column ai_storage_private.audit_pending.detail is
     'Names, as JSON; null after an erasure.';
 
+comment on table ai_storage_private.node_event is
+    'Events that triggers wrote on nodes of a cluster, until sealing moves them to audit_pending. '
+    'Empty elsewhere.';
+comment on column ai_storage_private.node_event.tenant_id is 'Whose log it is in.';
+comment on column ai_storage_private.node_event.event_id is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.recorded_at is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.version is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.model_id is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.action is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.login is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.credential is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.content_digest is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.detail_digest is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.salt is 'As in audit_pending.';
+comment on column ai_storage_private.node_event.detail is 'As in audit_pending.';
+
 comment on table ai_storage_private.audit_event is
     'Events under a seal. A row changes no more but for an erasure.';
 comment on column ai_storage_private.audit_event.tenant_id is
@@ -119,28 +135,63 @@ declare
             || substr(uuid_send(gen_random_uuid()), 9),
         'hex'
     )::uuid;
-    v_context  constant text := current_setting('app.tenant_context', true);
+    v_context     text := current_setting('app.tenant_context', true);
+    v_login       text := session_user::text;
+    v_application text := current_setting('application_name');
+    v_credential  text := 'none';
+    v_is_node     boolean := false;
+    v_detail      text;
+begin
+    if coalesce(v_context, '') = '' then
+        v_is_node := to_regclass('ai_storage_private.audit_pending') is null;
+        -- Citus moves rows between nodes so; nothing happened to them.
+        if v_is_node and current_setting('session_replication_role') = 'replica' then
+            return null;
+        end if;
+        -- A node of a cluster was told who calls; a change by hand comes as whoever makes it.
+        if v_is_node
+            and session_user in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+        then
+            v_context := coalesce(current_setting('app.node_context', true), '');
+            v_login := coalesce(
+                nullif(convert_from(decode(split_part(v_context, '|', 11), 'hex'), 'UTF8'), ''),
+                v_login
+            );
+            v_application := convert_from(decode(split_part(v_context, '|', 12), 'hex'), 'UTF8');
+        end if;
+    end if;
+    -- Whoever may write a tenant's row has a verified context; without one it was by hand.
+    if p_tenant_id > 0 then
+        v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
+    end if;
     -- What the application calls itself is not for other tenants' logs.
-    v_detail   constant text := jsonb_strip_nulls(
+    v_detail := jsonb_strip_nulls(
         p_detail || jsonb_build_object(
             'application',
             case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
-                then nullif(current_setting('application_name'), '')
+                then nullif(v_application, '')
             end
         )
     )::text;
-begin
+    if v_is_node then
+        insert into ai_storage_private.node_event (
+            tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
+            content_digest, detail_digest, salt, detail
+        )
+        values (
+            p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, v_login, v_credential,
+            sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
+            sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
+            v_salt, v_detail
+        );
+        return v_event_id;
+    end if;
     insert into ai_storage_private.audit_pending (
         tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
         content_digest, detail_digest, salt, detail
     )
     values (
-        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
-        -- Whoever may write a tenant's row has a verified context; without one it was by hand.
-        case when p_tenant_id > 0
-            then coalesce(nullif(split_part(v_context, '|', 6), ''), 'none')
-            else 'none'
-        end,
+        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, v_login, v_credential,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -400,12 +451,33 @@ as $fn$
 begin
     perform ai_storage_private.refuse_old_snapshot();
     -- Writers do not wait for this lock.
-    lock table ai_storage_private.audit_pending in share update exclusive mode;
+    lock table ai_storage_private.refusal_report in share update exclusive mode;
 end;
 $fn$;
 comment on function ai_storage_private.take_turn() is
     'Lets one of those who seal and chain work at a time, on what the others committed. Raises '
     '25000.';
+
+create or replace function ai_storage_private.collect_events()
+returns void
+language plpgsql
+volatile
+as $fn$
+declare
+    v_event ai_storage_private.node_event;
+begin
+    -- One statement, so that what is written meanwhile stays.
+    for v_event in
+        delete from ai_storage_private.node_event as e
+        returning e.*
+    loop
+        insert into ai_storage_private.audit_pending
+        values (v_event.*);
+    end loop;
+end;
+$fn$;
+comment on function ai_storage_private.collect_events() is
+    'Moves the events that nodes of a cluster hold to where sealing finds them.';
 
 create or replace function ai_storage.seal_audit()
 returns table (events bigint, seals bigint)
@@ -420,10 +492,13 @@ declare
     v_refused    bigint;
     v_checkpoint bigint;
     v_tenant_ids bigint[];
+    v_sealed_ids bigint[];
     v_numbers    bigint[];
     v_previous   bytea[];
+    v_moved      bigint;
 begin
     perform ai_storage_private.take_turn();
+    perform ai_storage_private.collect_events();
 
     select s.last_value into v_refused
     from ai_storage_private.refused_credential as s
@@ -439,91 +514,104 @@ begin
 
     select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
     from ai_storage_private.audit_checkpoint as c;
+    v_tenant_ids := array(
+        select distinct d.tenant_id
+        from ai_storage_private.audit_pending as d
+    );
+    -- The last seal of each that has one.
+    select array_agg(a.tenant_id), array_agg(a.seal_number), array_agg(a.seal_hash)
+    into v_sealed_ids, v_numbers, v_previous
+    from ai_storage_private.audit_seal as a
+    join (
+        select m.tenant_id, max(m.seal_number) as seal_number
+        from ai_storage_private.audit_seal as m
+        where m.tenant_id = any (v_tenant_ids)
+        group by m.tenant_id
+    ) as l
+        on l.tenant_id = a.tenant_id
+        and l.seal_number = a.seal_number
+    where a.tenant_id = any (v_tenant_ids);
     select
         array_agg(p.tenant_id),
         array_agg(coalesce(s.seal_number, 0) + 1),
         array_agg(coalesce(s.seal_hash, decode(repeat('00', 32), 'hex')))
     into v_tenant_ids, v_numbers, v_previous
-    from (select distinct d.tenant_id from ai_storage_private.audit_pending as d) as p
-    left join lateral (
-        select a.seal_number, a.seal_hash
-        from ai_storage_private.audit_seal as a
-        where a.tenant_id = p.tenant_id
-        order by a.seal_number desc
-        limit 1
-    ) as s on true;
+    from unnest(v_tenant_ids) as p (tenant_id)
+    left join unnest(v_sealed_ids, v_numbers, v_previous)
+        as s (tenant_id, seal_number, seal_hash) on s.tenant_id = p.tenant_id;
 
-    with moved as (
-        insert into ai_storage_private.audit_event (
-            tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
-            action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
-        )
-        select
-            p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
-            p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
-            ai_storage_private.leaf_hash(
-                p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
-                p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
-            ),
-            p.salt, p.detail
-        from (
-            select
-                d.*,
-                b.seal_number,
-                (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
-                    as leaf_index
-            from ai_storage_private.audit_pending as d
-            join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
-                on b.tenant_id = d.tenant_id
-            where d.tenant_id = any (v_tenant_ids)
-        ) as p
-        returning 1
+    insert into ai_storage_private.audit_event (
+        tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
+        action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
     )
-    select count(*) into events
-    from moved;
+    select
+        p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
+        p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
+        ai_storage_private.leaf_hash(
+            p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
+            p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
+        ),
+        p.salt, p.detail
+    from (
+        select
+            d.*,
+            b.seal_number,
+            (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
+                as leaf_index
+        from ai_storage_private.audit_pending as d
+        join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
+            on b.tenant_id = d.tenant_id
+        where d.tenant_id = any (v_tenant_ids)
+    ) as p
+    on conflict do nothing;
+    get diagnostics events = row_count;
 
     delete from ai_storage_private.audit_pending as p
     using ai_storage_private.audit_event as e
     where e.tenant_id = p.tenant_id
       and e.event_id = p.event_id;
+    get diagnostics v_moved = row_count;
 
-    with made as (
-        insert into ai_storage_private.audit_seal (
-            tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
-            root, previous_hash, seal_hash
-        )
-        select
-            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
-            ai_storage_private.seal_hash((
-                n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
-                n.root, n.previous_hash, null
-            )::ai_storage_private.audit_seal)
-        from (
-            select
-                e.tenant_id,
-                e.seal_number,
-                count(*)::integer as event_count,
-                ai_storage_private.merkle_root(
-                    array_agg(e.leaf_hash order by e.leaf_index)
-                ) as root,
-                b.previous_hash
-            from unnest(v_tenant_ids, v_numbers, v_previous)
-                as b (tenant_id, seal_number, previous_hash)
-            join ai_storage_private.audit_event as e
-                on e.tenant_id = b.tenant_id
-                and e.seal_number = b.seal_number
-            group by e.tenant_id, e.seal_number, b.previous_hash
-        ) as n
-        returning 1
+    insert into ai_storage_private.audit_seal (
+        tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
+        root, previous_hash, seal_hash
     )
-    select count(*) into seals
-    from made;
+    select
+        n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
+        ai_storage_private.seal_hash((
+            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
+            n.root, n.previous_hash, null
+        )::ai_storage_private.audit_seal)
+    from (
+        select
+            e.tenant_id,
+            e.seal_number,
+            count(*)::integer as event_count,
+            ai_storage_private.merkle_root(
+                array_agg(e.leaf_hash order by e.leaf_index)
+            ) as root,
+            b.previous_hash
+        from unnest(v_tenant_ids, v_numbers, v_previous)
+            as b (tenant_id, seal_number, previous_hash)
+        join ai_storage_private.audit_event as e
+            on e.tenant_id = b.tenant_id
+            and e.seal_number = b.seal_number
+        group by e.tenant_id, e.seal_number, b.previous_hash
+    ) as n
+    on conflict do nothing;
+    get diagnostics seals = row_count;
+    if v_moved <> events or seals <> coalesce(cardinality(v_tenant_ids), 0) then
+        raise exception using
+            errcode = '23505',
+            message = 'an event or a seal that was to be written is in the log already',
+            hint = 'Somebody wrote into the log by hand; verify_all_audit() tells where.';
+    end if;
     return next;
 end;
 $fn$;
 comment on function ai_storage.seal_audit() is
     'Seals the events that are committed and not sealed yet: one seal per tenant that has any. '
-    'Returns how many events and seals. Several sealers take turns. Raises 25000.';
+    'Returns how many events and seals. Several sealers take turns. Raises 23505, 25000.';
 
 create or replace function ai_storage.create_checkpoint()
 returns jsonb
@@ -890,8 +978,8 @@ begin
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
-    select count(*) into pending
-    from ai_storage_private.audit_pending as p;
+    pending := (select count(*) from ai_storage_private.audit_pending as p)
+        + (select count(*) from ai_storage_private.node_event as n);
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -932,7 +1020,12 @@ union all
 select
     p.tenant_id, p.event_id, p.recorded_at, p.version, null, p.model_id, p.action, p.login,
     p.credential, p.content_digest, p.salt, p.detail
-from ai_storage_private.audit_pending as p;
+from ai_storage_private.audit_pending as p
+union all
+select
+    n.tenant_id, n.event_id, n.recorded_at, n.version, null, n.model_id, n.action, n.login,
+    n.credential, n.content_digest, n.salt, n.detail
+from ai_storage_private.node_event as n;
 comment on view ai_storage_private.audit_log is 'All events, sealed or not.';
 comment on column ai_storage_private.audit_log.tenant_id is
     'Whose log it is in; 0: the operator''s.';
@@ -1150,8 +1243,9 @@ begin
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     select count(*) into pending
-    from ai_storage_private.audit_pending as p
-    where p.tenant_id = v_tenant.tenant_id;
+    from ai_storage_private.audit_log as e
+    where e.tenant_id = v_tenant.tenant_id
+      and e.seal_number is null;
 
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
@@ -1638,6 +1732,22 @@ create policy tenant_sees_its_pending_events on ai_storage_private.audit_pending
 comment on policy tenant_sees_its_pending_events on ai_storage_private.audit_pending is
     'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of '
     'the operator''s log, and see none.';
+
+drop policy if exists tenant_sees_its_node_events on ai_storage_private.node_event;
+create policy tenant_sees_its_node_events on ai_storage_private.node_event
+    for select
+    to ai_storage_owner
+    using (tenant_id = ai_storage_private.current_tenant_id() and tenant_id > 0);
+comment on policy tenant_sees_its_node_events on ai_storage_private.node_event is
+    'A tenant sees its own log and changes nothing in it.';
+
+drop policy if exists operator_collects_node_events on ai_storage_private.node_event;
+create policy operator_collects_node_events on ai_storage_private.node_event
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_collects_node_events on ai_storage_private.node_event is
+    'record_event() writes, seal_audit() moves them on; nothing else does.';
 
 drop policy if exists tenant_sees_its_events on ai_storage_private.audit_event;
 create policy tenant_sees_its_events on ai_storage_private.audit_event

@@ -628,7 +628,7 @@ begin
         perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
         perform ai_storage_private.sweep_uploads(v_rule.tenant_id);
     end loop;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
 
     shares := ai_storage_private.sweep_shares();
     perform ai_storage_private.record_event(
@@ -726,7 +726,7 @@ begin
             p_detail => jsonb_build_object('certificate_id', v_certificate_id)
         );
     end loop;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
 
     v_statement := jsonb_build_object(
         'certificate_id', v_certificate_id,
@@ -875,17 +875,17 @@ begin
     with record (part, name, version, line) as materialized (
         select
             1, v.model_name, v.version, jsonb_build_object(
-                'kind', 'version',
-                'model_name', v.model_name,
-                'version', v.version,
-                'previous_version', v.previous_version,
-                'created_at', v.created_at,
-                'saved_at', v.saved_at,
-                'saved_by', v.saved_by,
-                'mse', v.mse,
-                'training_samples', v.training_samples,
-                'metrics', v.metrics,
-                'metadata', v.metadata
+                'kind'::text, 'version'::text,
+                'model_name'::text, v.model_name,
+                'version'::text, v.version,
+                'previous_version'::text, v.previous_version,
+                'created_at'::text, v.created_at,
+                'saved_at'::text, v.saved_at,
+                'saved_by'::text, v.saved_by,
+                'mse'::text, v.mse,
+                'training_samples'::text, v.training_samples,
+                'metrics'::text, v.metrics,
+                'metadata'::text, v.metadata
             )
         from (
             select
@@ -904,22 +904,22 @@ begin
         union all
         select
             2, d.model_name, 0, jsonb_build_object(
-                'kind', 'deleted model',
-                'model_name', d.model_name,
-                'last_version', d.last_version,
-                'deleted_at', d.deleted_at
+                'kind'::text, 'deleted model'::text,
+                'model_name'::text, d.model_name,
+                'last_version'::text, d.last_version,
+                'deleted_at'::text, d.deleted_at
             )
         from ai_storage_private.deleted_model as d
         where d.tenant_id = v_tenant.tenant_id
         union all
         select
             3, k.idempotency_key, 0, jsonb_build_object(
-                'kind', 'idempotency key',
-                'idempotency_key', k.idempotency_key,
-                'version', k.version,
-                'created', k.created,
-                'saved_at', k.saved_at,
-                'request_digest', encode(k.request_digest, 'hex')
+                'kind'::text, 'idempotency key'::text,
+                'idempotency_key'::text, k.idempotency_key,
+                'version'::text, k.version,
+                'created'::text, k.created,
+                'saved_at'::text, k.saved_at,
+                'request_digest'::text, encode(k.request_digest, 'hex')
             )
         from ai_storage_private.idempotency_key as k
         where k.tenant_id = v_tenant.tenant_id
@@ -927,11 +927,11 @@ begin
         -- A content comes before the artifacts that name it.
         select
             4, encode(b.sha256, 'hex') || b.size_bytes, c.chunk_number, jsonb_build_object(
-                'kind', 'chunk',
-                'sha256', encode(b.sha256, 'hex'),
-                'size_bytes', b.size_bytes,
-                'chunk_number', c.chunk_number,
-                'content', translate(encode(c.content, 'base64'), E'\n', '')
+                'kind'::text, 'chunk'::text,
+                'sha256'::text, encode(b.sha256, 'hex'),
+                'size_bytes'::text, b.size_bytes,
+                'chunk_number'::text, c.chunk_number,
+                'content'::text, translate(encode(c.content, 'base64'), E'\n', '')
             )
         from ai_storage_private.artifact_blob as b
         join ai_storage_private.artifact_chunk as c
@@ -942,14 +942,14 @@ begin
         union all
         select
             5, p.model_name || ' ' || a.artifact_name, a.version, jsonb_build_object(
-                'kind', 'artifact',
-                'model_name', p.model_name,
-                'artifact_name', a.artifact_name,
-                'version', a.version,
-                'media_type', a.media_type,
-                'sha256', encode(b.sha256, 'hex'),
-                'size_bytes', b.size_bytes,
-                'put_at', a.put_at
+                'kind'::text, 'artifact'::text,
+                'model_name'::text, p.model_name,
+                'artifact_name'::text, a.artifact_name,
+                'version'::text, a.version,
+                'media_type'::text, a.media_type,
+                'sha256'::text, encode(b.sha256, 'hex'),
+                'size_bytes'::text, b.size_bytes,
+                'put_at'::text, a.put_at
             )
         from ai_storage_private.model_artifact as a
         join ai_storage_private.ai_progress_tenant as p
@@ -963,13 +963,13 @@ begin
         union all
         select
             6, s.share_id::text, 0, jsonb_build_object(
-                'kind', 'share',
-                'model_name', s.model_name,
-                'shared_by', s.sharer_key,
-                'target', s.target,
-                'permissions', s.permissions,
-                'version', s.pinned_version,
-                'expires_at', s.expires_at
+                'kind'::text, 'share'::text,
+                'model_name'::text, s.model_name,
+                'shared_by'::text, s.sharer_key,
+                'target'::text, s.target,
+                'permissions'::text, s.permissions,
+                'version'::text, s.pinned_version,
+                'expires_at'::text, s.expires_at
             )
         from ai_storage_private.model_share as s
         where s.tenant_id = v_tenant.tenant_id
@@ -977,12 +977,12 @@ begin
     select l.line
     from (
         select
-            0, '' collate "C", 0::bigint, jsonb_build_object(
-                'kind', 'manifest',
-                'format', 1,
-                'isolation_key', v_tenant.isolation_key,
-                'records', count(*),
-                'digest', encode(sha256(coalesce(string_agg(
+            0, ''::text collate "C", 0::bigint, jsonb_build_object(
+                'kind'::text, 'manifest'::text,
+                'format'::text, 1,
+                'isolation_key'::text, v_tenant.isolation_key,
+                'records'::text, count(*),
+                'digest'::text, encode(sha256(coalesce(string_agg(
                     sha256(convert_to(r.line::text, 'UTF8')), ''
                     order by r.part, r.name, r.version
                 ), '')), 'hex')

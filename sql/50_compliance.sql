@@ -354,7 +354,8 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint',
+          'refusal_report'
       )
     group by c.relname
 ) as t
@@ -439,14 +440,16 @@ from (
     from pg_class as c
     cross join aclexplode(c.relacl) as a
     where c.relnamespace = 'ai_storage_private'::regnamespace
-      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and c.relname in (
+          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint'
+      )
       and a.grantee <> c.relowner
       and a.privilege_type <> 'SELECT'
       and not (
           a.grantee = 'ai_storage_operator'::regrole
           and (
               a.privilege_type = 'INSERT'
-              or (a.privilege_type = 'DELETE' and c.relname = 'audit_pending')
+              or (a.privilege_type = 'DELETE' and c.relname in ('audit_pending', 'node_event'))
           )
       )
     union all
@@ -455,7 +458,9 @@ from (
     join pg_attribute as t on t.attrelid = c.oid
     cross join aclexplode(t.attacl) as a
     where c.relnamespace = 'ai_storage_private'::regnamespace
-      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and c.relname in (
+          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint'
+      )
       and not (
           a.grantee = 'ai_storage_operator'::regrole
           and a.privilege_type = 'UPDATE'
@@ -740,7 +745,7 @@ begin
         model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
         return next;
     end loop;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
 end;
 $fn$;
 comment on function ai_storage_private.compare_models() is
@@ -893,7 +898,7 @@ begin
         );
         v_count := v_count + 1;
     end loop;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     if v_count = 0 then
         raise exception using
             errcode = '42704',

@@ -72,7 +72,9 @@ grant select, insert, truncate on ai_storage_private.context_secret to ai_storag
 grant select, insert, update on ai_storage_private.signing_key to ai_storage_operator;
 grant select, insert, delete on ai_storage_private.external_sharing_permit to ai_storage_operator;
 grant select, update, delete on ai_storage_private.model_share to ai_storage_operator;
-grant select, insert, delete on ai_storage_private.audit_pending to ai_storage_operator;
+grant select, insert, delete
+on ai_storage_private.audit_pending, ai_storage_private.node_event
+to ai_storage_operator;
 grant select, insert, update (salt, detail)
 on ai_storage_private.audit_event
 to ai_storage_operator;
@@ -89,6 +91,7 @@ grant execute on function
     ai_storage.is_isolation_key(text),
     ai_storage.isolation_key(text, text, text, text, text),
     ai_storage.version(),
+    ai_storage_private.run_on_nodes(text),
     ai_storage_private.is_name(text),
     ai_storage_private.is_tenant_pattern(text),
     ai_storage_private.find_unlogged_model(bigint),
@@ -165,6 +168,11 @@ to ai_storage_operator;
 
 set local role ai_storage_operator;
 grant execute on function ai_storage_private.enter(text, boolean, text)
+to ai_storage_owner, ai_storage_sharing;
+grant execute on function
+    ai_storage_private.on_cluster(),
+    ai_storage_private.restore_context(text),
+    ai_storage_private.send_context()
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
     ai_storage_private.enter_code_version(text),
@@ -272,6 +280,12 @@ grant execute on function ai_storage_private.report_models() to ai_storage_sql;
 grant select on ai_storage.ai_progress_tenant to ai_storage_sql;
 
 -- Administrators ----------------------------------------------------------------------------------
+
+set local role ai_storage_owner;
+grant execute on function
+    ai_storage.distribute(),
+    ai_storage.distribution_plan()
+to ai_storage_admin;
 
 set local role ai_storage_operator;
 grant execute on function

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pytest_postgresql import factories
 
 from pydb import TenantAwareStorage, migrate
 from pydb.embedded import Cluster
-from tests import servers
+from tests import citus, servers
 from tests.redis_server import RedisServer
 
 FAST = {
@@ -36,14 +36,26 @@ LOGINS = {"app": "*:*:*:*:*", "acme_app": "acme:*:*:*:*", "beta_app": "beta:*:*:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg", type=int, default=18, help="major version of PostgreSQL to test on (default: 18)")
+    parser.addoption("--citus", action="store_true", help="test on a Citus cluster: a coordinator and two workers")
     parser.addoption("--cache-steps", type=int, default=10_000, help="steps of the model of the cache (default: 10000)")
     parser.addoption("--cache-seed", type=int, default=1, help="where its steps begin (default: 1)")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    major = config.getoption("--pg")
-    path = servers.bin_dir(major)
+    path = citus.bin_dir() if config.getoption("--citus") else servers.bin_dir(config.getoption("--pg"))
+    if path is None:
+        return "citus is not available"
     return "PostgreSQL {}.{} in {}".format(*servers.version(path), path)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--citus"):
+        return
+    reason = None if citus.bin_dir() else "citus is not available"
+    for item in items:
+        mark = item.get_closest_marker("one_server")
+        if reason or mark:
+            item.add_marker(pytest.mark.skip(reason=reason or f"on one server only: {mark.args[0]}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class Server:
     host: str
     major: int
     port: int = 5432
+    nodes: citus.Nodes | None = None
     user: str = "postgres"
     password: str = ""
     options: str = ""
@@ -82,18 +95,31 @@ def _describe(cluster: Cluster, major: int) -> Server:
         return Server(cluster, connection.info.host, major, connection.info.port)
 
 
+def start(request: pytest.FixtureRequest, settings: dict[str, str]) -> Iterator[Server]:
+    """A server of this test run, stopped and removed afterwards. On a cluster, its coordinator."""
+    if request.config.getoption("--citus"):
+        with citus.running(new_cluster, settings) as nodes:
+            coordinator = nodes.coordinator
+            major = servers.version(coordinator.cluster.bin_dir)[0]
+            yield Server(coordinator.cluster, "127.0.0.1", major, coordinator.port, nodes)
+        return
+    major = request.config.getoption("--pg")
+    for cluster in new_cluster(servers.bin_dir(major)):
+        cluster.start(settings)
+        yield _describe(cluster, major)
+
+
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The server of this test run: fast, not crash-safe."""
-    major = request.config.getoption("--pg")
-    for cluster in new_cluster(servers.bin_dir(major)):
-        cluster.start(FAST)
-        yield _describe(cluster, major)
+    yield from start(request, FAST)
 
 
 @pytest.fixture
 def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server for one test that kills it: durable, as in production."""
+    if request.config.getoption("--citus"):
+        pytest.skip("a server of its own, and no cluster")
     major = request.config.getoption("--pg")
     for cluster in new_cluster(servers.bin_dir(major)):
         cluster.start({"max_connections": "200", "lock_timeout": FAST["lock_timeout"]})
@@ -138,19 +164,51 @@ class Database:
         return TenantAwareStorage(self.connect(user), key)
 
 
+@pytest.fixture(scope="session")
+def distributed(server: Server) -> str:
+    """The name of a database with everything installed and distributed, to be copied."""
+    name = citus.new_name()
+    server.nodes.create(name)
+    install(server.dsn(dbname=name))
+    with psycopg.connect(server.dsn(dbname=name), autocommit=True) as connection:
+        connection.execute("select ai_storage.distribute()")
+    server.nodes.freeze(name)
+    return name
+
+
+@contextmanager
+def _fresh(request: pytest.FixtureRequest, server: Server) -> Iterator[str]:
+    if server.nodes is None:
+        connection = request.getfixturevalue("fresh")
+        name = connection.info.dbname
+        connection.close()
+        yield name
+        return
+    name = citus.new_name()
+    server.nodes.copy(request.getfixturevalue("distributed"), name)
+    try:
+        yield name
+    finally:
+        server.nodes.drop(name)
+
+
 @pytest.fixture
-def database(server: Server, fresh: psycopg.Connection[Any]) -> Iterator[Database]:
+def database(request: pytest.FixtureRequest, server: Server) -> Iterator[Database]:
     """A fresh, installed database."""
-    name = fresh.info.dbname
-    fresh.close()
-    with ExitStack() as stack:
+    with _fresh(request, server) as name, ExitStack() as stack:
         yield Database(server, name, stack)
 
 
 @pytest.fixture
 def empty_database(server: Server) -> Iterator[Database]:
-    """A database without anything in it."""
+    """A database without anything in it; on a cluster, joined to it."""
     name = "empty_" + next(tempfile._get_candidate_names())
+    if server.nodes is not None:
+        server.nodes.create(name)
+        with ExitStack() as stack:
+            yield Database(server, name, stack)
+        server.nodes.drop(name)
+        return
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f'create database "{name}"')
     with ExitStack() as stack:

@@ -137,6 +137,15 @@ def sleep_past(end: float) -> str:
     return f"pg_sleep(greatest(0, {end} - extract(epoch from clock_timestamp())) + 0.05)"
 
 
+def _blocked_on_a_node(watcher: Connection) -> bool:
+    """Whether anybody waits for a lock on a node of a cluster."""
+    with psycopg.connect(watcher.info.dsn, user="postgres", autocommit=True) as connection:
+        on_cluster = connection.execute("select to_regclass('pg_catalog.citus_lock_waits') is not null").fetchone()
+        if on_cluster != (True,):
+            return False
+        return connection.execute("select exists (select from citus_lock_waits)").fetchone() == (True,)
+
+
 @contextmanager
 def blocked(watcher: Connection, connection: Connection, work: Callable[[], T]) -> Iterator[Future[T]]:
     """Run work on a connection in a thread; the block begins when it waits for another transaction's lock.
@@ -150,6 +159,7 @@ def blocked(watcher: Connection, connection: Connection, work: Callable[[], T]) 
             lambda: (
                 future.done()
                 or watcher.execute("select cardinality(pg_blocking_pids(%s)) > 0", (pid,)).fetchone() == (True,)
+                or _blocked_on_a_node(watcher)
             ),
             "a lock wait",
         )

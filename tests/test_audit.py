@@ -29,7 +29,7 @@ sql_test = pytest.mark.sql
 LEVELS = ("org_id", "server_id", "project_id", "environment", "code_hash")
 NEVER_WROTE = key(code="never-wrote")
 READER = key(code="reader")
-AUDIT_TABLES = ["audit_pending", "audit_event", "audit_seal", "audit_checkpoint", "refusal_report"]
+AUDIT_TABLES = ["audit_pending", "node_event", "audit_event", "audit_seal", "audit_checkpoint", "refusal_report"]
 # Tables with a row trigger, and an UPDATE by hand that every row of them takes.
 TOUCH = {
     "ai_progress_tenant": "mse = 99",

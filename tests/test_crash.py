@@ -428,7 +428,7 @@ def test_a_waiting_save_that_is_ended_from_outside_changes_nothing(
         app = database.connect("app")
         with blocked(watcher, app, lambda a=app, f=function, p=arguments: call(a, f, **p, as_=ACME)) as future:
             watcher.execute(
-                sql.SQL("select {}(%s)").format(sql.Identifier(f"pg_{end}_backend")), (app.info.backend_pid,)
+                sql.SQL("select {}(%s::integer)").format(sql.Identifier(f"pg_{end}_backend")), (app.info.backend_pid,)
             )
         with refused("57014" if end == "cancel" else "57P01", hint=False):
             future.result()

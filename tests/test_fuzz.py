@@ -123,7 +123,11 @@ LEAKS = {
 
 CHANGES = {
     "a lost condition, and an owner whom no policy binds": _rewrite(
-        "ai_storage.delete_progress", "p.tenant_id = v_tenant.tenant_id", "true", owner="postgres"
+        "ai_storage.delete_progress",
+        "p.tenant_id = v_tenant.tenant_id",
+        "p.ctid = (select min(q.ctid) from ai_storage_private.ai_progress_tenant as q "
+        'where q.model_name = p_model_name collate "C")',
+        owner="postgres",
     ),
     "a grant that anybody may revoke": _rewrite(
         "ai_storage.revoke_share", "s.sharer_ids @> array[v_tenant.tenant_id]", "true"
@@ -144,8 +148,8 @@ HOLES = {
     ),
     "a context of another session": _rewrite(
         "ai_storage_private.verified_context",
-        "(v_field[6] = pg_backend_pid()::text and v_field[7] = extract(epoch from now())::text)",
-        "true",
+        "v_is_sent boolean := false",
+        "v_is_sent boolean := true",
     ),
     "a key without authorisation": _rewrite(
         "ai_storage_private.check_credential", "if v_authorized is null", "if false"

@@ -370,6 +370,7 @@ def test_the_tables_owner_sees_no_row_without_a_tenant(database: Database, owner
         session.close()
 
 
+@pytest.mark.one_server("Citus forbids to change tenant_id at all")
 def test_the_tables_owner_sees_and_changes_the_rows_of_its_tenant_alone(database: Database, owner: Connection) -> None:
     admin = database.connect()
     ids = dict(admin.execute("select isolation_key, tenant_id from ai_storage_private.tenant").fetchall())
@@ -438,6 +439,7 @@ def test_every_private_table_enables_and_forces_row_level_security(database: Dat
     assert open_tables == []
 
 
+@pytest.mark.one_server("a cluster connects to its nodes as these roles")
 def test_the_owning_roles_are_bound_by_row_level_security_and_cannot_log_in(database: Database) -> None:
     roles = (
         database.connect()

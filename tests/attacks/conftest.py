@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from pytest_postgresql import factories
 
-from tests import conftest, servers
+from tests import conftest
 from tests.conftest import FAST, LOGINS, Database, Server
 from tests.helpers import ACME, BETA, Connection, call, everything_said, save, value
 from tests.pgbouncer import pgbouncer
@@ -68,10 +68,7 @@ def together(*statements: str) -> str:
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server for the attacks alone, with OPEN set."""
-    major = request.config.getoption("--pg")
-    for cluster in conftest.new_cluster(servers.bin_dir(major)):
-        cluster.start({**FAST, **OPEN})
-        yield conftest._describe(cluster, major)
+    yield from conftest.start(request, {**FAST, **OPEN})
 
 
 # A template database on that server.

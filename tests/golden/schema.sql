@@ -110,6 +110,61 @@ ALTER FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) OWNER TO a
 COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005.';
 
 --
+-- Name: add_node(text, integer); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.add_node(p_host text, p_port integer DEFAULT 5432) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    -- Citus makes the logins there and grants them ai_storage_app as its operator did, before it
+    -- makes the operator.
+    v_command constant text := $node$
+        do $do$
+        declare
+            v_role text;
+        begin
+            set local citus.enable_ddl_propagation = off;
+            foreach v_role in array array[
+                'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
+                'ai_storage_app', 'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
+            ] loop
+                if to_regrole(v_role) is null then
+                    execute format('create role %I', v_role);
+                end if;
+            end loop;
+        end;
+        $do$
+    $node$;
+    v_failure text;
+begin
+    perform ai_storage_private.check_distributed();
+    execute
+        'select r.result from master_run_on_worker('
+        'array[$1], array[$2], array[$3], false) as r where not r.success'
+    into v_failure
+    using p_host, p_port, v_command;
+    if v_failure is not null then
+        raise exception using
+            errcode = '55000',
+            message = 'the new node refused what it needs',
+            detail = v_failure,
+            hint = 'It needs the same database with Citus in it, and lets the coordinator connect.';
+    end if;
+    execute 'select citus_add_node($1, $2)' using p_host, p_port;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage.add_node(p_host text, p_port integer) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION add_node(p_host text, p_port integer); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.add_node(p_host text, p_port integer) IS 'Adds a server to the cluster, which has the same database with Citus in it. Then, in the next transaction, distribute() gives it the secret and closes its functions; pydb add-node does both. It gets no shard before rebalance() or move_tenant(). Raises 42501, 55000.';
+
+--
 -- Name: allow_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -255,7 +310,7 @@ begin
         perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
         perform ai_storage_private.sweep_uploads(v_rule.tenant_id);
     end loop;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
 
     shares := ai_storage_private.sweep_shares();
     perform ai_storage_private.record_event(
@@ -420,7 +475,10 @@ begin
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
     if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
+        -- Nodes of a cluster know no application.
+        set local citus.enable_ddl_propagation = off;
         execute format('grant ai_storage_app to %I', p_login);
+        set local citus.enable_ddl_propagation = on;
     end if;
 end;
 $$;
@@ -497,7 +555,7 @@ begin
         );
         v_count := v_count + 1;
     end loop;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     if v_count = 0 then
         raise exception using
             errcode = '42704',
@@ -516,6 +574,135 @@ ALTER FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) OWNER TO ai
 --
 
 COMMENT ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) IS 'Announces that somebody is going to look at tenants'' data by hand: an event in the log of each tenant of the pattern and in the operator''s. It grants nothing; call it before a superuser looks. Returns how many tenants are told. Raises 22023, 42704.';
+
+--
+-- Name: check_nodes(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.check_nodes() RETURNS TABLE(node text, problem text, detail text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_secret text;
+begin
+    if not exists (select from pg_extension as e where e.extname = 'citus') then
+        return;
+    end if;
+    if not (select r.rolsuper from pg_roles as r where r.rolname = current_user) then
+        raise exception using
+            errcode = '42501',
+            message = 'only a superuser looks at all nodes',
+            hint = 'Connect as the superuser who called distribute().';
+    end if;
+    -- pydb doctor calls this and nothing else, so all of it stands here.
+    select encode(sha256(s.inner_key || s.outer_key), 'hex') into v_secret
+    from ai_storage_private.context_secret as s;
+    return query execute
+        $query$
+            select r.nodename || ':' || r.nodeport, 'secret', case when r.success
+                then 'another secret than the coordinator''s, or none'
+                else 'no secret'
+            end
+            from run_command_on_workers(
+                'select encode(sha256(inner_key || outer_key), ''hex'') '
+                'from ai_storage_private.context_secret'
+            ) as r
+            where not r.success or r.result is distinct from $1
+        $query$
+    using v_secret;
+    return query execute
+        $query$
+            select r.nodename || ':' || r.nodeport, coalesce(f.problem, 'unreachable'),
+                coalesce(f.detail, r.result)
+            from run_command_on_workers(
+                $node$
+                    select coalesce(jsonb_agg(jsonb_build_array(f.problem, f.detail)), '[]')
+                    from (
+                        select 'function', p.oid::regprocedure::text
+                        from pg_proc as p
+                        cross join aclexplode(
+                            coalesce(p.proacl, acldefault('f', p.proowner))
+                        ) as a
+                        where p.pronamespace in (
+                            to_regnamespace('ai_storage'), to_regnamespace('ai_storage_private')
+                        ) and a.grantee = 0
+                        union all
+                        select 'role', i.name || case when r.rolname is null
+                            then ' does not exist' else ' may not log in'
+                        end
+                        from unnest(array[
+                            'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
+                        ]) as i (name)
+                        left join pg_roles as r on r.rolname = i.name
+                        where r.rolcanlogin is not true
+                        union all
+                        select 'role', r.rolname || ' is superuser or bypasses row level security'
+                        from pg_roles as r
+                        where r.rolname in (
+                            'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
+                        ) and (r.rolsuper or r.rolbypassrls)
+                        union all
+                        select 'policy', p.polname || ' on ' || p.polrelid::regclass
+                        from pg_policy as p
+                        join pg_class as c on c.oid = p.polrelid
+                        where c.relnamespace = to_regnamespace('ai_storage_private')
+                          and not p.polpermissive
+                        union all
+                        select 'policy', 'no row level security on ' || c.oid::regclass
+                        from pg_class as c
+                        where c.relnamespace = to_regnamespace('ai_storage_private')
+                          and c.relkind in ('r', 'p')
+                          and not (c.relrowsecurity and c.relforcerowsecurity)
+                        union all
+                        select 'setting', s.name || ' = ' || s.setting
+                        from pg_settings as s
+                        where s.name = 'citus.enable_unsafe_triggers' and s.setting <> 'on'
+                           or s.name = 'wal_level' and s.setting <> 'logical'
+                        union all
+                        select 'unsafe', s.name || ' = off'
+                        from pg_settings as s
+                        where s.name in ('fsync', 'full_page_writes') and s.setting = 'off'
+                        union all
+                        select 'hba', concat_ws(' ',
+                            'line', h.line_number || ':', h.type, h.database, h.user_name,
+                            h.address, h.netmask, h.auth_method
+                        )
+                        from pg_hba_file_rules as h
+                        where h.auth_method = 'trust'
+                          and h.user_name && array[
+                              'all', 'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
+                          ]
+                          and not ('replication' = all (h.database))
+                          and not (
+                              h.address in (select n.nodename from pg_dist_node as n)
+                              and h.netmask is not distinct from case
+                                  when h.netmask like '%:%'
+                                      then 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'
+                                  when h.netmask is not null then '255.255.255.255'
+                              end
+                          )
+                    ) as f (problem, detail)
+                $node$
+            ) as r
+            left join lateral (
+                select j.value ->> 0, j.value ->> 1
+                from jsonb_array_elements(
+                    case when r.success then r.result::jsonb else '[null]' end
+                ) as j
+            ) as f (problem, detail) on true
+            where not r.success or f.problem is not null
+        $query$;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage.check_nodes() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_nodes(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.check_nodes() IS 'What is wrong with the nodes of a cluster, one row each: secret, function, role, policy, setting, unsafe, hba, unreachable. No row where all is well, and on one server alone. For superusers; pydb doctor shows it. Raises 42501.';
 
 --
 -- Name: clear_tenant(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -997,7 +1184,9 @@ begin
             where a.login_name = p_login collate "C"
         )
     then
+        set local citus.enable_ddl_propagation = off;
         execute format('revoke ai_storage_app from %I', p_login);
+        set local citus.enable_ddl_propagation = on;
     end if;
     return v_count;
 end;
@@ -1069,15 +1258,21 @@ CREATE FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_version bigint;
+    v_version  bigint;
+    v_model_id uuid;
 begin
     perform ai_storage_private.check_hold(v_tenant.levels);
     loop
         delete from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = v_tenant.tenant_id
           and p.model_name = p_model_name collate "C"
-          and (p_expected_version is null or p.version = p_expected_version);
+          and (p_expected_version is null or p.version = p_expected_version)
+        returning p.model_id
+        into v_model_id;
         if found then
+            if ai_storage_private.on_cluster() then
+                perform ai_storage_private.forget_shares(v_tenant.tenant_id, v_model_id);
+            end if;
             return true;
         end if;
 
@@ -1109,6 +1304,185 @@ ALTER FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version 
 --
 
 COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102, TN501.';
+
+--
+-- Name: distribute(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.distribute() RETURNS TABLE(table_name text, kind text, rows bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_table  record;
+    v_name   text;
+    v_before bigint;
+    v_done   boolean;
+begin
+    if not (select r.rolsuper from pg_roles as r where r.rolname = current_user) then
+        raise exception using
+            errcode = '42501',
+            message = 'only a superuser distributes a database',
+            hint = 'Row level security hides the rows that have to move from anybody else.';
+    end if;
+    perform ai_storage_private.check_cluster();
+    -- Also here, since Citus makes roles on nodes as they are on the coordinator.
+    foreach v_name in array array[
+        'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
+    ] loop
+        if not (select r.rolcanlogin from pg_roles as r where r.rolname = v_name) then
+            execute format('alter role %I login', v_name);
+        end if;
+    end loop;
+    perform ai_storage_private.prepare_nodes();
+
+    set local citus.multi_shard_modify_mode = 'sequential';
+    set local citus.enable_unsafe_triggers = on;
+    -- To move a row is no change of it: triggers on the nodes rest meanwhile.
+    perform ai_storage_private.rest_triggers();
+    execute format(
+        'alter database %I set citus.enable_unsafe_triggers = on', current_database()
+    );
+    -- What policies and triggers run on a node.
+    foreach v_name in array array[
+        'context_mac(bytea, bytea, text)',
+        'verified_context()',
+        'current_tenant_id()',
+        'lent_tenant_ids()',
+        'lent_ids()',
+        'model_content(double precision, bigint, jsonb, jsonb)',
+        'record_event(bigint, text, uuid, bigint, text, jsonb)',
+        'record_model_change()',
+        'record_artifact_change()',
+        'record_change()',
+        'sweep_blobs(bigint, uuid[])',
+        'forget_artifacts(bigint, uuid)',
+        'forget_model()',
+        'content_sha256(bytea[])',
+        'micros(timestamptz)',
+        'leaf_hash(bigint, uuid, bigint, integer, timestamptz, text, uuid, bigint, text, bytea, '
+            'bytea, text)',
+        'merkle_root(bytea[])'
+    ] loop
+        execute 'select create_distributed_function($1::regprocedure)'
+        using 'ai_storage_private.' || v_name;
+    end loop;
+
+    for v_table in
+        select p.*
+        from ai_storage.distribution_plan() as p
+        order by p.place
+    loop
+        table_name := v_table.table_name;
+        kind := v_table.kind;
+        execute format('select count(*) from ai_storage_private.%I', table_name) into v_before;
+        rows := v_before;
+        if kind = 'distributed' then
+            execute 'select exists (select from pg_dist_partition '
+                'where logicalrelid = $1::regclass)'
+            into v_done
+            using 'ai_storage_private.' || table_name;
+            if not v_done then
+                execute 'select create_distributed_table($1::regclass, ''tenant_id'', '
+                    'colocate_with => $2)'
+                using
+                    'ai_storage_private.' || table_name,
+                    case table_name
+                        when 'ai_progress_tenant' then 'none'
+                        when 'audit_event' then 'none'
+                        when 'audit_seal' then 'ai_storage_private.audit_event'
+                        else 'ai_storage_private.ai_progress_tenant'
+                    end;
+                execute format('select count(*) from ai_storage_private.%I', table_name)
+                into rows;
+                if rows <> v_before then
+                    raise exception using
+                        errcode = '55000',
+                        message = 'rows were lost on the way to the nodes',
+                        hint = 'Nothing was changed. Row level security hides rows from this role.';
+                end if;
+                -- What moved is still there, too, and nobody sees it.
+                execute 'select truncate_local_data_after_distributing_table($1::regclass)'
+                using 'ai_storage_private.' || table_name;
+            end if;
+        end if;
+        return next;
+    end loop;
+
+    -- Sent to the nodes, on which functions are born open.
+    for v_name in
+        select p.oid::regprocedure::text
+        from pg_proc as p
+        where p.pronamespace in (
+            'ai_storage'::regnamespace, 'ai_storage_private'::regnamespace
+        )
+        order by 1
+    loop
+        execute format('revoke all on function %s from public', v_name);
+    end loop;
+    execute 'set local session_replication_role = origin';
+    update ai_storage_private.context_secret as s set
+        is_distributed = true
+    where not s.is_distributed;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage.distribute() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION distribute(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.distribute() IS 'Distributes the tenants'' tables over the nodes of this Citus cluster, and returns what became of each table. To be called by a superuser, also again: after a migration, and when a node was added, which needs the secret and closed functions before it gets a shard. Raises 0A000, 42501, 55000.';
+
+--
+-- Name: distribution_plan(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.distribution_plan() RETURNS TABLE(place integer, table_name text, kind text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select
+        p.place,
+        p.table_name,
+        p.kind
+    from (
+        values
+            (1, 'ai_progress_tenant', 'distributed'),
+            (2, 'progress_version', 'distributed'),
+            (3, 'deleted_model', 'distributed'),
+            (4, 'idempotency_key', 'distributed'),
+            (5, 'model_artifact', 'distributed'),
+            (6, 'artifact_blob', 'distributed'),
+            (7, 'artifact_chunk', 'distributed'),
+            (8, 'artifact_upload', 'distributed'),
+            (9, 'tenant_cache_key', 'distributed'),
+            (10, 'node_event', 'distributed'),
+            (11, 'audit_event', 'distributed'),
+            (12, 'audit_seal', 'distributed'),
+            (13, 'context_secret', 'every node'),
+            (14, 'tenant', 'coordinator'),
+            (15, 'login_authorization', 'coordinator'),
+            (16, 'signing_key', 'coordinator'),
+            (17, 'model_share', 'coordinator'),
+            (18, 'external_sharing_permit', 'coordinator'),
+            (19, 'artifact_limit', 'coordinator'),
+            (20, 'audit_pending', 'coordinator'),
+            (21, 'audit_checkpoint', 'coordinator'),
+            (22, 'refusal_report', 'coordinator'),
+            (23, 'retention_rule', 'coordinator'),
+            (24, 'erasure_certificate', 'coordinator')
+    ) as p (place, table_name, kind);
+$$;
+
+ALTER FUNCTION ai_storage.distribution_plan() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION distribution_plan(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.distribution_plan() IS 'What distribute() makes of each private table, in its order. kind: distributed, by tenant_id; every node, a copy of its own; coordinator, where it is now. Needs no cluster.';
 
 --
 -- Name: drop_retention(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1216,7 +1590,7 @@ begin
             p_detail => jsonb_build_object('certificate_id', v_certificate_id)
         );
     end loop;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
 
     v_statement := jsonb_build_object(
         'certificate_id', v_certificate_id,
@@ -1381,17 +1755,17 @@ begin
     with record (part, name, version, line) as materialized (
         select
             1, v.model_name, v.version, jsonb_build_object(
-                'kind', 'version',
-                'model_name', v.model_name,
-                'version', v.version,
-                'previous_version', v.previous_version,
-                'created_at', v.created_at,
-                'saved_at', v.saved_at,
-                'saved_by', v.saved_by,
-                'mse', v.mse,
-                'training_samples', v.training_samples,
-                'metrics', v.metrics,
-                'metadata', v.metadata
+                'kind'::text, 'version'::text,
+                'model_name'::text, v.model_name,
+                'version'::text, v.version,
+                'previous_version'::text, v.previous_version,
+                'created_at'::text, v.created_at,
+                'saved_at'::text, v.saved_at,
+                'saved_by'::text, v.saved_by,
+                'mse'::text, v.mse,
+                'training_samples'::text, v.training_samples,
+                'metrics'::text, v.metrics,
+                'metadata'::text, v.metadata
             )
         from (
             select
@@ -1410,22 +1784,22 @@ begin
         union all
         select
             2, d.model_name, 0, jsonb_build_object(
-                'kind', 'deleted model',
-                'model_name', d.model_name,
-                'last_version', d.last_version,
-                'deleted_at', d.deleted_at
+                'kind'::text, 'deleted model'::text,
+                'model_name'::text, d.model_name,
+                'last_version'::text, d.last_version,
+                'deleted_at'::text, d.deleted_at
             )
         from ai_storage_private.deleted_model as d
         where d.tenant_id = v_tenant.tenant_id
         union all
         select
             3, k.idempotency_key, 0, jsonb_build_object(
-                'kind', 'idempotency key',
-                'idempotency_key', k.idempotency_key,
-                'version', k.version,
-                'created', k.created,
-                'saved_at', k.saved_at,
-                'request_digest', encode(k.request_digest, 'hex')
+                'kind'::text, 'idempotency key'::text,
+                'idempotency_key'::text, k.idempotency_key,
+                'version'::text, k.version,
+                'created'::text, k.created,
+                'saved_at'::text, k.saved_at,
+                'request_digest'::text, encode(k.request_digest, 'hex')
             )
         from ai_storage_private.idempotency_key as k
         where k.tenant_id = v_tenant.tenant_id
@@ -1433,11 +1807,11 @@ begin
         -- A content comes before the artifacts that name it.
         select
             4, encode(b.sha256, 'hex') || b.size_bytes, c.chunk_number, jsonb_build_object(
-                'kind', 'chunk',
-                'sha256', encode(b.sha256, 'hex'),
-                'size_bytes', b.size_bytes,
-                'chunk_number', c.chunk_number,
-                'content', translate(encode(c.content, 'base64'), E'\n', '')
+                'kind'::text, 'chunk'::text,
+                'sha256'::text, encode(b.sha256, 'hex'),
+                'size_bytes'::text, b.size_bytes,
+                'chunk_number'::text, c.chunk_number,
+                'content'::text, translate(encode(c.content, 'base64'), E'\n', '')
             )
         from ai_storage_private.artifact_blob as b
         join ai_storage_private.artifact_chunk as c
@@ -1448,14 +1822,14 @@ begin
         union all
         select
             5, p.model_name || ' ' || a.artifact_name, a.version, jsonb_build_object(
-                'kind', 'artifact',
-                'model_name', p.model_name,
-                'artifact_name', a.artifact_name,
-                'version', a.version,
-                'media_type', a.media_type,
-                'sha256', encode(b.sha256, 'hex'),
-                'size_bytes', b.size_bytes,
-                'put_at', a.put_at
+                'kind'::text, 'artifact'::text,
+                'model_name'::text, p.model_name,
+                'artifact_name'::text, a.artifact_name,
+                'version'::text, a.version,
+                'media_type'::text, a.media_type,
+                'sha256'::text, encode(b.sha256, 'hex'),
+                'size_bytes'::text, b.size_bytes,
+                'put_at'::text, a.put_at
             )
         from ai_storage_private.model_artifact as a
         join ai_storage_private.ai_progress_tenant as p
@@ -1469,13 +1843,13 @@ begin
         union all
         select
             6, s.share_id::text, 0, jsonb_build_object(
-                'kind', 'share',
-                'model_name', s.model_name,
-                'shared_by', s.sharer_key,
-                'target', s.target,
-                'permissions', s.permissions,
-                'version', s.pinned_version,
-                'expires_at', s.expires_at
+                'kind'::text, 'share'::text,
+                'model_name'::text, s.model_name,
+                'shared_by'::text, s.sharer_key,
+                'target'::text, s.target,
+                'permissions'::text, s.permissions,
+                'version'::text, s.pinned_version,
+                'expires_at'::text, s.expires_at
             )
         from ai_storage_private.model_share as s
         where s.tenant_id = v_tenant.tenant_id
@@ -1483,12 +1857,12 @@ begin
     select l.line
     from (
         select
-            0, '' collate "C", 0::bigint, jsonb_build_object(
-                'kind', 'manifest',
-                'format', 1,
-                'isolation_key', v_tenant.isolation_key,
-                'records', count(*),
-                'digest', encode(sha256(coalesce(string_agg(
+            0, ''::text collate "C", 0::bigint, jsonb_build_object(
+                'kind'::text, 'manifest'::text,
+                'format'::text, 1,
+                'isolation_key'::text, v_tenant.isolation_key,
+                'records'::text, count(*),
+                'digest'::text, encode(sha256(coalesce(string_agg(
                     sha256(convert_to(r.line::text, 'UTF8')), ''
                     order by r.part, r.name, r.version
                 ), '')), 'hex')
@@ -2325,6 +2699,106 @@ ALTER FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after
 COMMENT ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) IS 'Returns the current state of the caller''s models, by name, then of those shared with it, by name and owner: of one name, or of all. permissions: what the caller may do. p_scope: all, own or shared. p_after: the cursor of the last row already had; p_limit null: no limit. No row when there is no such model. Raises 22023, TN001 to TN005.';
 
 --
+-- Name: move_tenant(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.move_tenant(p_isolation_key text, p_node text) RETURNS TABLE(step text, table_names text[], shard_id bigint, from_node text, digest text, is_done boolean)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_tenant_id bigint;
+    v_is_known  boolean;
+    v_group     record;
+    v_shards    text[];
+    v_digests   text[];
+begin
+    perform ai_storage_private.check_distributed();
+    select t.tenant_id into v_tenant_id
+    from ai_storage_private.tenant as t
+    where t.isolation_key = p_isolation_key;
+    if v_tenant_id is null then
+        raise exception using
+            errcode = '42704',
+            message = 'no such tenant',
+            hint = 'pydb shards lists the tenants. One that never wrote anything has no place yet.';
+    end if;
+    execute 'select exists (select from pg_dist_node as n where n.isactive and n.shouldhaveshards '
+        'and n.noderole = ''primary'' and n.nodename || '':'' || n.nodeport = $1)'
+    into v_is_known
+    using p_node;
+    if v_is_known is not true then
+        raise exception using
+            errcode = '42704',
+            message = 'no such node that takes tenants',
+            hint = 'Name it as host:port, as pydb shards shows nodes. pydb add-node adds one.';
+    end if;
+    perform ai_storage_private.check_node(p_node);
+
+    -- The first tables that are not there yet, with those that move along.
+    select
+        s.colocation, s.shard_id, s.is_alone, s.node, s.table_name,
+        array_agg(s.table_name::text) over w as names,
+        array_agg(s.table_name || '_' || s.shard_id) over w as shards
+    into v_group
+    from ai_storage_private.tenant_shards(v_tenant_id) as s
+    where s.node <> p_node
+    window w as (partition by s.colocation order by s.place
+        rows between unbounded preceding and unbounded following)
+    order by s.place
+    limit 1;
+    if not found then
+        raise exception using
+            errcode = '55000',
+            message = 'this tenant lives on that node already',
+            hint = 'Name another node. pydb shards shows who lives where.';
+    end if;
+
+    table_names := v_group.names;
+    from_node := v_group.node;
+    is_done := false;
+    if not v_group.is_alone then
+        step := 'isolated';
+        execute 'select isolate_tenant_to_new_shard('
+            '$1::regclass, $2, ''CASCADE'', shard_transfer_mode => ''block_writes'')'
+        into shard_id
+        using 'ai_storage_private.' || v_group.table_name, v_tenant_id;
+        return next;
+        return;
+    end if;
+
+    step := 'moved';
+    shard_id := v_group.shard_id;
+    v_shards := v_group.shards;
+    execute 'select citus_move_shard_placement($1, split_part($2, '':'', 1), '
+        'split_part($2, '':'', 2)::integer, split_part($3, '':'', 1), '
+        'split_part($3, '':'', 2)::integer, ''block_writes'')'
+    using shard_id, from_node, p_node;
+    -- Up to the commit nobody writes to this tenant, and the old copy is still there.
+    v_digests := ai_storage_private.shard_digests(v_shards, array[from_node, p_node]);
+    if v_digests[1] is distinct from v_digests[2] or v_digests[1] is null then
+        raise exception using
+            errcode = '55000',
+            message = 'the moved rows are not those that were there',
+            hint = 'Nothing was moved. Try again, and look into the logs of both nodes.';
+    end if;
+    digest := v_digests[1];
+    is_done := not exists (
+        select from ai_storage_private.tenant_shards(v_tenant_id) as s where s.node <> p_node
+    );
+    return next;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage.move_tenant(p_isolation_key text, p_node text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION move_tenant(p_isolation_key text, p_node text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.move_tenant(p_isolation_key text, p_node text) IS 'Does the next step of moving a tenant to a node, host:port: gives it a shard of its own, or moves that. It is read meanwhile, and writers wait for the step to end. To be called in a transaction of its own until is_done, as pydb move-tenant does; what was done stays done. digest: SHA-256 over all rows that moved, alike on both nodes, else nothing moves. Raises 42501, 42704, 55000.';
+
+--
 -- Name: open_artifact(text, text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -2615,6 +3089,32 @@ ALTER FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p
 COMMENT ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) IS 'Chunks of an artifact, a row each, in their order: 1 MiB of its bytes, less only in the last, none behind it. The fastest way to read a large one. p_first: a chunk''s number, from 0. Otherwise as get_artifact(). Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
 
 --
+-- Name: rebalance(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.rebalance() RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_job bigint;
+begin
+    perform ai_storage_private.check_distributed();
+    perform ai_storage_private.check_node(null);
+    execute 'select citus_rebalance_start(shard_transfer_mode => ''block_writes'')' into v_job;
+    return v_job;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.rebalance() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION rebalance(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.rebalance() IS 'Begins to spread shards over all nodes by their size, in the background, and returns the job''s id, or null when nothing has to move. citus_rebalance_status() shows how far it is, citus_rebalance_wait() waits. Raises 42501, 55000.';
+
+--
 -- Name: renew_context_secret(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -2633,9 +3133,23 @@ begin
     -- Not DELETE: an older snapshot, even an imported one, would still see the row. Others wait for
     -- the lock that this takes, so it is not waited for long.
     perform set_config('lock_timeout', '2s', true);
+    if ai_storage_private.on_cluster() then
+        -- Nodes learn the new one first and forget the old one last: where a node does not answer,
+        -- all of them still believe the one that holds.
+        perform ai_storage_private.run_on_nodes(format(
+            'insert into ai_storage_private.context_secret (inner_key, outer_key) values (%L, %L)',
+            v_key[1] || v_key[2], v_key[3] || v_key[4]
+        ));
+    end if;
     truncate ai_storage_private.context_secret;
-    insert into ai_storage_private.context_secret (inner_key, outer_key)
-    values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
+    insert into ai_storage_private.context_secret (inner_key, outer_key, is_distributed)
+    values (v_key[1] || v_key[2], v_key[3] || v_key[4], ai_storage_private.on_cluster());
+    if ai_storage_private.on_cluster() then
+        perform ai_storage_private.run_on_nodes(format(
+            'delete from ai_storage_private.context_secret where inner_key <> %L',
+            v_key[1] || v_key[2]
+        ));
+    end if;
     perform ai_storage_private.record_event(0, 'renew context secret');
 end;
 $$;
@@ -2871,10 +3385,13 @@ declare
     v_refused    bigint;
     v_checkpoint bigint;
     v_tenant_ids bigint[];
+    v_sealed_ids bigint[];
     v_numbers    bigint[];
     v_previous   bytea[];
+    v_moved      bigint;
 begin
     perform ai_storage_private.take_turn();
+    perform ai_storage_private.collect_events();
 
     select s.last_value into v_refused
     from ai_storage_private.refused_credential as s
@@ -2890,85 +3407,98 @@ begin
 
     select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
     from ai_storage_private.audit_checkpoint as c;
+    v_tenant_ids := array(
+        select distinct d.tenant_id
+        from ai_storage_private.audit_pending as d
+    );
+    -- The last seal of each that has one.
+    select array_agg(a.tenant_id), array_agg(a.seal_number), array_agg(a.seal_hash)
+    into v_sealed_ids, v_numbers, v_previous
+    from ai_storage_private.audit_seal as a
+    join (
+        select m.tenant_id, max(m.seal_number) as seal_number
+        from ai_storage_private.audit_seal as m
+        where m.tenant_id = any (v_tenant_ids)
+        group by m.tenant_id
+    ) as l
+        on l.tenant_id = a.tenant_id
+        and l.seal_number = a.seal_number
+    where a.tenant_id = any (v_tenant_ids);
     select
         array_agg(p.tenant_id),
         array_agg(coalesce(s.seal_number, 0) + 1),
         array_agg(coalesce(s.seal_hash, decode(repeat('00', 32), 'hex')))
     into v_tenant_ids, v_numbers, v_previous
-    from (select distinct d.tenant_id from ai_storage_private.audit_pending as d) as p
-    left join lateral (
-        select a.seal_number, a.seal_hash
-        from ai_storage_private.audit_seal as a
-        where a.tenant_id = p.tenant_id
-        order by a.seal_number desc
-        limit 1
-    ) as s on true;
+    from unnest(v_tenant_ids) as p (tenant_id)
+    left join unnest(v_sealed_ids, v_numbers, v_previous)
+        as s (tenant_id, seal_number, seal_hash) on s.tenant_id = p.tenant_id;
 
-    with moved as (
-        insert into ai_storage_private.audit_event (
-            tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
-            action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
-        )
-        select
-            p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
-            p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
-            ai_storage_private.leaf_hash(
-                p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
-                p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
-            ),
-            p.salt, p.detail
-        from (
-            select
-                d.*,
-                b.seal_number,
-                (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
-                    as leaf_index
-            from ai_storage_private.audit_pending as d
-            join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
-                on b.tenant_id = d.tenant_id
-            where d.tenant_id = any (v_tenant_ids)
-        ) as p
-        returning 1
+    insert into ai_storage_private.audit_event (
+        tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
+        action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
     )
-    select count(*) into events
-    from moved;
+    select
+        p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
+        p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
+        ai_storage_private.leaf_hash(
+            p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
+            p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
+        ),
+        p.salt, p.detail
+    from (
+        select
+            d.*,
+            b.seal_number,
+            (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
+                as leaf_index
+        from ai_storage_private.audit_pending as d
+        join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
+            on b.tenant_id = d.tenant_id
+        where d.tenant_id = any (v_tenant_ids)
+    ) as p
+    on conflict do nothing;
+    get diagnostics events = row_count;
 
     delete from ai_storage_private.audit_pending as p
     using ai_storage_private.audit_event as e
     where e.tenant_id = p.tenant_id
       and e.event_id = p.event_id;
+    get diagnostics v_moved = row_count;
 
-    with made as (
-        insert into ai_storage_private.audit_seal (
-            tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
-            root, previous_hash, seal_hash
-        )
-        select
-            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
-            ai_storage_private.seal_hash((
-                n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
-                n.root, n.previous_hash, null
-            )::ai_storage_private.audit_seal)
-        from (
-            select
-                e.tenant_id,
-                e.seal_number,
-                count(*)::integer as event_count,
-                ai_storage_private.merkle_root(
-                    array_agg(e.leaf_hash order by e.leaf_index)
-                ) as root,
-                b.previous_hash
-            from unnest(v_tenant_ids, v_numbers, v_previous)
-                as b (tenant_id, seal_number, previous_hash)
-            join ai_storage_private.audit_event as e
-                on e.tenant_id = b.tenant_id
-                and e.seal_number = b.seal_number
-            group by e.tenant_id, e.seal_number, b.previous_hash
-        ) as n
-        returning 1
+    insert into ai_storage_private.audit_seal (
+        tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
+        root, previous_hash, seal_hash
     )
-    select count(*) into seals
-    from made;
+    select
+        n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
+        ai_storage_private.seal_hash((
+            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
+            n.root, n.previous_hash, null
+        )::ai_storage_private.audit_seal)
+    from (
+        select
+            e.tenant_id,
+            e.seal_number,
+            count(*)::integer as event_count,
+            ai_storage_private.merkle_root(
+                array_agg(e.leaf_hash order by e.leaf_index)
+            ) as root,
+            b.previous_hash
+        from unnest(v_tenant_ids, v_numbers, v_previous)
+            as b (tenant_id, seal_number, previous_hash)
+        join ai_storage_private.audit_event as e
+            on e.tenant_id = b.tenant_id
+            and e.seal_number = b.seal_number
+        group by e.tenant_id, e.seal_number, b.previous_hash
+    ) as n
+    on conflict do nothing;
+    get diagnostics seals = row_count;
+    if v_moved <> events or seals <> coalesce(cardinality(v_tenant_ids), 0) then
+        raise exception using
+            errcode = '23505',
+            message = 'an event or a seal that was to be written is in the log already',
+            hint = 'Somebody wrote into the log by hand; verify_all_audit() tells where.';
+    end if;
     return next;
 end;
 $$;
@@ -2979,7 +3509,7 @@ ALTER FUNCTION ai_storage.seal_audit() OWNER TO ai_storage_operator;
 -- Name: FUNCTION seal_audit(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals the events that are committed and not sealed yet: one seal per tenant that has any. Returns how many events and seals. Several sealers take turns. Raises 25000.';
+COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals the events that are committed and not sealed yet: one seal per tenant that has any. Returns how many events and seals. Several sealers take turns. Raises 23505, 25000.';
 
 --
 -- Name: set_artifact_limit(bigint); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3092,6 +3622,109 @@ ALTER FUNCTION ai_storage.set_tenant(p_credential text) OWNER TO ai_storage_oper
 --
 
 COMMENT ON FUNCTION ai_storage.set_tenant(p_credential text) IS 'Makes the rest of this transaction act for one tenant and returns its isolation key. Nothing outlives the transaction. Raises TN002 to TN005.';
+
+--
+-- Name: shard_map(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.shard_map() RETURNS TABLE(isolation_key text, node text, log_node text, shard_id bigint, tenants bigint, models bigint, bytes bigint, queries bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_tenant_ids bigint[];
+    v_models     bigint[];
+begin
+    perform ai_storage_private.refuse_but_superuser();
+    select array_agg(t.tenant_id) into v_tenant_ids
+    from ai_storage_private.tenant as t;
+    -- By itself, since Citus does not join its own catalog with a distributed table.
+    select array_agg(m.tenant_id), array_agg(m.models) into v_tenant_ids, v_models
+    from (
+        select p.tenant_id, count(*) as models
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = any (v_tenant_ids)
+        group by p.tenant_id
+    ) as m;
+    if not ai_storage_private.is_distributed() then
+        return query
+        select
+            t.isolation_key,
+            coalesce(host(inet_server_addr()), 'localhost') || ':' || current_setting('port'),
+            coalesce(host(inet_server_addr()), 'localhost') || ':' || current_setting('port'),
+            null::bigint,
+            count(*) over (),
+            coalesce(m.models, 0),
+            (
+                select sum(pg_total_relation_size(
+                    ('ai_storage_private.' || p.table_name)::regclass
+                ))
+                from ai_storage.distribution_plan() as p
+                where p.kind = 'distributed'
+            )::bigint,
+            null::bigint
+        from ai_storage_private.tenant as t
+        left join unnest(v_tenant_ids, v_models) as m (tenant_id, models)
+            on m.tenant_id = t.tenant_id
+        order by 1;
+        return;
+    end if;
+    return query execute
+        $query$
+            with piece as materialized (
+                select
+                    s.shardminvalue::integer as first,
+                    s.shardmaxvalue::integer as last,
+                    min(s.shardid) filter (where c.table_name = $3::regclass) as shard_id,
+                    min(c.nodename || ':' || c.nodeport)
+                        filter (where c.table_name = $3::regclass) as node,
+                    min(c.nodename || ':' || c.nodeport)
+                        filter (where c.table_name = $4::regclass) as log_node,
+                    sum(c.shard_size)::bigint as bytes
+                from citus_shards as c
+                join pg_dist_shard as s on s.shardid = c.shardid
+                join pg_class as r on r.oid = c.table_name::oid
+                where r.relnamespace = 'ai_storage_private'::regnamespace
+                group by c.colocation_id, 1, 2
+            ),
+            asked as (
+                select q.tenant_attribute, sum(
+                    q.read_count_in_this_period + q.read_count_in_last_period
+                    + q.query_count_in_this_period + q.query_count_in_last_period
+                )::bigint as queries
+                from citus_stat_tenants(true) as q
+                group by 1
+            ),
+            housed as (
+                select
+                    t.tenant_id, t.isolation_key,
+                    min(p.node) as node, min(p.log_node) as log_node, min(p.shard_id) as shard_id,
+                    sum(p.bytes)::bigint as bytes
+                from ai_storage_private.tenant as t
+                join piece as p on worker_hash(t.tenant_id) between p.first and p.last
+                group by 1, 2
+            )
+            select
+                h.isolation_key, h.node, h.log_node, h.shard_id,
+                count(*) over (partition by h.shard_id), coalesce(m.models, 0), h.bytes, a.queries
+            from housed as h
+            left join unnest($1, $2) as m (tenant_id, models) on m.tenant_id = h.tenant_id
+            left join asked as a on a.tenant_attribute = h.tenant_id::text
+            order by 1
+        $query$
+    using
+        v_tenant_ids, v_models,
+        'ai_storage_private.ai_progress_tenant', 'ai_storage_private.audit_event';
+end;
+$_$;
+
+ALTER FUNCTION ai_storage.shard_map() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION shard_map(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.shard_map() IS 'Which tenant lives where, one row each. node: host:port of its models; log_node: of its sealed log; tenants: how many share the shard; bytes: the size of the shards that hold it, with all who share them; queries: in this period and the last, where citus.stat_tenants_track is on. On one server alone every tenant lives there, and shard_id is null. Raises 42501.';
 
 --
 -- Name: share_model(text, jsonb, text[], timestamp with time zone, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3313,8 +3946,8 @@ begin
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
-    select count(*) into pending
-    from ai_storage_private.audit_pending as p;
+    pending := (select count(*) from ai_storage_private.audit_pending as p)
+        + (select count(*) from ai_storage_private.node_event as n);
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -3365,8 +3998,9 @@ begin
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     select count(*) into pending
-    from ai_storage_private.audit_pending as p
-    where p.tenant_id = v_tenant.tenant_id;
+    from ai_storage_private.audit_log as e
+    where e.tenant_id = v_tenant.tenant_id
+      and e.seal_number is null;
 
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
@@ -3739,6 +4373,61 @@ ALTER FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_t
 COMMENT ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) IS 'Refuses a name or media type that breaks a documented rule. Raises 22023.';
 
 --
+-- Name: check_cluster(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_cluster() RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_version text;
+    v_workers bigint;
+begin
+    select e.extversion into v_version
+    from pg_extension as e
+    where e.extname = 'citus';
+    if v_version is null then
+        raise exception using
+            errcode = '55000',
+            message = 'citus is not installed in this database',
+            hint = 'Install Citus on every server, and in this database: create extension citus, '
+                'citus_set_coordinator_host(), citus_add_node().';
+    end if;
+    if split_part(v_version, '.', 1)::integer < 13 then
+        raise exception using
+            errcode = '0A000',
+            message = 'this version of citus is too old',
+            hint = 'Use Citus 13 or later.';
+    end if;
+    if current_setting('wal_level') <> 'logical' then
+        raise exception using
+            errcode = '55000',
+            message = 'wal_level is not logical',
+            hint = 'Set wal_level = logical on every server and restart them: a tenant moves '
+                'between nodes by logical replication.';
+    end if;
+    execute 'select count(*) from pg_dist_node where isactive and groupid > 0' into v_workers;
+    if v_workers = 0 then
+        raise exception using
+            errcode = '55000',
+            message = 'the cluster has no worker',
+            hint = 'Add one: select citus_add_node(host, port).';
+    end if;
+    -- The first statement that reaches every node: one that is down, or open to nobody, shows here.
+    perform ai_storage_private.run_on_nodes('select 1');
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_cluster() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_cluster(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_cluster() IS 'Refuses to distribute where something is missing. Raises 0A000, 55000.';
+
+--
 -- Name: check_controls(boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -3795,6 +4484,7 @@ declare
     v_authorized boolean;
     v_tenant_id  bigint;
     v_set        text;
+    v_is_distributed boolean;
 begin
     if v_is_token then
         select t.isolation_key, t.credential, t.expires_at
@@ -3815,8 +4505,9 @@ begin
                 s.inner_key, s.outer_key, p_scope, t.tenant_id, v_key, v_expires_at, v_credential
             ),
             true
-        ) end
-    into v_authorized, v_tenant_id, v_set
+        ) end,
+        s.is_distributed
+    into v_authorized, v_tenant_id, v_set, v_is_distributed
     from ai_storage_private.login_authorization as a
     left join ai_storage_private.tenant as t on t.isolation_key = v_key
     left join ai_storage_private.context_secret as s on true
@@ -3851,6 +4542,8 @@ begin
         v_set := ai_storage_private.set_context(
             p_scope, (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at)
         );
+    elsif v_is_distributed then
+        perform ai_storage_private.send_context();
     end if;
     return (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at);
 end;
@@ -3863,6 +4556,34 @@ ALTER FUNCTION ai_storage_private.check_credential(p_credential text, p_scope te
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) IS 'Checks what a caller presents, makes the transaction act for the tenant it stands for, and returns it. p_scope: as set_context() takes it. Raises 55000, TN002, TN003, TN005.';
+
+--
+-- Name: check_distributed(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_distributed() RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform ai_storage_private.refuse_but_superuser();
+    if not ai_storage_private.is_distributed() then
+        raise exception using
+            errcode = '55000',
+            message = 'this database is not distributed',
+            hint = 'All tenants live on this one server. pydb distribute spreads them over a Citus '
+                'cluster.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_distributed() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_distributed(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_distributed() IS 'Refuses what needs a distributed database. Raises 42501, 55000.';
 
 --
 -- Name: check_hold(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -3996,6 +4717,41 @@ ALTER FUNCTION ai_storage_private.check_log(p_tenant_id bigint) OWNER TO ai_stor
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) IS 'Recomputes the leaves and seals of one tenant''s log, or with null of all, and tells what is wrong first. Under row level security it sees what its caller''s policies show.';
+
+--
+-- Name: check_node(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_node(p_node text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_problem text;
+begin
+    select n.node || ': ' || n.problem || ': ' || n.detail into v_problem
+    from ai_storage.check_nodes() as n
+    where (p_node is null or n.node = p_node)
+      and n.problem not in ('unsafe', 'hba')
+    limit 1;
+    if v_problem is not null then
+        raise exception using
+            errcode = '55000',
+            message = 'a node is not ready for tenants',
+            detail = v_problem,
+            hint = 'pydb doctor shows all that is wrong with nodes. pydb distribute gives them the '
+                'secret and closes their functions.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_node(p_node text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_node(p_node text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_node(p_node text) IS 'Refuses a node that lacks what keeps tenants apart; null stands for every node. Raises 42501, 55000.';
 
 --
 -- Name: check_pattern(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4424,6 +5180,35 @@ ALTER FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_privat
 COMMENT ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) IS 'The hash of a checkpoint: kept outside, it pins everything before it.';
 
 --
+-- Name: collect_events(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.collect_events() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_event ai_storage_private.node_event;
+begin
+    -- One statement, so that what is written meanwhile stays.
+    for v_event in
+        delete from ai_storage_private.node_event as e
+        returning e.*
+    loop
+        insert into ai_storage_private.audit_pending
+        values (v_event.*);
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.collect_events() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION collect_events(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.collect_events() IS 'Moves the events that nodes of a cluster hold to where sealing finds them.';
+
+--
 -- Name: compare_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -4442,7 +5227,7 @@ begin
         model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
         return next;
     end loop;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
 end;
 $$;
 
@@ -4783,7 +5568,7 @@ begin
         end if;
         if v_scope = v_field[1] and v_tenant.tenant_id = v_bound.tenant_id then
             -- What is bound stays bound, with the credential and the end that it has.
-            v_set := set_config('app.tenant_context', v_before, true);
+            v_set := ai_storage_private.restore_context(v_before);
         end if;
     end if;
 
@@ -5187,20 +5972,10 @@ begin
     where v.tenant_id = old.tenant_id
       and v.model_id = old.model_id;
 
-    -- The owner's own grants; what derives from them is then worth nothing, and is deleted unless
-    -- another transaction holds it.
-    delete from ai_storage_private.model_share as s
-    where s.tenant_id = old.tenant_id
-      and s.model_id = old.model_id
-      and s.ancestors = '{}';
-    delete from ai_storage_private.model_share as s
-    where s.share_id = any (array(
-        select d.share_id
-        from ai_storage_private.model_share as d
-        where d.tenant_id = old.tenant_id
-          and d.model_id = old.model_id
-        for update skip locked
-    ));
+    -- Nodes of a cluster have no grants: there delete_progress() ends them.
+    if to_regclass('ai_storage_private.model_share') is not null then
+        perform ai_storage_private.forget_shares(old.tenant_id, old.model_id);
+    end if;
 
     perform ai_storage_private.forget_artifacts(old.tenant_id, old.model_id);
 
@@ -5220,6 +5995,39 @@ ALTER FUNCTION ai_storage_private.forget_model() OWNER TO ai_storage_owner;
 --
 
 COMMENT ON FUNCTION ai_storage_private.forget_model() IS 'Clears the versions, shares and artifacts of a deleted model and remembers its last version. A trigger, so that it holds for a deletion by hand too.';
+
+--
+-- Name: forget_shares(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- The owner's own grants; what derives from them is then worth nothing, and is deleted unless
+    -- another transaction holds it.
+    delete from ai_storage_private.model_share as s
+    where s.tenant_id = p_tenant_id
+      and s.model_id = p_model_id
+      and s.ancestors = '{}';
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.model_share as d
+        where d.tenant_id = p_tenant_id
+          and d.model_id = p_model_id
+        for update skip locked
+    ));
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id uuid) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION forget_shares(p_tenant_id bigint, p_model_id uuid); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id uuid) IS 'Ends the grants on a model that is being deleted.';
 
 --
 -- Name: has_grant(ai_storage_private.acting_tenant, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -5310,7 +6118,7 @@ begin
     if found then
         perform ai_storage_private.lend(array[v_held.tenant_id], array[v_held.model_id]);
         perform ai_storage_private.check_version(v_held.tenant_id, v_held.model_id, p_version);
-        perform set_config('app.tenant_context', v_context, true);
+        perform ai_storage_private.restore_context(v_context);
         return v_held;
     end if;
 
@@ -5897,6 +6705,34 @@ ALTER FUNCTION ai_storage_private.is_base64url(p_text text) OWNER TO ai_storage_
 COMMENT ON FUNCTION ai_storage_private.is_base64url(p_text text) IS 'True for base64url without padding in its only spelling, the one that encode_base64url gives.';
 
 --
+-- Name: is_distributed(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.is_distributed() RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_is_distributed boolean := false;
+begin
+    if exists (select from pg_extension as e where e.extname = 'citus') then
+        execute 'select exists (select from pg_dist_partition where logicalrelid = $1::regclass)'
+        into v_is_distributed
+        using 'ai_storage_private.ai_progress_tenant';
+    end if;
+    return v_is_distributed;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.is_distributed() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION is_distributed(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_distributed() IS 'Whether distribute() has spread this database over nodes.';
+
+--
 -- Name: is_item(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6108,10 +6944,12 @@ COMMENT ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) IS 'Tru
 --
 
 CREATE FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) RETURNS bytea
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     AS $$
-    -- In SQL and without a subselect around: either would copy the bytes twice more. Sorted before
-    -- anything reads them.
+declare
+    v_content bytea;
+begin
+    -- Sorted before anything reads the bytes.
     select coalesce(
         string_agg(
             case
@@ -6131,6 +6969,7 @@ CREATE FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uui
         ),
         ''
     )
+    into v_content
     from (
         select k.chunk_number, k.content
         from ai_storage_private.artifact_chunk as k
@@ -6140,6 +6979,8 @@ CREATE FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uui
           and p_length > 0
         order by k.chunk_number
     ) as c;
+    return v_content;
+end;
 $$;
 
 ALTER FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) OWNER TO ai_storage_owner;
@@ -6624,7 +7465,8 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint',
+          'refusal_report'
       )
     group by c.relname
 ) as t
@@ -6709,14 +7551,16 @@ from (
     from pg_class as c
     cross join aclexplode(c.relacl) as a
     where c.relnamespace = 'ai_storage_private'::regnamespace
-      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and c.relname in (
+          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint'
+      )
       and a.grantee <> c.relowner
       and a.privilege_type <> 'SELECT'
       and not (
           a.grantee = 'ai_storage_operator'::regrole
           and (
               a.privilege_type = 'INSERT'
-              or (a.privilege_type = 'DELETE' and c.relname = 'audit_pending')
+              or (a.privilege_type = 'DELETE' and c.relname in ('audit_pending', 'node_event'))
           )
       )
     union all
@@ -6725,7 +7569,9 @@ from (
     join pg_attribute as t on t.attrelid = c.oid
     cross join aclexplode(t.attacl) as a
     where c.relnamespace = 'ai_storage_private'::regnamespace
-      and c.relname in ('audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint')
+      and c.relname in (
+          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint'
+      )
       and not (
           a.grantee = 'ai_storage_operator'::regrole
           and a.privilege_type = 'UPDATE'
@@ -7072,7 +7918,7 @@ begin
       and a.model_id = v_share.model_id
       and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
     order by a.artifact_name, a.version desc;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
 end;
 $$;
 
@@ -7108,6 +7954,72 @@ ALTER FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) OWNER TO ai_
 --
 
 COMMENT ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) IS 'The versions that there are of the tenant that the context names.';
+
+--
+-- Name: load_lent(bigint[], uuid[], text[], text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
+    LANGUAGE plpgsql
+    AS $$
+begin
+    return query
+    with granted as materialized (
+        -- Several grants on one model add up; one that shows the current version wins over a
+        -- pin.
+        select
+            s.tenant_id,
+            s.model_id,
+            min(s.owner_key) as owner_key,
+            min(s.model_name) as model_name,
+            array_agg(distinct e.permission order by e.permission) as permissions,
+            case
+                when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
+                then max(w.pinned_version) filter (where w.permissions @> '{read}')
+            end as pinned_version
+        from ai_storage_private.model_share as s
+        cross join lateral ai_storage_private.worth(s) as w
+        cross join unnest(w.permissions) as e (permission)
+        where s.tenant_id = any (p_tenant_ids)
+          and s.model_id = any (p_model_ids)
+          and s.model_name = any (p_names)
+          and s.target = any (p_patterns)
+        group by s.tenant_id, s.model_id
+        -- read may have ended since the page was made
+        having bool_or(w.permissions @> '{read}')
+    )
+    select
+        p.model_name,
+        g.owner_key,
+        true,
+        g.permissions,
+        p.mse,
+        p.training_samples,
+        p.metrics,
+        p.metadata,
+        p.version,
+        p.created_at,
+        p.updated_at,
+        g.owner_key || ' ' || p.model_name
+    from granted as g
+    join ai_storage_private.read_lent(
+        p_tenant_ids, p_model_ids,
+        array(select n.pinned_version from granted as n where n.pinned_version is not null)
+    ) as p
+        on p.tenant_id = g.tenant_id
+        and p.model_id = g.model_id
+        and p.is_current = (g.pinned_version is null)
+        and p.version = coalesce(g.pinned_version, p.version);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]) IS 'One page of load_shared() on a cluster: the grants from here, the models from the nodes.';
 
 --
 -- Name: load_shared(ai_storage_private.acting_tenant, text, text, text, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -7169,59 +8081,71 @@ begin
         exit when v_count = 0;
 
         perform ai_storage_private.lend(v_tenant_ids, v_model_ids);
-        return query
-        with granted as materialized (
-            -- Several grants on one model add up; one that shows the current version wins over a
-            -- pin.
+        if ai_storage_private.on_cluster() then
+            return query
+            select l.*
+            from ai_storage_private.load_lent(
+                v_tenant_ids, v_model_ids, v_names, v_patterns
+            ) as l
+            order by l.model_name collate "C", l.owner_key collate "C";
+            get diagnostics v_rows = row_count;
+        else
+            return query
+            with granted as materialized (
+                -- Several grants on one model add up; one that shows the current version wins over
+                -- a pin.
+                select
+                    s.tenant_id,
+                    s.model_id,
+                    min(s.owner_key) as owner_key,
+                    min(s.model_name) as model_name,
+                    array_agg(distinct e.permission order by e.permission) as permissions,
+                    case
+                        when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
+                        then max(w.pinned_version) filter (where w.permissions @> '{read}')
+                    end as pinned_version
+                from ai_storage_private.model_share as s
+                cross join lateral ai_storage_private.worth(s) as w
+                cross join unnest(w.permissions) as e (permission)
+                where s.tenant_id = any (v_tenant_ids)
+                  and s.model_id = any (v_model_ids)
+                  and s.model_name = any (v_names)
+                  and s.target = any (v_patterns)
+                group by s.tenant_id, s.model_id
+                -- read may have ended since the page was made
+                having bool_or(w.permissions @> '{read}')
+            )
             select
-                s.tenant_id,
-                s.model_id,
-                min(s.owner_key) as owner_key,
-                min(s.model_name) as model_name,
-                array_agg(distinct e.permission order by e.permission) as permissions,
+                p.model_name,
+                g.owner_key,
+                true,
+                g.permissions,
+                case when g.pinned_version is null then p.mse else v.mse end,
                 case
-                    when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
-                    then max(w.pinned_version) filter (where w.permissions @> '{read}')
-                end as pinned_version
-            from ai_storage_private.model_share as s
-            cross join lateral ai_storage_private.worth(s) as w
-            cross join unnest(w.permissions) as e (permission)
-            where s.tenant_id = any (v_tenant_ids)
-              and s.model_id = any (v_model_ids)
-              and s.model_name = any (v_names)
-              and s.target = any (v_patterns)
-            group by s.tenant_id, s.model_id
-            -- read may have ended since the page was made
-            having bool_or(w.permissions @> '{read}')
-        )
-        select
-            p.model_name,
-            g.owner_key,
-            true,
-            g.permissions,
-            case when g.pinned_version is null then p.mse else v.mse end,
-            case when g.pinned_version is null then p.training_samples else v.training_samples end,
-            case when g.pinned_version is null then p.metrics else v.metrics end,
-            case when g.pinned_version is null then p.metadata else v.metadata end,
-            coalesce(g.pinned_version, p.version),
-            p.created_at,
-            case when g.pinned_version is null then p.updated_at else v.saved_at end,
-            g.owner_key || ' ' || p.model_name
-        from granted as g
-        join ai_storage_private.ai_progress_tenant as p
-            on p.tenant_id = g.tenant_id
-            and p.model_id = g.model_id
-            -- By name too, or a plan may read all models of the owner to find the one.
-            and p.model_name = g.model_name
-        left join ai_storage_private.progress_version as v
-            on v.tenant_id = g.tenant_id
-            and v.model_id = g.model_id
-            and v.version = g.pinned_version
-        where p.tenant_id = any (v_tenant_ids)
-          and (g.pinned_version is null or v.version is not null)
-        order by p.model_name, g.owner_key;
-        get diagnostics v_rows = row_count;
-        perform set_config('app.tenant_context', v_context, true);
+                    when g.pinned_version is null then p.training_samples else v.training_samples
+                end,
+                case when g.pinned_version is null then p.metrics else v.metrics end,
+                case when g.pinned_version is null then p.metadata else v.metadata end,
+                coalesce(g.pinned_version, p.version),
+                p.created_at,
+                case when g.pinned_version is null then p.updated_at else v.saved_at end,
+                g.owner_key || ' ' || p.model_name
+            from granted as g
+            join ai_storage_private.ai_progress_tenant as p
+                on p.tenant_id = g.tenant_id
+                and p.model_id = g.model_id
+                -- By name too, or a plan may read all models of the owner to find the one.
+                and p.model_name = g.model_name
+            left join ai_storage_private.progress_version as v
+                on v.tenant_id = g.tenant_id
+                and v.model_id = g.model_id
+                and v.version = g.pinned_version
+            where p.tenant_id = any (v_tenant_ids)
+              and (g.pinned_version is null or v.version is not null)
+            order by p.model_name, g.owner_key;
+            get diagnostics v_rows = row_count;
+        end if;
+        perform ai_storage_private.restore_context(v_context);
         perform ai_storage_private.record_use(
             'read model', p_tenant, v_tenant_ids, v_owners, v_model_ids, null, v_names
         );
@@ -7273,7 +8197,7 @@ begin
       and v.version < coalesce(p_before_version, 9223372036854775807)
     order by v.version desc
     limit p_limit;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_use(
         'read history', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[v_share.pinned_version], array[p_model_name]
@@ -7490,6 +8414,34 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
 
 --
+-- Name: on_cluster(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.on_cluster() RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_is_distributed boolean := false;
+begin
+    -- Asked of Citus, since anybody may write a setting.
+    if to_regclass('pg_catalog.pg_dist_partition') is not null then
+        execute 'select exists (select from pg_catalog.pg_dist_partition where logicalrelid = '
+            '''ai_storage_private.ai_progress_tenant''::regclass)'
+        into v_is_distributed;
+    end if;
+    return v_is_distributed;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.on_cluster() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION on_cluster(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.on_cluster() IS 'Whether the tables of tenants lie on the nodes of a cluster.';
+
+--
 -- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -7507,7 +8459,7 @@ declare
         v_share, p_artifact_name, p_version
     );
 begin
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_use(
         'read artifact', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[v_artifact.version], array[p_model_name]
@@ -7528,6 +8480,83 @@ ALTER FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_priva
 --
 
 COMMENT ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'open_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+
+--
+-- Name: prepare_nodes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.prepare_nodes() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_role   text;
+    v_name   text;
+    v_secret record;
+begin
+    perform ai_storage_private.run_on_nodes(format(
+        'do $node$ begin set local citus.enable_ddl_propagation = off; '
+        'alter database %I set citus.enable_unsafe_triggers = on; end $node$',
+        current_database()
+    ));
+    foreach v_role in array array[
+        'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
+        'ai_storage_app', 'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
+    ] loop
+        perform ai_storage_private.run_on_nodes(format(
+            'do $node$ begin set local citus.enable_ddl_propagation = off; '
+            'if not exists (select from pg_roles where rolname = %1$L) then '
+            'create role %1$I; alter role %1$I %2$s; end if; end $node$',
+            v_role,
+            case when v_role in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+                then 'login' else 'nologin'
+            end
+        ));
+    end loop;
+    foreach v_name in array array['ai_storage', 'ai_storage_private'] loop
+        perform ai_storage_private.run_on_nodes(format(
+            'do $node$ begin set local citus.enable_ddl_propagation = off; '
+            'create schema if not exists %1$I authorization ai_storage_owner; '
+            'grant usage, create on schema %1$I to ai_storage_sharing, ai_storage_operator; '
+            'alter default privileges for role '
+            'ai_storage_owner, ai_storage_sharing, ai_storage_operator '
+            'revoke execute on functions from public; end $node$',
+            v_name
+        ));
+    end loop;
+
+    -- A node without the secret believes nobody.
+    select s.inner_key, s.outer_key into v_secret
+    from ai_storage_private.context_secret as s;
+    -- Calls are under way on a node that has the table: no lock that they wait for.
+    perform ai_storage_private.run_on_nodes(format(
+        'do $node$ begin set local citus.enable_ddl_propagation = off; '
+        'if to_regclass(''ai_storage_private.context_secret'') is null then '
+        'create table ai_storage_private.context_secret ('
+        'inner_key bytea not null, outer_key bytea not null, '
+        'is_distributed boolean not null default false); '
+        'alter table ai_storage_private.context_secret owner to ai_storage_owner; '
+        'alter table ai_storage_private.context_secret enable row level security; '
+        'alter table ai_storage_private.context_secret force row level security; '
+        'create policy operator_signs_contexts on ai_storage_private.context_secret '
+        'to ai_storage_operator using (true) with check (true); '
+        'grant select, insert, delete on ai_storage_private.context_secret '
+        'to ai_storage_operator; end if; '
+        'delete from ai_storage_private.context_secret where inner_key <> %1$L; '
+        'if not exists (select from ai_storage_private.context_secret) then '
+        'insert into ai_storage_private.context_secret values (%1$L, %2$L); end if; end $node$',
+        v_secret.inner_key, v_secret.outer_key
+    ));
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.prepare_nodes() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION prepare_nodes(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.prepare_nodes() IS 'Gives every node the roles, the schemas and the secret. Can be repeated. Raises 55000.';
 
 --
 -- Name: prove_event(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7577,6 +8606,47 @@ ALTER FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uui
 COMMENT ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) IS 'One sealed event with its path to the root of its seal, the seal, and the seal''s path to its checkpoint. Under row level security it sees what its caller''s policies show. Raises TN401.';
 
 --
+-- Name: read_lent(bigint[], uuid[], bigint[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]) RETURNS TABLE(tenant_id bigint, model_id uuid, is_current boolean, model_name text, version bigint, mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, created_at timestamp with time zone, updated_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+begin
+    return query
+    select
+        p.tenant_id, p.model_id, true, p.model_name, p.version, p.mse, p.training_samples,
+        p.metrics, p.metadata, p.created_at, p.updated_at
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = any (p_tenant_ids)
+      and p.model_id = any (p_model_ids);
+    if p_versions <> '{}' then
+        return query
+        select
+            v.tenant_id, v.model_id, false, p.model_name, v.version, v.mse, v.training_samples,
+            v.metrics, v.metadata, p.created_at, v.saved_at
+        from ai_storage_private.progress_version as v
+        join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = v.tenant_id
+            and p.model_id = v.model_id
+        where v.tenant_id = any (p_tenant_ids)
+          and p.tenant_id = any (p_tenant_ids)
+          and v.model_id = any (p_model_ids)
+          and v.version = any (p_versions);
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]) IS 'The current state of models that are lent to this transaction, and some of their versions, from the nodes of a cluster.';
+
+--
 -- Name: read_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -7599,7 +8669,7 @@ begin
         v_share.tenant_id, v_artifact.blob_id, p_offset,
         least(coalesce(p_length, v_artifact.size_bytes), v_artifact.size_bytes - p_offset)
     );
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_use(
         'read artifact', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[v_artifact.version], array[p_model_name]
@@ -7642,7 +8712,7 @@ begin
       and c.chunk_number >= p_first
       and c.chunk_number < p_first::bigint + p_count
     order by c.chunk_number;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_use(
         'read artifact', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[v_artifact.version], array[p_model_name]
@@ -7759,28 +8829,63 @@ declare
             || substr(uuid_send(gen_random_uuid()), 9),
         'hex'
     )::uuid;
-    v_context  constant text := current_setting('app.tenant_context', true);
+    v_context     text := current_setting('app.tenant_context', true);
+    v_login       text := session_user::text;
+    v_application text := current_setting('application_name');
+    v_credential  text := 'none';
+    v_is_node     boolean := false;
+    v_detail      text;
+begin
+    if coalesce(v_context, '') = '' then
+        v_is_node := to_regclass('ai_storage_private.audit_pending') is null;
+        -- Citus moves rows between nodes so; nothing happened to them.
+        if v_is_node and current_setting('session_replication_role') = 'replica' then
+            return null;
+        end if;
+        -- A node of a cluster was told who calls; a change by hand comes as whoever makes it.
+        if v_is_node
+            and session_user in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+        then
+            v_context := coalesce(current_setting('app.node_context', true), '');
+            v_login := coalesce(
+                nullif(convert_from(decode(split_part(v_context, '|', 11), 'hex'), 'UTF8'), ''),
+                v_login
+            );
+            v_application := convert_from(decode(split_part(v_context, '|', 12), 'hex'), 'UTF8');
+        end if;
+    end if;
+    -- Whoever may write a tenant's row has a verified context; without one it was by hand.
+    if p_tenant_id > 0 then
+        v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
+    end if;
     -- What the application calls itself is not for other tenants' logs.
-    v_detail   constant text := jsonb_strip_nulls(
+    v_detail := jsonb_strip_nulls(
         p_detail || jsonb_build_object(
             'application',
             case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
-                then nullif(current_setting('application_name'), '')
+                then nullif(v_application, '')
             end
         )
     )::text;
-begin
+    if v_is_node then
+        insert into ai_storage_private.node_event (
+            tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
+            content_digest, detail_digest, salt, detail
+        )
+        values (
+            p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, v_login, v_credential,
+            sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
+            sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
+            v_salt, v_detail
+        );
+        return v_event_id;
+    end if;
     insert into ai_storage_private.audit_pending (
         tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
         content_digest, detail_digest, salt, detail
     )
     values (
-        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
-        -- Whoever may write a tenant's row has a verified context; without one it was by hand.
-        case when p_tenant_id > 0
-            then coalesce(nullif(split_part(v_context, '|', 6), ''), 'none')
-            else 'none'
-        end,
+        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, v_login, v_credential,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -7876,6 +8981,32 @@ ALTER FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) IS 'Writes the events of using shared models, one for each side, and returns how many. Raises 25006.';
+
+--
+-- Name: refuse_but_superuser(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.refuse_but_superuser() RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not (select r.rolsuper from pg_roles as r where r.rolname = current_user) then
+        raise exception using
+            errcode = '42501',
+            message = 'only a superuser sees where all tenants live, and moves them',
+            hint = 'Connect as the superuser who called distribute().';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.refuse_but_superuser() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION refuse_but_superuser(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.refuse_but_superuser() IS 'The first step of what looks at all nodes of a cluster. Raises 42501.';
 
 --
 -- Name: refuse_old_snapshot(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8244,18 +9375,25 @@ CREATE FUNCTION ai_storage_private.report_models() RETURNS TABLE(id uuid, model_
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
+declare
+    v_tenant ai_storage_private.tenant;
 begin
+    select t.* into v_tenant
+    from ai_storage_private.tenant as t
+    where t.tenant_id = ai_storage_private.current_tenant_id()
+      -- A credential in p_as opens one call; only set_tenant opens the view.
+      and t.isolation_key = ai_storage.current_tenant();
     return query
     select
         p.model_id,
         p.model_name,
-        t.isolation_key,
+        v_tenant.isolation_key,
         jsonb_build_object(
-            'orgId', t.org_id,
-            'serverId', t.server_id,
-            'projectId', t.project_id,
-            'environment', t.environment,
-            'codeHash', t.code_hash
+            'orgId', v_tenant.org_id,
+            'serverId', v_tenant.server_id,
+            'projectId', v_tenant.project_id,
+            'environment', v_tenant.environment,
+            'codeHash', v_tenant.code_hash
         ),
         '{read,execute,write,share}'::text[],
         p.mse,
@@ -8263,10 +9401,7 @@ begin
         p.metadata,
         p.created_at
     from ai_storage_private.ai_progress_tenant as p
-    join ai_storage_private.tenant as t on t.tenant_id = p.tenant_id
-    where p.tenant_id = ai_storage_private.current_tenant_id()
-      -- A credential in p_as opens one call; only set_tenant opens the view.
-      and t.isolation_key = ai_storage.current_tenant();
+    where p.tenant_id = v_tenant.tenant_id;
 end;
 $$;
 
@@ -8277,6 +9412,89 @@ ALTER FUNCTION ai_storage_private.report_models() OWNER TO ai_storage_owner;
 --
 
 COMMENT ON FUNCTION ai_storage_private.report_models() IS 'The rows of the view ai_storage.ai_progress_tenant.';
+
+--
+-- Name: rest_triggers(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.rest_triggers() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    set local citus.propagate_set_commands = 'local';
+    execute 'set local session_replication_role = replica';
+    set local citus.propagate_set_commands = 'none';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.rest_triggers() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION rest_triggers(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.rest_triggers() IS 'Stops the triggers on nodes until the transaction ends. To be called by PERFORM, as send_context().';
+
+--
+-- Name: restore_context(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.restore_context(p_context text) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_context constant text := set_config('app.tenant_context', p_context, true);
+begin
+    if coalesce(current_setting('app.node_context', true), '') <> ''
+        and ai_storage_private.on_cluster()
+    then
+        perform ai_storage_private.send_context();
+    end if;
+    return v_context;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.restore_context(p_context text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION restore_context(p_context text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.restore_context(p_context text) IS 'Puts back the context that there was before a function lent models or acted for another tenant.';
+
+--
+-- Name: run_on_nodes(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.run_on_nodes(p_command text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_failure text;
+begin
+    execute 'select r.nodename || '':'' || r.nodeport || '': '' || r.result '
+        'from run_command_on_workers($1) as r where not r.success limit 1'
+    into v_failure
+    using p_command;
+    if v_failure is not null then
+        raise exception using
+            errcode = '55000',
+            message = 'a node refused what it needs',
+            detail = v_failure,
+            hint = 'Mend the node, then call distribute() again.';
+    end if;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.run_on_nodes(p_command text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION run_on_nodes(p_command text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.run_on_nodes(p_command text) IS 'Runs a statement on every node but the coordinator, at once and for good. Raises 55000.';
 
 --
 -- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8400,6 +9618,66 @@ ALTER FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal
 COMMENT ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal) IS 'The hash of a seal, which the next seal of the tenant and a checkpoint carry on.';
 
 --
+-- Name: send_context(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.send_context() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field   constant text[] := ai_storage_private.verified_context();
+    -- Of this transaction, or what somebody wrote.
+    v_before  constant text := current_setting('app.node_context', true);
+    v_payload text;
+    v_sent    text := '';
+begin
+    if v_field is not null then
+        -- With who calls, for the log: nodes see the cluster's own login.
+        v_payload := array_to_string(
+            v_field || array_fill(''::text, array[9 - cardinality(v_field)]) || array[
+                encode(convert_to(session_user, 'UTF8'), 'hex'),
+                encode(convert_to(current_setting('application_name'), 'UTF8'), 'hex')
+            ],
+            '|'
+        );
+        select ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
+            || '|' || v_payload
+        into v_sent
+        from ai_storage_private.context_secret as s;
+    end if;
+    -- Outside a transaction block a read opens none on a node, and a setting would not arrive. To
+    -- write an intermediate result, which nobody reads, needs a transaction of the whole cluster:
+    -- from here on there is one.
+    if split_part(v_before, '|', 7) is distinct from v_field[6]
+        or split_part(v_before, '|', 8) is distinct from v_field[7]
+    then
+        if to_regprocedure('pg_catalog.create_intermediate_result(text, text)') is null then
+            raise exception using
+                errcode = '55000',
+                message = 'this database came from a cluster and is on one server now',
+                hint = 'An administrator tells it so: select ai_storage.renew_context_secret().';
+        end if;
+        perform create_intermediate_result('ai_storage', 'select 1');
+    end if;
+    -- Which would show the context to the caller.
+    set local citus.log_remote_commands = off;
+    set local citus.propagate_set_commands = 'local';
+    execute format('set local app.node_context = %L', v_sent);
+    set local citus.propagate_set_commands = 'none';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.send_context() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION send_context(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.send_context() IS 'Tells the nodes of a cluster, those in this transaction and those that join it, for whom it acts. To be called by PERFORM, since Citus sends a setting from inside a query only. Raises 55000.';
+
+--
 -- Name: set_context(text, ai_storage_private.acting_tenant, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -8407,13 +9685,16 @@ CREATE FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage
     LANGUAGE plpgsql
     AS $$
 declare
-    v_context text;
+    v_context        text;
+    v_is_distributed boolean;
 begin
-    select ai_storage_private.sign_context(
-        s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
-        p_tenant.expires_at, p_tenant.credential, p_lent
-    )
-    into v_context
+    select
+        ai_storage_private.sign_context(
+            s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
+            p_tenant.expires_at, p_tenant.credential, p_lent
+        ),
+        s.is_distributed
+    into v_context, v_is_distributed
     from ai_storage_private.context_secret as s;
     if not found then
         raise exception using
@@ -8422,7 +9703,11 @@ begin
             hint = 'It was restored without one. An administrator makes a new one: select '
                 'ai_storage.renew_context_secret().';
     end if;
-    return set_config('app.tenant_context', v_context, true);
+    v_context := set_config('app.tenant_context', v_context, true);
+    if v_is_distributed then
+        perform ai_storage_private.send_context();
+    end if;
+    return v_context;
 end;
 $$;
 
@@ -8433,6 +9718,77 @@ ALTER FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) IS 'Signs a context and sets it for the rest of this transaction. Raises 55000.';
+
+--
+-- Name: shard_digests(text[], text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.shard_digests(p_shards text[], p_nodes text[]) RETURNS text[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_command text;
+    v_failure text;
+    v_digests text[];
+begin
+    -- p_shards: table and shard id, as table_102008. A row is hashed as it is sent in binary, which
+    -- no setting of a node changes.
+    select
+        'select encode(sha256(string_agg(d.digest, '''' order by d.place)), ''hex'') from (' ||
+        string_agg(
+            format(
+                'select %s as place, sha256(coalesce(string_agg('
+                'sha256(record_send(t)), ''''::bytea order by %s), '''')) as digest '
+                'from ai_storage_private.%I as t',
+                s.place,
+                (
+                    select string_agg(format('t.%I', a.attname), ', ' order by k.place)
+                    from pg_index as i
+                    cross join unnest(i.indkey::smallint[]) with ordinality as k (number, place)
+                    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.number
+                    where i.indisprimary
+                      and i.indrelid = (
+                          'ai_storage_private.' || regexp_replace(s.name, '_[0-9]+$', '')
+                      )::regclass
+                ),
+                s.name
+            ),
+            ' union all ' order by s.place
+        ) || ') as d'
+    into v_command
+    from unnest(p_shards) with ordinality as s (name, place);
+
+    execute
+        'select array_agg(r.result order by array_position($1, r.node)), '
+        'min(r.node || '': '' || r.result) filter (where not r.success) '
+        'from (select m.node_name || '':'' || m.node_port as node, m.success, m.result '
+        'from master_run_on_worker('
+        '(select array_agg(split_part(n.name, '':'', 1) order by n.place) '
+        'from unnest($1) with ordinality as n (name, place)), '
+        '(select array_agg(split_part(n.name, '':'', 2)::integer order by n.place) '
+        'from unnest($1) with ordinality as n (name, place)), '
+        'array_fill($2, array[cardinality($1)]), true) as m) as r'
+    into v_digests, v_failure
+    using p_nodes, v_command;
+    if v_failure is not null then
+        raise exception using
+            errcode = '55000',
+            message = 'a node could not hash its rows',
+            detail = v_failure,
+            hint = 'Nothing was moved. Mend the node, then try again.';
+    end if;
+    return v_digests;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.shard_digests(p_shards text[], p_nodes text[]) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION shard_digests(p_shards text[], p_nodes text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.shard_digests(p_shards text[], p_nodes text[]) IS 'SHA-256 over all rows of some shards in the order of their keys, as each of some nodes has them. Raises 55000.';
 
 --
 -- Name: sign_context(bytea, bytea, text, bigint, text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8718,7 +10074,7 @@ CREATE FUNCTION ai_storage_private.take_turn() RETURNS void
 begin
     perform ai_storage_private.refuse_old_snapshot();
     -- Writers do not wait for this lock.
-    lock table ai_storage_private.audit_pending in share update exclusive mode;
+    lock table ai_storage_private.refusal_report in share update exclusive mode;
 end;
 $$;
 
@@ -8758,6 +10114,38 @@ ALTER FUNCTION ai_storage_private.target_patterns(p_level text[]) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.target_patterns(p_level text[]) IS 'The 32 targets that cover a tenant: each of its levels as it is, or *.';
 
 --
+-- Name: tenant_shards(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.tenant_shards(p_tenant_id bigint) RETURNS TABLE(place integer, table_name text, colocation integer, shard_id bigint, is_alone boolean, node text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+begin
+    return query execute
+        'select p.place, p.table_name, d.colocationid, s.shardid, '
+        's.shardminvalue = s.shardmaxvalue, n.nodename || '':'' || n.nodeport '
+        'from ai_storage.distribution_plan() as p '
+        'join pg_dist_partition as d '
+        'on d.logicalrelid = to_regclass(''ai_storage_private.'' || p.table_name) '
+        'join pg_dist_shard as s on s.logicalrelid = d.logicalrelid '
+        'and worker_hash($1) between s.shardminvalue::integer and s.shardmaxvalue::integer '
+        'join pg_dist_placement as l on l.shardid = s.shardid '
+        'join pg_dist_node as n on n.groupid = l.groupid and n.noderole = ''primary'' '
+        'where p.kind = ''distributed'' order by p.place'
+    using p_tenant_id;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.tenant_shards(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION tenant_shards(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.tenant_shards(p_tenant_id bigint) IS 'The shards that hold a tenant, by table. colocation: tables of one number move together. is_alone: no other tenant is in the shard.';
+
+--
 -- Name: verified_context(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -8765,27 +10153,47 @@ CREATE FUNCTION ai_storage_private.verified_context() RETURNS text[]
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     AS $$
 declare
-    v_context constant text := current_setting('app.tenant_context', true);
+    v_context text := current_setting('app.tenant_context', true);
+    v_is_sent boolean := false;
     v_field   text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
     if coalesce(v_context, '') = '' then
-        return null;
+        -- Only a cluster's own connection to a node, which no application can open, takes over
+        -- what the coordinator sent.
+        v_context := current_setting('app.node_context', true);
+        if coalesce(v_context, '') = ''
+            or session_user not in (
+                'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
+            )
+        then
+            return null;
+        end if;
+        v_is_sent := true;
     end if;
     select string_to_array(substr(v_context, 66), '|') into v_field
     from ai_storage_private.context_secret as s
     where ai_storage_private.context_mac(s.inner_key, s.outer_key, substr(v_context, 66))
         = left(v_context, 64);
-    -- A context is good in one transaction of one backend, and no longer than its token. Only a
-    -- cluster's own connection to a worker, which no application can open, takes over the
-    -- coordinator's context.
+    -- A context is good in one transaction of one backend, and no longer than its token.
     if (v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric)
         and (
-            (v_field[6] = pg_backend_pid()::text and v_field[7] = extract(epoch from now())::text)
-            or session_user in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
+            v_is_sent
+            or (
+                v_field[6] = pg_backend_pid()::text
+                and v_field[7] = extract(epoch from now())::text
+            )
         )
     then
         return v_field;
+    end if;
+    if v_is_sent and v_field is null then
+        -- To believe nobody would show as tenants without models.
+        raise exception using
+            errcode = '55000',
+            message = 'this node does not know the secret that signs contexts',
+            hint = 'An administrator calls ai_storage.renew_context_secret(), or a superuser '
+                'ai_storage.distribute().';
     end if;
     return null;
 end;
@@ -8797,7 +10205,7 @@ ALTER FUNCTION ai_storage_private.verified_context() OWNER TO ai_storage_operato
 -- Name: FUNCTION verified_context(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.verified_context() IS 'The fields of this transaction''s context (scope, tenant_id, isolation key, expiry, credential, backend, transaction), or null when there is none that can be believed.';
+COMMENT ON FUNCTION ai_storage_private.verified_context() IS 'The fields of this transaction''s context (scope, tenant_id, isolation key, expiry, credential, backend, transaction), or null when there is none that can be believed. Raises 55000 on a node that has another secret than the one that sent it.';
 
 --
 -- Name: verify_token(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -9442,7 +10850,7 @@ begin
         v_share.tenant_id, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
         p_expected_version, p_tenant.isolation_key, v_share.model_id
     ) as w;
-    perform set_config('app.tenant_context', v_context, true);
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_use(
         'write model', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[version], array[p_model_name]
@@ -9920,6 +11328,107 @@ COMMENT ON COLUMN ai_storage_private.audit_pending.salt IS 'What keeps the diges
 COMMENT ON COLUMN ai_storage_private.audit_pending.detail IS 'Names, as JSON; null after an erasure.';
 
 --
+-- Name: node_event; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.node_event (
+    tenant_id bigint NOT NULL,
+    event_id uuid NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    version bigint,
+    model_id uuid,
+    action text NOT NULL COLLATE pg_catalog."C",
+    login text NOT NULL COLLATE pg_catalog."C",
+    credential text NOT NULL COLLATE pg_catalog."C",
+    content_digest bytea,
+    detail_digest bytea NOT NULL,
+    salt uuid,
+    detail text COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.node_event FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.node_event OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE node_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.node_event IS 'Events that triggers wrote on nodes of a cluster, until sealing moves them to audit_pending. Empty elsewhere.';
+
+--
+-- Name: COLUMN node_event.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.tenant_id IS 'Whose log it is in.';
+
+--
+-- Name: COLUMN node_event.event_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.event_id IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.recorded_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.recorded_at IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.version IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.model_id IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.action; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.action IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.login; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.login IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.credential IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.content_digest IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.detail_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.detail_digest IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.salt; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.salt IS 'As in audit_pending.';
+
+--
+-- Name: COLUMN node_event.detail; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.node_event.detail IS 'As in audit_pending.';
+
+--
 -- Name: audit_log; Type: VIEW; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -9950,7 +11459,21 @@ UNION ALL
     p.content_digest,
     p.salt,
     p.detail
-   FROM ai_storage_private.audit_pending p;
+   FROM ai_storage_private.audit_pending p
+UNION ALL
+ SELECT n.tenant_id,
+    n.event_id,
+    n.recorded_at,
+    n.version,
+    NULL::bigint AS seal_number,
+    n.model_id,
+    n.action,
+    n.login,
+    n.credential,
+    n.content_digest,
+    n.salt,
+    n.detail
+   FROM ai_storage_private.node_event n;
 
 ALTER VIEW ai_storage_private.audit_log OWNER TO ai_storage_owner;
 
@@ -10039,6 +11562,7 @@ COMMENT ON COLUMN ai_storage_private.audit_log.detail IS 'Names, as JSON; null a
 CREATE TABLE ai_storage_private.context_secret (
     inner_key bytea NOT NULL,
     outer_key bytea NOT NULL,
+    is_distributed boolean DEFAULT false NOT NULL,
     CONSTRAINT context_secret_block_size CHECK (((length(inner_key) = 64) AND (length(outer_key) = 64)))
 );
 
@@ -10063,6 +11587,12 @@ COMMENT ON COLUMN ai_storage_private.context_secret.inner_key IS 'Key of the inn
 --
 
 COMMENT ON COLUMN ai_storage_private.context_secret.outer_key IS 'Key of the outer hash, 64 random bytes.';
+
+--
+-- Name: COLUMN context_secret.is_distributed; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.context_secret.is_distributed IS 'Whether contexts are sent to the nodes of a cluster: true after distribute().';
 
 --
 -- Name: deleted_model; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10947,6 +12477,13 @@ ALTER TABLE ONLY ai_storage_private.model_share
     ADD CONSTRAINT model_share_pk PRIMARY KEY (share_id);
 
 --
+-- Name: node_event node_event_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.node_event
+    ADD CONSTRAINT node_event_pk PRIMARY KEY (tenant_id, event_id);
+
+--
 -- Name: progress_version progress_version_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -11705,6 +13242,24 @@ ALTER TABLE ai_storage_private.model_artifact ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ai_storage_private.model_share ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: node_event; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.node_event ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: node_event operator_collects_node_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_collects_node_events ON ai_storage_private.node_event TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_collects_node_events ON node_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_collects_node_events ON ai_storage_private.node_event IS 'record_event() writes, seal_audit() moves them on; nothing else does.';
+
+--
 -- Name: model_share operator_ends_external_shares; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12125,6 +13680,18 @@ CREATE POLICY tenant_sees_its_events ON ai_storage_private.audit_event FOR SELEC
 COMMENT ON POLICY tenant_sees_its_events ON ai_storage_private.audit_event IS 'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of the operator''s log, and see none.';
 
 --
+-- Name: node_event tenant_sees_its_node_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_sees_its_node_events ON ai_storage_private.node_event FOR SELECT TO ai_storage_owner USING (((tenant_id = ai_storage_private.current_tenant_id()) AND (tenant_id > 0)));
+
+--
+-- Name: POLICY tenant_sees_its_node_events ON node_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_sees_its_node_events ON ai_storage_private.node_event IS 'A tenant sees its own log and changes nothing in it.';
+
+--
 -- Name: audit_pending tenant_sees_its_pending_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12186,6 +13753,12 @@ REVOKE ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) FR
 GRANT ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION add_node(p_host text, p_port integer); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.add_node(p_host text, p_port integer) FROM PUBLIC;
+
+--
 -- Name: FUNCTION allow_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -12240,6 +13813,12 @@ GRANT ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_na
 
 REVOKE ALL ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION check_nodes(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.check_nodes() FROM PUBLIC;
 
 --
 -- Name: FUNCTION clear_tenant(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -12308,6 +13887,20 @@ GRANT ALL ON FUNCTION ai_storage.delete_artifact(p_model_name text, p_artifact_n
 
 REVOKE ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION distribute(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.distribute() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.distribute() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION distribution_plan(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.distribution_plan() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.distribution_plan() TO ai_storage_admin;
 
 --
 -- Name: FUNCTION drop_retention(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -12484,6 +14077,12 @@ REVOKE ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text,
 GRANT ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION move_tenant(p_isolation_key text, p_node text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.move_tenant(p_isolation_key text, p_node text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -12524,6 +14123,12 @@ GRANT ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_nam
 
 REVOKE ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION rebalance(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.rebalance() FROM PUBLIC;
 
 --
 -- Name: FUNCTION renew_context_secret(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -12595,6 +14200,12 @@ GRANT ALL ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions i
 REVOKE ALL ON FUNCTION ai_storage.set_tenant(p_credential text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.set_tenant(p_credential text) TO ai_storage_app;
 GRANT ALL ON FUNCTION ai_storage.set_tenant(p_credential text) TO ai_storage_sql;
+
+--
+-- Name: FUNCTION shard_map(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.shard_map() FROM PUBLIC;
 
 --
 -- Name: FUNCTION share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -12688,6 +14299,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.cache_key(p_tenant_id bigint) FROM PUB
 REVOKE ALL ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION check_cluster(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_cluster() FROM PUBLIC;
+
+--
 -- Name: FUNCTION check_controls(p_only_quick boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -12698,6 +14315,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_controls(p_only_quick boolean) F
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION check_distributed(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_distributed() FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_hold(p_levels text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -12712,6 +14335,12 @@ GRANT ALL ON FUNCTION ai_storage_private.check_hold(p_levels text[]) TO ai_stora
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_node(p_node text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_node(p_node text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_pattern(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -12782,6 +14411,12 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_checkpoint TO ai_storage_o
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION collect_events(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.collect_events() FROM PUBLIC;
 
 --
 -- Name: FUNCTION compare_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -12919,6 +14554,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.forget_artifacts(p_tenant_id bigint, p
 REVOKE ALL ON FUNCTION ai_storage_private.forget_model() FROM PUBLIC;
 
 --
+-- Name: FUNCTION forget_shares(p_tenant_id bigint, p_model_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id uuid) FROM PUBLIC;
+
+--
 -- Name: FUNCTION has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -13003,6 +14644,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_r
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.is_base64url(p_text text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION is_distributed(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_distributed() FROM PUBLIC;
 
 --
 -- Name: FUNCTION is_item(p_item jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13115,6 +14762,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) FROM
 GRANT ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) TO ai_storage_operator;
 
 --
+-- Name: FUNCTION load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -13180,6 +14833,14 @@ GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION on_cluster(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.on_cluster() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.on_cluster() TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.on_cluster() TO ai_storage_sharing;
+
+--
 -- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -13187,11 +14848,23 @@ REVOKE ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_stora
 GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION prepare_nodes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.prepare_nodes() FROM PUBLIC;
+
+--
 -- Name: FUNCTION prove_event(p_tenant_id bigint, p_event_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -13239,6 +14912,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.record_model_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION refuse_but_superuser(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.refuse_but_superuser() FROM PUBLIC;
 
 --
 -- Name: FUNCTION refuse_old_snapshot(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -13306,6 +14985,27 @@ REVOKE ALL ON FUNCTION ai_storage_private.report_models() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.report_models() TO ai_storage_sql;
 
 --
+-- Name: FUNCTION rest_triggers(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.rest_triggers() FROM PUBLIC;
+
+--
+-- Name: FUNCTION restore_context(p_context text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.restore_context(p_context text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION run_on_nodes(p_command text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.run_on_nodes(p_command text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.run_on_nodes(p_command text) TO ai_storage_operator;
+
+--
 -- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13319,10 +15019,24 @@ REVOKE ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.au
 GRANT ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION send_context(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.send_context() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.send_context() TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.send_context() TO ai_storage_sharing;
+
+--
 -- Name: FUNCTION set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION shard_digests(p_shards text[], p_nodes text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.shard_digests(p_shards text[], p_nodes text[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -13376,6 +15090,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.take_turn() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION tenant_shards(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.tenant_shards(p_tenant_id bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION verified_context(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -13463,6 +15183,12 @@ GRANT SELECT,UPDATE ON TABLE ai_storage_private.artifact_limit TO ai_storage_ope
 --
 
 GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.audit_pending TO ai_storage_operator;
+
+--
+-- Name: TABLE node_event; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.node_event TO ai_storage_operator;
 
 --
 -- Name: TABLE audit_log; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner

@@ -203,7 +203,7 @@ def compare(found: list[Finding], exceptions: list[Exceptions], checked: set[str
     used = set()
     unlisted = []
     for finding in found:
-        matching = {entry for entry in excepted if entry[:2] == finding[:2] and fnmatchcase(finding.target, entry[2])}
+        matching = {entry for entry in excepted if all(map(fnmatchcase, finding[:3], entry))}
         used |= matching
         if not matching:
             unlisted.append(finding)

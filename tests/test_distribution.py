@@ -1,0 +1,382 @@
+"""One database on many servers: the plan anywhere, and everything else on a cluster (`make test-citus`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.citus import Node
+from tests.conftest import Database
+from tests.helpers import ACME, ACME_2, BETA, call, names, refused, save, versions
+
+Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def cluster(database: Database) -> Database:
+    """A distributed database."""
+    if database.server.nodes is None:
+        pytest.skip("needs a cluster: make test-citus")
+    return database
+
+
+def workers(cluster: Database) -> tuple[Node, ...]:
+    assert cluster.server.nodes is not None
+    return cluster.server.nodes.workers
+
+
+def secrets(cluster: Database) -> set[str]:
+    """What the nodes have to sign and to verify contexts with; one text if all have the same."""
+    return {
+        str(node.query("select inner_key, outer_key from ai_storage_private.context_secret", cluster.name))
+        for node in cluster.server.nodes.all()
+    }
+
+
+def context_of(connection: Connection, setting: str = "app.node_context") -> str:
+    row = connection.execute("select current_setting(%s, true)", (setting,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+# The plan ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.sql
+def test_the_plan_says_of_every_table_what_becomes_of_it(database: Database) -> None:
+    connection = database.connect()
+    planned = [row.table_name for row in call(connection, "distribution_plan")]
+    there = connection.execute(
+        "select relname from pg_class where relnamespace = 'ai_storage_private'::regnamespace and relkind in ('r', 'p')"
+    ).fetchall()
+    assert len(planned) == len(set(planned))
+    assert set(planned) == {row[0] for row in there}
+
+
+@pytest.mark.sql
+def test_what_is_distributed_has_the_tenant_first_in_every_key(database: Database) -> None:
+    connection = database.connect()
+    distributed = [row.table_name for row in call(connection, "distribution_plan") if row.kind == "distributed"]
+    assert "ai_progress_tenant" in distributed
+    keys = connection.execute(
+        "select c.relname, a.attname from pg_index as i join pg_class as c on c.oid = i.indrelid "
+        "join pg_attribute as a on a.attrelid = c.oid and a.attnum = i.indkey[0] "
+        "where i.indisunique and c.relname = any (%s) and c.relnamespace = 'ai_storage_private'::regnamespace",
+        (distributed,),
+    ).fetchall()
+    assert {key[0] for key in keys} == set(distributed)
+    assert {key[1] for key in keys} == {"tenant_id"}
+
+
+@pytest.mark.one_server("the database is distributed already")
+def test_a_database_without_citus_is_not_distributed(database: Database) -> None:
+    with refused("55000"):
+        call(database.connect(), "distribute")
+
+
+def test_only_a_superuser_distributes(database: Database) -> None:
+    connection = database.connect()
+    with connection.transaction(), refused("42501"):
+        connection.execute("set local role ai_storage_admin")
+        call(connection, "distribute")
+
+
+# What the nodes have -----------------------------------------------------------------------------
+
+
+def test_tenants_lie_apart_each_with_all_it_has_on_one_node(cluster: Database) -> None:
+    app = cluster.connect("app")
+    for code in range(12):
+        save(app, "m", as_=f"acme:s1:p1:production:c{code}")
+    placed = (
+        cluster.connect()
+        .execute(
+            "select t.tenant_id, array_agg(distinct s.nodeport) from ai_storage_private.tenant as t "
+            "cross join unnest(array['ai_progress_tenant', 'progress_version', 'model_artifact', 'node_event']) as n "
+            "join citus_shards as s on s.table_name = ('ai_storage_private.' || n)::regclass "
+            "and s.shardid = get_shard_id_for_distribution_column(s.table_name, t.tenant_id) group by 1"
+        )
+        .fetchall()
+    )
+    assert len(placed) == 12
+    assert all(len(ports) == 1 for _, ports in placed)
+    assert {ports[0] for _, ports in placed} == {worker.port for worker in workers(cluster)}
+
+
+def test_every_shard_has_row_level_security_and_the_policies(cluster: Database) -> None:
+    for worker in workers(cluster):
+        shards = worker.query(
+            "select c.relname, c.relrowsecurity and c.relforcerowsecurity, "
+            "exists (select from pg_policy as p where p.polrelid = c.oid), c.relowner::regrole::text, "
+            "c.relacl::text like '%app%' "
+            "from pg_class as c where c.relnamespace = 'ai_storage_private'::regnamespace and c.relkind = 'r' "
+            "and c.relname ~ '_[0-9]+$'",
+            cluster.name,
+        )
+        assert shards
+        assert {shard[1:] for shard in shards} <= {
+            (True, True, "ai_storage_owner", None),
+            (True, True, "ai_storage_owner", False),
+        }
+
+
+def test_nodes_have_only_what_policies_and_triggers_run_and_it_is_closed(cluster: Database) -> None:
+    for worker in workers(cluster):
+        functions = worker.query(
+            "select p.proname, has_function_privilege('app', p.oid, 'execute') from pg_proc as p "
+            "where p.pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)",
+            cluster.name,
+        )
+        assert ("verified_context", False) in functions
+        assert not [name for name, open_ in functions if open_]
+        assert not {"save_progress", "authorize_login", "enter", "lend", "send_context"} & {row[0] for row in functions}
+
+
+def test_nodes_share_the_secret_and_no_application_reads_it(cluster: Database) -> None:
+    assert len(secrets(cluster)) == 1
+    for worker in workers(cluster):
+        with psycopg.connect(worker.dsn(cluster.name, "app")) as attacker, refused("42501", hint=False):
+            attacker.execute("select from ai_storage_private.context_secret")
+
+
+def test_to_distribute_again_changes_nothing(cluster: Database) -> None:
+    app = cluster.connect("app")
+    save(app, "m", as_=ACME)
+    call(cluster.connect(), "distribute")
+    assert names(app, as_=ACME) == ["m"]
+    save(app, "m", as_=ACME)
+    assert versions(app, "m", as_=ACME) == [2, 1]
+
+
+# A full database ---------------------------------------------------------------------------------
+
+
+def test_what_was_there_before_is_there_afterwards(empty_database: Database) -> None:
+    from tests.conftest import install
+
+    if empty_database.server.nodes is None:
+        pytest.skip("needs a cluster: make test-citus")
+    install(empty_database.dsn())
+    app = empty_database.connect("app")
+    for key in (ACME, ACME_2, BETA):
+        for mse in (3.0, 2.0, 1.0):
+            save(app, "m", mse, as_=key)
+    admin = empty_database.connect()
+    call(admin, "seal_audit")
+    call(admin, "distribute")
+    # Also in the session that was open.
+    for key in (ACME, ACME_2, BETA):
+        assert versions(app, "m", as_=key) == [3, 2, 1]
+        save(app, "m", as_=key)
+        assert versions(app, "m", as_=key) == [4, 3, 2, 1]
+
+
+# Calls -------------------------------------------------------------------------------------------
+
+
+def test_a_call_outside_a_transaction_block_reads_what_it_wrote(cluster: Database) -> None:
+    app = cluster.connect("app")
+    save(app, "m", 0.5, as_=ACME)
+    (row,) = call(app, "load_progress", as_=ACME)
+    assert row.mse == 0.5
+    assert names(app, as_=ACME_2) == []
+
+
+def test_the_log_names_the_application_login(cluster: Database) -> None:
+    app = cluster.connect("app", application_name="trainer")
+    save(app, "m", as_=ACME)
+    events = call(app, "audit_trail", as_=ACME)
+    saved = [event for event in events if event.action == "save model"]
+    assert [(event.login, event.credential, event.detail["application"]) for event in saved] == [
+        ("app", "key", "trainer")
+    ]
+
+
+# The attacker ------------------------------------------------------------------------------------
+
+
+def test_an_application_login_reaches_nothing_on_a_worker(cluster: Database) -> None:
+    save(cluster.connect("app"), "canary", as_=ACME)
+    for worker in workers(cluster):
+        with psycopg.connect(worker.dsn(cluster.name, "app"), autocommit=True) as attacker:
+            shards = worker.query(
+                "select c.oid::regclass::text from pg_class as c "
+                "where c.relnamespace = 'ai_storage_private'::regnamespace and c.relkind = 'r'",
+                cluster.name,
+            )
+            for (shard,) in shards:
+                with refused("42501", hint=False):
+                    attacker.execute(f"select * from {shard}")
+            for function in ("current_tenant_id()", "verified_context()", "lent_ids()"):
+                with refused("42501", hint=False):
+                    attacker.execute(f"select ai_storage_private.{function}")
+            for role in ("ai_storage_owner", "ai_storage_sharing", "ai_storage_operator"):
+                with refused("42501", hint=False):
+                    attacker.execute(f"set role {role}")
+
+
+def test_a_forged_context_shows_nothing(cluster: Database) -> None:
+    app = cluster.connect("app")
+    save(app, "canary", as_=BETA)
+    attacker = cluster.connect("acme_app")
+    save(attacker, "mine", as_=ACME)
+    with app.transaction():
+        call(app, "load_progress", as_=BETA)
+        stolen, signed = context_of(app), context_of(app, "app.tenant_context")
+    assert BETA in stolen
+    for propagate in ("local", "none"):
+        for setting in ("app.node_context", "app.tenant_context"):
+            for value in (stolen, signed):
+                with attacker.transaction():
+                    attacker.execute(f"set local citus.propagate_set_commands = '{propagate}'")
+                    call(attacker, "set_tenant", credential=ACME)
+                    attacker.execute(f"set local {setting} = '{value}'")
+                    found, sqlstate = [], "TN001"
+                    try:
+                        with attacker.transaction():
+                            found = names(attacker)
+                    except psycopg.Error as error:
+                        sqlstate = error.sqlstate
+                    assert sqlstate == "TN001"
+                    assert "canary" not in found
+    # Nor on a shard's worker, as whoever is connected there.
+    for worker in workers(cluster):
+        with psycopg.connect(worker.dsn(cluster.name, "app"), autocommit=True) as direct:
+            direct.execute(f"set app.node_context = '{stolen}'")
+            with refused("42501", hint=False):
+                direct.execute("select * from ai_storage_private.ai_progress_tenant")
+
+
+def test_row_level_security_holds_on_a_shard_without_the_functions_own_condition(cluster: Database) -> None:
+    app = cluster.connect("app")
+    save(app, "a", as_=ACME)
+    save(app, "b", as_=BETA)
+    # The superuser stands for a function of the owner with a wrong WHERE.
+    owner = cluster.connect()
+    with owner.transaction():
+        owner.execute("select ai_storage.authorize_login('app', '*:*:*:*:*')")
+        owner.execute("set local role ai_storage_owner")
+        assert owner.execute("select model_name from ai_storage_private.ai_progress_tenant").fetchall() == []
+
+
+def test_an_application_that_reaches_a_node_runs_no_command_there(cluster: Database) -> None:
+    app = cluster.connect("app")
+    rows = app.execute(
+        "select success from run_command_on_workers($$select * from ai_storage_private.context_secret$$)"
+    ).fetchall()
+    assert {row[0] for row in rows} == {False}
+
+
+def test_an_application_is_not_shown_the_context_that_nodes_are_sent(cluster: Database) -> None:
+    app = cluster.connect("app")
+    said: list[str] = []
+    app.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+    with app.transaction():
+        app.execute("set local citus.log_remote_commands = on")
+        save(app, "m", as_=ACME)
+        assert names(app, as_=ACME) == ["m"]
+    assert not [text for text in said if ACME in text]
+
+
+def test_a_setting_that_somebody_left_in_a_session_hides_nothing(cluster: Database) -> None:
+    app = cluster.connect("app")
+    save(app, "m", as_=ACME)
+    app.execute("set app.node_context = 'left by somebody'")
+    assert names(app, as_=ACME) == ["m"]
+
+
+# The secret --------------------------------------------------------------------------------------
+
+
+def test_a_new_secret_reaches_every_node_and_replaces_the_old_one(cluster: Database) -> None:
+    app, admin = cluster.connect("app"), cluster.connect()
+    save(app, "m", as_=ACME)
+    before = secrets(cluster)
+    call(admin, "renew_context_secret")
+    assert len(secrets(cluster)) == 1
+    assert not secrets(cluster) & before
+    assert names(app, as_=ACME) == ["m"]
+
+
+def test_a_node_with_another_secret_refuses_and_does_not_show_nothing(cluster: Database) -> None:
+    app, admin = cluster.connect("app"), cluster.connect()
+    save(app, "m", as_=ACME)
+    for worker in workers(cluster):
+        worker.execute(
+            "update ai_storage_private.context_secret set inner_key = outer_key, outer_key = inner_key",
+            dbname=cluster.name,
+        )
+    with refused("55000"):
+        names(app, as_=ACME)
+    call(admin, "distribute")
+    assert names(app, as_=ACME) == ["m"]
+    assert len(secrets(cluster)) == 1
+
+
+# A node that is added ----------------------------------------------------------------------------
+
+
+def test_a_node_that_is_added_gets_the_secret_and_closed_functions(empty_database: Database) -> None:
+    from tests.conftest import install
+
+    nodes = empty_database.server.nodes
+    if nodes is None:
+        pytest.skip("needs a cluster: make test-citus")
+    admin = empty_database.connect()
+    late = nodes.workers[-1]
+    admin.execute("select citus_remove_node('127.0.0.1', %s)", (late.port,))
+    install(empty_database.dsn())
+    call(admin, "distribute")
+    app = empty_database.connect("app")
+    keys = [f"acme:s1:p1:production:c{code}" for code in range(8)]
+    for key in keys:
+        save(app, "m", as_=key)
+    admin.execute("select citus_add_node('127.0.0.1', %s)", (late.port,))
+    call(admin, "distribute")
+    test_nodes_share_the_secret_and_no_application_reads_it(empty_database)
+    test_nodes_have_only_what_policies_and_triggers_run_and_it_is_closed(empty_database)
+    admin.execute("select rebalance_table_shards()")
+    assert late.query("select 1 from pg_class where relname ~ '^ai_progress_tenant_[0-9]+$'", empty_database.name)
+    test_every_shard_has_row_level_security_and_the_policies(empty_database)
+    for key in keys:
+        assert names(empty_database.connect("app"), as_=key) == ["m"]
+
+
+# A node that dies --------------------------------------------------------------------------------
+
+
+def test_a_dead_worker_loses_nothing_that_was_answered_and_stops_its_own_tenants_only(cluster: Database) -> None:
+    victim, other = workers(cluster)
+    for worker in workers(cluster):
+        worker.execute(f'alter database "{cluster.name}" set synchronous_commit = on')
+    app = cluster.connect("app")
+    keys = [f"acme:s1:p1:production:c{code}" for code in range(8)]
+    for key in keys:
+        save(app, "m", as_=key)
+    ports = dict(
+        cluster.connect()
+        .execute(
+            "select t.isolation_key, s.nodeport from ai_storage_private.tenant as t join citus_shards as s "
+            "on s.table_name = 'ai_storage_private.ai_progress_tenant'::regclass "
+            "and s.shardid = get_shard_id_for_distribution_column(s.table_name, t.tenant_id)"
+        )
+        .fetchall()
+    )
+    assert set(ports.values()) == {victim.port, other.port}
+    victim.cluster.stop("immediate")
+    try:
+        for key in keys:
+            if ports[key] == victim.port:
+                for work in (lambda key=key: save(app, "m", as_=key), lambda key=key: names(app, as_=key)):
+                    with pytest.raises(psycopg.Error) as caught:
+                        work()
+                    assert caught.value.sqlstate.startswith("08"), caught.value
+            else:
+                assert save(app, "m", as_=key).version == 2
+    finally:
+        victim.start()
+    for key in keys:
+        expected = [1] if ports[key] == victim.port else [2, 1]
+        assert versions(app, "m", as_=key) == expected
+        save(app, "m", as_=key)
