@@ -316,14 +316,8 @@ EXCEPTIONS = [
     Exceptions(
         "plpgsql_check",
         ["routine is marked as VOLATILE, should be STABLE"],
-        ["ai_storage_private.has_grant"],
+        ["ai_storage_private.has_grant", "ai_storage_private.load_lent"],
         "A volatile function looks at the grants as they are now, a stable one through the snapshot of its caller.",
-    ),
-    Exceptions(
-        "plpgsql_check",
-        ["routine is marked as VOLATILE, should be STABLE"],
-        ["ai_storage_private.load_lent"],
-        "As has_grant.",
     ),
     Exceptions(
         "plpgsql_check",
