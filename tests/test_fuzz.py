@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SEEDS = (1, 2)
 STATEMENTS = 1000  # for each seed
-MOST_STATEMENTS = 20_000  # until something planted has to be found
+MOST_STATEMENTS = 60_000  # until something planted has to be found
 
 Plant = Callable[[fuzz.World], object]
 
@@ -98,10 +98,12 @@ LEAKS = {
     "a lost condition, and an owner whom no policy binds": _rewrite(
         "ai_storage.load_progress", "p.tenant_id = v_tenant.tenant_id", "true", owner="postgres"
     ),
-    "a readable table": _sql(
+    "readable tables": _sql(
         "grant usage on schema ai_storage_private to public",
-        "grant select on ai_storage_private.context_secret to public",
-        "alter table ai_storage_private.context_secret disable row level security",
+        "grant select on all tables in schema ai_storage_private to public",
+        "do $$declare v_table record; begin for v_table in select c.oid::regclass as name from pg_class as c "
+        "where c.relnamespace = 'ai_storage_private'::regnamespace and c.relrowsecurity loop "
+        "execute 'alter table ' || v_table.name || ' disable row level security'; end loop; end$$",
     ),
     "the detail of an error": _sql(_TALKATIVE.format("raise exception 'no' using detail = v_all")),
     "a notice in base64": _sql(_TALKATIVE.format("raise notice '%', encode(v_all::bytea, 'base64')")),
