@@ -9,7 +9,7 @@ LINTERS := pgrls pgspot squawk
 CITUS ?= $(patsubst %,tests/test_%.py,context distribution isolation progress token)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test test-citus attacks lint golden golden-check cost docs docs-check checksums checksums-check fuzz bench bench-quick bench-scale bench-capacity ci clean
+.PHONY: help install demo example-web servers test test-citus attacks lint golden golden-check cost docs docs-check site checksums checksums-check fuzz bench bench-quick bench-scale bench-capacity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -71,13 +71,19 @@ golden-check: servers ## Compare a fresh database with the golden dump
 cost: $(VENV)/dev.stamp ## Write tests/cost.json, what the hot calls cost, counted on PostgreSQL 18
 	$(BIN)/python -m tests.cost
 
-docs: $(VENV)/dev.stamp ## Write docs/doctor.md, and the table of docs/security.md from the attack tests
+docs: $(VENV)/dev.stamp ## Write docs/reference and docs/doctor.md, and the table of docs/security.md from the attack tests
 	$(BIN)/python -m pydb.doctor > docs/doctor.md
 	$(BIN)/python -m tests.attacks
+	$(BIN)/python -m tests.reference
 
-docs-check: $(VENV)/dev.stamp ## Compare them with the checks and the attack tests
+docs-check: $(VENV)/dev.stamp ## Compare them with the checks, the attack tests, the parser and the docstrings; the SQL tests compare the rest
 	$(BIN)/python -m pydb.doctor | diff - docs/doctor.md
 	$(BIN)/python -m tests.attacks --check
+	$(BIN)/python -m tests.reference --check
+
+site: $(VENV)/dev.stamp ## Build the pages of docs into build/site; a link that leads nowhere is an error
+	$(BIN)/sphinx-build -q -n -W --keep-going -d build/doctrees docs build/site
+	@echo "build/site/index.html"
 
 checksums: ## Write migrations/CHECKSUMS
 	cd migrations && sha256sum *.sql > CHECKSUMS
@@ -106,7 +112,7 @@ bench-scale: $(VENV)/dev.stamp ## Measure the calls with up to 30 million models
 bench-capacity: $(VENV)/dev.stamp ## Compute what organisations take from the figures in docs, and write it into docs/scaling.md
 	$(BIN)/python -m bench.capacity
 
-ci: lint checksums-check docs-check test ## What CI runs; rewrites nothing
+ci: lint checksums-check docs-check site test ## What CI runs; rewrites nothing
 
 clean: ## Remove everything that was built or installed here
 	@if [ -x $(BIN)/pydb ] && $(BIN)/pydb db status 2>&1 | grep -q '^running'; then \

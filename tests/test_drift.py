@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pydb import migrate
+from tests import reference
 from tests.conftest import Database
 from tests.schema import GOLDEN, GOLDEN_MAJOR, dump
 
@@ -32,6 +33,10 @@ def test_a_fresh_database_equals_the_golden_dump(database: Database) -> None:
     if database.server.major != GOLDEN_MAJOR:
         pytest.skip(f"pg_dump words the schema differently in each major version; the golden one is {GOLDEN_MAJOR}'s")
     assert schema_of(database) == GOLDEN.read_text(), "run make golden, and look at the difference"
+
+
+def test_the_page_of_the_functions_says_what_the_database_says(database: Database) -> None:
+    assert reference.sql(database.connect()) == (reference.FOLDER / "sql.md").read_text(), "run make docs"
 
 
 @pytest.mark.sql
