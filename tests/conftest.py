@@ -25,10 +25,15 @@ FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
+    "max_wal_size": "256MB",
     "max_connections": "200",
     # A test that fails while another of its threads waits for a lock is to fail, and not to wait with it for ever.
     "lock_timeout": "60s",
 }
+
+# A file system in memory, and what has to be free there for two suites at a time.
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 8 * 2**30
 
 # login -> what it is authorised for
 LOGINS = {"app": "*:*:*:*:*", "acme_app": "acme:*:*:*:*", "beta_app": "beta:*:*:*:*", "reporter": "acme:*:*:*:*"}
@@ -77,10 +82,12 @@ class Server:
         return make_conninfo(host=self.host, port=self.port, user=user, dbname=dbname, **more)
 
 
-def new_cluster(bin_dir: Path) -> Iterator[Cluster]:
-    """One cluster in a folder of its own, stopped and removed afterwards."""
+def new_cluster(bin_dir: Path, *, durable: bool = False) -> Iterator[Cluster]:
+    """One cluster in a folder of its own, in memory where there is room, stopped and removed afterwards."""
+    # Each test creates and drops a database of a thousand files.
+    in_memory = not durable and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
     # Not pytest's tmp_path: as root it lies in a folder that the server's user cannot enter.
-    folder = Path(tempfile.mkdtemp(prefix="pydb-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="pydb-test-", dir=MEMORY if in_memory else None))
     os.chmod(folder, 0o711)
     cluster = Cluster(data_dir=folder / "data", bin_dir=bin_dir)
     try:
@@ -121,7 +128,7 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     if request.config.getoption("--citus"):
         pytest.skip("a server of its own, and no cluster")
     major = request.config.getoption("--pg")
-    for cluster in new_cluster(servers.bin_dir(major)):
+    for cluster in new_cluster(servers.bin_dir(major), durable=True):
         cluster.start({"max_connections": "200", "lock_timeout": FAST["lock_timeout"]})
         yield _describe(cluster, major)
 
