@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 N ?= 20000
 SEED ?= 1
 LINTERS := pgrls pgspot squawk
+DIST ?= dist
 CITUS ?= $(patsubst %,tests/test_%.py,context distribution isolation progress token)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test test-citus attacks lint golden golden-check cost docs docs-check site checksums checksums-check fuzz bench bench-quick bench-scale bench-capacity ci clean
+.PHONY: help install demo example-web servers test test-citus attacks lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -57,8 +58,8 @@ $(VENV)/linters/%.stamp: tests/lint/%.txt
 	touch $@
 
 lint: servers $(LINTERS:%=$(VENV)/linters/%.stamp) ## Check style, types and the SQL
-	$(BIN)/ruff check pydb tests bench examples
-	$(BIN)/ruff format --check pydb tests bench examples
+	$(BIN)/ruff check pydb tests bench examples deploy
+	$(BIN)/ruff format --check pydb tests bench examples deploy
 	$(BIN)/mypy
 	$(BIN)/python -m tests.lint
 
@@ -90,6 +91,13 @@ checksums: ## Write migrations/CHECKSUMS
 
 checksums-check: ## Compare the migrations with migrations/CHECKSUMS
 	cd migrations && sha256sum --check --quiet CHECKSUMS
+
+dist: $(VENV)/dev.stamp ## Build the wheel, the sdist and the SQL file into DIST (dist), with the same bytes each time
+	$(BIN)/hatchling build --directory $(DIST)
+	$(BIN)/python deploy/installer.py sql $(DIST)
+
+release-check: servers checksums-check ## Check before a release that version, changelog, tag, checksums and what is built agree
+	$(BIN)/pytest -q tests/test_release.py tests/test_installer.py
 
 fuzz: servers ## Attack with N random statements on PostgreSQL 18, then on 15: make fuzz N=1000000 SEED=7
 	$(BIN)/python -m tests.fuzz --pg 18 --statements $(N) --seed $(SEED)
