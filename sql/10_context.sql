@@ -242,6 +242,7 @@ as $fn$
 declare
     v_context text := current_setting('app.tenant_context', true);
     v_is_sent boolean := false;
+    v_whole   text; -- the transaction of the cluster that this one is a part of
     v_field   text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
@@ -257,6 +258,8 @@ begin
             return null;
         end if;
         v_is_sent := true;
+        select t.transaction_number || ' ' || extract(epoch from t.transaction_stamp) into v_whole
+        from get_current_transaction_id() as t;
     end if;
     select string_to_array(substr(v_context, 66), '|') into v_field
     from ai_storage_private.context_secret as s
@@ -265,7 +268,7 @@ begin
     -- A context is good in one transaction of one backend, and no longer than its token.
     if (v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric)
         and (
-            v_is_sent
+            (v_is_sent and v_field[12] = v_whole)
             or (
                 v_field[6] = pg_backend_pid()::text
                 and v_field[7] = extract(epoch from now())::text
@@ -305,20 +308,6 @@ declare
     v_payload text;
     v_sent    text := '';
 begin
-    if v_field is not null then
-        -- With who calls, for the log: nodes see the cluster's own login.
-        v_payload := array_to_string(
-            v_field || array_fill(''::text, array[9 - cardinality(v_field)]) || array[
-                encode(convert_to(session_user, 'UTF8'), 'hex'),
-                encode(convert_to(current_setting('application_name'), 'UTF8'), 'hex')
-            ],
-            '|'
-        );
-        select ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
-            || '|' || v_payload
-        into v_sent
-        from ai_storage_private.context_secret as s;
-    end if;
     -- Outside a transaction block a read opens none on a node, and a setting would not arrive. To
     -- write an intermediate result, which nobody reads, needs a transaction of the whole cluster:
     -- from here on there is one.
@@ -333,6 +322,25 @@ begin
         end if;
         perform create_intermediate_result('ai_storage', 'select 1');
     end if;
+    if v_field is not null then
+        -- With who calls, for the log: nodes see the cluster's own login. And good in this
+        -- transaction only, of which nodes know the number and the start.
+        select
+            array_to_string(
+                v_field || array_fill(''::text, array[9 - cardinality(v_field)]) || array[
+                    encode(convert_to(session_user, 'UTF8'), 'hex'),
+                    encode(convert_to(current_setting('application_name'), 'UTF8'), 'hex'),
+                    t.transaction_number || ' ' || extract(epoch from t.transaction_stamp)
+                ],
+                '|'
+            )
+        into v_payload
+        from get_current_transaction_id() as t;
+        select ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
+            || '|' || v_payload
+        into v_sent
+        from ai_storage_private.context_secret as s;
+    end if;
     -- Which would show the context to the caller.
     set local citus.log_remote_commands = off;
     set local citus.propagate_set_commands = 'local';
@@ -344,6 +352,23 @@ comment on function ai_storage_private.send_context() is
     'Tells the nodes of a cluster, those in this transaction and those that join it, for whom it '
     'acts. To be called by PERFORM, since Citus sends a setting from inside a query only. Raises '
     '55000.';
+
+create or replace function ai_storage_private.pin_nodes()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $fn$
+begin
+    set local citus.propagate_set_commands = 'local';
+    set local search_path = pg_catalog, pg_temp;
+    set local citus.propagate_set_commands = 'none';
+end;
+$fn$;
+comment on function ai_storage_private.pin_nodes() is
+    'Gives this transaction''s sessions on nodes the search_path that our functions have. Citus '
+    'sends a caller''s own SET LOCAL there, and types without their schema: what the caller put in '
+    'front of them would run as their owner. To be called by PERFORM, as send_context().';
 
 create or replace function ai_storage_private.set_context(
     p_scope  text,
@@ -688,6 +713,11 @@ begin
         if v_tenant.tenant_id > 0 then
             v_set := ai_storage_private.set_context(v_scope, v_tenant);
         end if;
+    end if;
+    -- Known wherever Citus is loaded, whatever its value. The caller may have set a path since the
+    -- last call.
+    if current_setting('citus.propagate_set_commands', true) is not null then
+        perform ai_storage_private.pin_nodes();
     end if;
     return v_tenant;
 end;

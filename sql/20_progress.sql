@@ -1247,6 +1247,9 @@ as $fn$
 declare
     v_tenant ai_storage_private.tenant;
 begin
+    if current_setting('citus.propagate_set_commands', true) is not null then
+        perform ai_storage_private.pin_nodes();
+    end if;
     select t.* into v_tenant
     from ai_storage_private.tenant as t
     where t.tenant_id = ai_storage_private.current_tenant_id()

@@ -171,6 +171,7 @@ grant execute on function ai_storage_private.enter(text, boolean, text)
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
     ai_storage_private.on_cluster(),
+    ai_storage_private.pin_nodes(),
     ai_storage_private.restore_context(text),
     ai_storage_private.send_context()
 to ai_storage_owner, ai_storage_sharing;

@@ -35,6 +35,21 @@ def secrets(cluster: Database) -> set[str]:
     }
 
 
+def share(connection: Connection, name: str, target: str, **arguments: Any) -> None:
+    levels = dict(
+        zip(("org_id", "server_id", "project_id", "environment", "code_hash"), target.split(":"), strict=True)
+    )
+    call(
+        connection,
+        "share_model",
+        model_name=name,
+        targets=[levels],
+        permissions="{read,write}",
+        as_=ACME,
+        **arguments,
+    )
+
+
 def context_of(connection: Connection, setting: str = "app.node_context") -> str:
     row = connection.execute("select current_setting(%s, true)", (setting,)).fetchone()
     return str(row[0]) if row else ""
@@ -246,6 +261,95 @@ def test_a_forged_context_shows_nothing(cluster: Database) -> None:
             direct.execute(f"set app.node_context = '{stolen}'")
             with refused("42501", hint=False):
                 direct.execute("select * from ai_storage_private.ai_progress_tenant")
+
+
+def test_a_context_that_nodes_were_sent_is_worth_nothing_in_another_transaction(cluster: Database) -> None:
+    save(cluster.connect("app"), "canary", as_=BETA)
+    # The superuser stands for a function of the owner with a wrong WHERE, in a transaction that sends a context.
+    owner = cluster.connect()
+    call(owner, "authorize_login", login="app", pattern="*:*:*:*:*")
+    look = "select model_name from ai_storage_private.ai_progress_tenant"
+
+    def seen(context: str | None) -> list[Any]:
+        with owner.transaction():
+            owner.execute("set local session authorization app")
+            call(owner, "set_tenant", credential=BETA)
+            sent = context_of(owner)
+            assert BETA in sent
+            owner.execute("set local session authorization default")
+            owner.execute("set local role ai_storage_owner")
+            owner.execute("set local citus.propagate_set_commands = 'local'")
+            owner.execute(f"set local app.node_context = '{context or sent}'")
+            rows = owner.execute(look).fetchall()
+        contexts.append(sent)
+        return rows
+
+    contexts: list[str] = []
+    assert seen(None) == [("canary",)]
+    assert seen(contexts[0]) == []
+
+
+TRAP = """
+    create function trap.spring(what pg_catalog.text) returns pg_catalog.bool language plpgsql as
+    $$ begin raise exception 'a trap ran as %', current_user; end $$;
+    grant usage on schema trap to public;
+    create domain trap.text as pg_catalog.text check (trap.spring(''));
+    create domain trap.uuid as pg_catalog.uuid check (trap.spring(''));
+    create domain trap.jsonb as pg_catalog.jsonb check (trap.spring(''));
+    create domain trap.bytea as pg_catalog.bytea check (trap.spring(''));
+    create domain trap.bool as pg_catalog.bool check (trap.spring(''))
+"""
+BAIT = "set local citus.propagate_set_commands = 'local'; set local search_path = trap, pg_catalog"
+
+
+def test_nothing_that_a_caller_puts_in_front_runs_on_a_node(cluster: Database) -> None:
+    # Citus makes what a login makes in its schema on nodes too, sends its SET LOCAL there, and types without a schema.
+    admin = cluster.connect()
+    admin.execute("create schema trap authorization app")
+    app, other = cluster.connect("app"), cluster.connect("app")
+    for name in ("m", "n"):
+        save(app, name, as_=ACME)
+    call(app, "put_artifact", model_name="m", artifact_name="a", content=b"a", as_=ACME)
+    share(app, "n", ACME_2)
+    app.execute("set search_path = trap, pg_catalog")
+    for statement in TRAP.split(";\n    "):
+        app.execute(statement)
+    app.execute("reset search_path")
+    # It is a trap.
+    with pytest.raises(psycopg.Error, match="a trap ran as app"), app.transaction():
+        app.execute(f"{BAIT}; select 'x'::text")
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("save_progress", {"model_name": "m", "mse": 1.0, "idempotency_key": "k"}),
+        ("save_progress_batch", {"items": [{"model_name": "a", "mse": 1}]}),
+        ("load_progress", {}),
+        ("load_history", {"model_name": "m"}),
+        ("get_artifact", {"model_name": "m", "artifact_name": "a"}),
+        ("list_artifacts", {}),
+        ("list_shares", {}),
+        ("audit_trail", {}),
+        ("tenant_stats", {}),
+        ("delete_progress", {"model_name": "a"}),
+    ]
+    for function, arguments in calls:
+        with app.transaction():
+            app.execute(BAIT)
+            call(app, function, as_=ACME, **arguments)
+        # Also between the calls of one transaction.
+        with app.transaction():
+            call(app, "set_tenant", credential=ACME)
+            call(app, "load_progress")
+            app.execute("select set_config('app.node_context', '', true)")
+            app.execute(BAIT)
+            call(app, function, **arguments)
+    with other.transaction():
+        other.execute(BAIT)
+        assert [row.is_shared for row in call(other, "load_progress", as_=ACME_2)] == [True]
+        save(other, "n", owner=ACME, as_=ACME_2)
+    reporter = cluster.connect("reporter")
+    with reporter.transaction():
+        call(reporter, "set_tenant", credential=ACME)
+        reporter.execute(BAIT)
+        assert reporter.execute("select count(*) from ai_storage.ai_progress_tenant").fetchone() == (2,)
 
 
 def test_row_level_security_holds_on_a_shard_without_the_functions_own_condition(cluster: Database) -> None:

@@ -5578,6 +5578,11 @@ begin
             v_set := ai_storage_private.set_context(v_scope, v_tenant);
         end if;
     end if;
+    -- Known wherever Citus is loaded, whatever its value. The caller may have set a path since the
+    -- last call.
+    if current_setting('citus.propagate_set_commands', true) is not null then
+        perform ai_storage_private.pin_nodes();
+    end if;
     return v_tenant;
 end;
 $$;
@@ -8482,6 +8487,29 @@ ALTER FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_priva
 COMMENT ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'open_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
 
 --
+-- Name: pin_nodes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.pin_nodes() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    set local citus.propagate_set_commands = 'local';
+    set local search_path = pg_catalog, pg_temp;
+    set local citus.propagate_set_commands = 'none';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.pin_nodes() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION pin_nodes(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.pin_nodes() IS 'Gives this transaction''s sessions on nodes the search_path that our functions have. Citus sends a caller''s own SET LOCAL there, and types without their schema: what the caller put in front of them would run as their owner. To be called by PERFORM, as send_context().';
+
+--
 -- Name: prepare_nodes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -9378,6 +9406,9 @@ CREATE FUNCTION ai_storage_private.report_models() RETURNS TABLE(id uuid, model_
 declare
     v_tenant ai_storage_private.tenant;
 begin
+    if current_setting('citus.propagate_set_commands', true) is not null then
+        perform ai_storage_private.pin_nodes();
+    end if;
     select t.* into v_tenant
     from ai_storage_private.tenant as t
     where t.tenant_id = ai_storage_private.current_tenant_id()
@@ -9633,20 +9664,6 @@ declare
     v_payload text;
     v_sent    text := '';
 begin
-    if v_field is not null then
-        -- With who calls, for the log: nodes see the cluster's own login.
-        v_payload := array_to_string(
-            v_field || array_fill(''::text, array[9 - cardinality(v_field)]) || array[
-                encode(convert_to(session_user, 'UTF8'), 'hex'),
-                encode(convert_to(current_setting('application_name'), 'UTF8'), 'hex')
-            ],
-            '|'
-        );
-        select ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
-            || '|' || v_payload
-        into v_sent
-        from ai_storage_private.context_secret as s;
-    end if;
     -- Outside a transaction block a read opens none on a node, and a setting would not arrive. To
     -- write an intermediate result, which nobody reads, needs a transaction of the whole cluster:
     -- from here on there is one.
@@ -9660,6 +9677,25 @@ begin
                 hint = 'An administrator tells it so: select ai_storage.renew_context_secret().';
         end if;
         perform create_intermediate_result('ai_storage', 'select 1');
+    end if;
+    if v_field is not null then
+        -- With who calls, for the log: nodes see the cluster's own login. And good in this
+        -- transaction only, of which nodes know the number and the start.
+        select
+            array_to_string(
+                v_field || array_fill(''::text, array[9 - cardinality(v_field)]) || array[
+                    encode(convert_to(session_user, 'UTF8'), 'hex'),
+                    encode(convert_to(current_setting('application_name'), 'UTF8'), 'hex'),
+                    t.transaction_number || ' ' || extract(epoch from t.transaction_stamp)
+                ],
+                '|'
+            )
+        into v_payload
+        from get_current_transaction_id() as t;
+        select ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
+            || '|' || v_payload
+        into v_sent
+        from ai_storage_private.context_secret as s;
     end if;
     -- Which would show the context to the caller.
     set local citus.log_remote_commands = off;
@@ -10155,6 +10191,7 @@ CREATE FUNCTION ai_storage_private.verified_context() RETURNS text[]
 declare
     v_context text := current_setting('app.tenant_context', true);
     v_is_sent boolean := false;
+    v_whole   text; -- the transaction of the cluster that this one is a part of
     v_field   text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
@@ -10170,6 +10207,8 @@ begin
             return null;
         end if;
         v_is_sent := true;
+        select t.transaction_number || ' ' || extract(epoch from t.transaction_stamp) into v_whole
+        from get_current_transaction_id() as t;
     end if;
     select string_to_array(substr(v_context, 66), '|') into v_field
     from ai_storage_private.context_secret as s
@@ -10178,7 +10217,7 @@ begin
     -- A context is good in one transaction of one backend, and no longer than its token.
     if (v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric)
         and (
-            v_is_sent
+            (v_is_sent and v_field[12] = v_whole)
             or (
                 v_field[6] = pg_backend_pid()::text
                 and v_field[7] = extract(epoch from now())::text
@@ -14846,6 +14885,14 @@ GRANT ALL ON FUNCTION ai_storage_private.on_cluster() TO ai_storage_sharing;
 
 REVOKE ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION pin_nodes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.pin_nodes() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.pin_nodes() TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.pin_nodes() TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION prepare_nodes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner

@@ -331,6 +331,7 @@ EXCEPTIONS = [
             "ai_storage_private.run_on_nodes",
             "ai_storage_private.send_context",
             "ai_storage_private.shard_digests",
+            "ai_storage_private.verified_context",
         ],
         "A function of Citus, which one server alone does not have. They refuse to run without it.",
     ),
