@@ -471,6 +471,24 @@ $fn$;
 comment on function ai_storage_private.current_tenant_id() is
     'The tenant this transaction acts for, or null. The only thing that row policies trust.';
 
+create or replace function ai_storage_private.current_credential()
+returns text
+language plpgsql
+stable
+security definer
+parallel restricted
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_field constant text[] := ai_storage_private.verified_context();
+begin
+    return v_field[5];
+end;
+$fn$;
+comment on function ai_storage_private.current_credential() is
+    'What this transaction''s context was signed for: key, token and its kid, operator; or null.';
+
 create or replace function ai_storage_private.lend(p_tenant_ids bigint[], p_model_ids uuid[])
 returns text
 language plpgsql

@@ -479,13 +479,10 @@ $fn$;
 comment on function ai_storage_private.collect_events() is
     'Moves the events that nodes of a cluster hold to where sealing finds them.';
 
-create or replace function ai_storage.seal_audit()
+create or replace function ai_storage_private.seal_events()
 returns table (events bigint, seals bigint)
 language plpgsql
 volatile
-security definer
-set search_path = pg_catalog, pg_temp
-set client_min_messages = notice
 as $fn$
 declare
     v_now        constant timestamptz := clock_timestamp();
@@ -497,9 +494,6 @@ declare
     v_previous   bytea[];
     v_moved      bigint;
 begin
-    perform ai_storage_private.take_turn();
-    perform ai_storage_private.collect_events();
-
     select s.last_value into v_refused
     from ai_storage_private.refused_credential as s
     where s.is_called;
@@ -607,6 +601,25 @@ begin
             hint = 'Somebody wrote into the log by hand; verify_all_audit() tells where.';
     end if;
     return next;
+end;
+$fn$;
+comment on function ai_storage_private.seal_events() is
+    'Seals what is pending, for whoever has the turn. Raises 23505.';
+
+create or replace function ai_storage.seal_audit()
+returns table (events bigint, seals bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    perform ai_storage_private.take_turn();
+    perform ai_storage_private.collect_events();
+    return query
+    select n.events, n.seals
+    from ai_storage_private.seal_events() as n;
 end;
 $fn$;
 comment on function ai_storage.seal_audit() is
@@ -796,7 +809,10 @@ comment on function ai_storage_private.list_checkpoints() is
 
 -- Verifying ---------------------------------------------------------------------------------------
 
-create or replace function ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal)
+create or replace function ai_storage_private.check_seal(
+    p_seal   ai_storage_private.audit_seal,
+    p_leaves bytea[] default null
+)
 returns text
 language plpgsql
 stable
@@ -804,14 +820,17 @@ parallel safe
 cost 10000
 as $fn$
 declare
-    v_leaves constant bytea[] := array(
-        select e.leaf_hash
-        from ai_storage_private.audit_event as e
-        where e.tenant_id = p_seal.tenant_id
-          and e.seal_number = p_seal.seal_number
-        order by e.leaf_index
-    );
+    v_leaves bytea[] := p_leaves;
 begin
+    if v_leaves is null then
+        v_leaves := array(
+            select e.leaf_hash
+            from ai_storage_private.audit_event as e
+            where e.tenant_id = p_seal.tenant_id
+              and e.seal_number = p_seal.seal_number
+            order by e.leaf_index
+        );
+    end if;
     return case
         when p_seal.seal_hash <> ai_storage_private.seal_hash(p_seal) then 'a changed seal'
         when cardinality(v_leaves) <> p_seal.event_count then 'a missing event, or one too many'
@@ -820,13 +839,13 @@ begin
     end;
 end;
 $fn$;
-comment on function ai_storage_private.check_seal(ai_storage_private.audit_seal) is
-    'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null.';
+comment on function ai_storage_private.check_seal(ai_storage_private.audit_seal, bytea[]) is
+    'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null. '
+    'p_leaves: on a node of a cluster, where a function cannot read them by itself.';
 
-create or replace function ai_storage_private.check_log(p_tenant_id bigint)
+create or replace function ai_storage_private.check_events(p_tenant_id bigint)
 returns table (
     events      bigint,
-    seals       bigint,
     tenant_id   bigint,
     seal_number bigint,
     leaf_index  integer,
@@ -834,17 +853,28 @@ returns table (
 )
 language plpgsql
 stable
--- By several processes, however few pages the seals fill, and without the start of a compiler.
+-- By several processes, however few pages the events fill, and without the start of a compiler.
 set min_parallel_table_scan_size = 0
 set jit = off
 as $fn$
 begin
-    -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never.
+    -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never. The place as text of a fixed
+    -- width, of which every node of a cluster finds the smallest.
     return query
-    with event as (
+    select
+        n.event_count,
+        substr(n.place, 1, 20)::bigint,
+        substr(n.place, 21, 20)::bigint,
+        substr(n.place, 41, 20)::integer,
+        case when n.place is not null then 'a changed event' end
+    from (
         select
             count(*) as event_count,
-            min(array[e.tenant_id, e.seal_number, e.leaf_index]) filter (
+            min(
+                to_char(e.tenant_id, 'S0000000000000000000')
+                    || to_char(e.seal_number, 'S0000000000000000000')
+                    || to_char(e.leaf_index, 'S0000000000000000000')
+            ) filter (
                 where e.leaf_hash <> ai_storage_private.leaf_hash(
                         e.tenant_id, e.event_id, e.seal_number, e.leaf_index, e.recorded_at,
                         e.action, e.model_id, e.version, e.credential, e.content_digest,
@@ -858,57 +888,121 @@ begin
                    or (e.detail is null) <> (e.salt is null)
                    or e.detail_digest
                        <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
-            ) as changed
+            ) as place
         from ai_storage_private.audit_event as e
         where p_tenant_id is null or e.tenant_id = p_tenant_id
-    ),
-    -- Materialized: else they would be checked after the sort below, by one process.
-    seal as materialized (
+    ) as n;
+    return query
+    select 0::bigint, e.tenant_id, e.seal_number, e.leaf_index, 'events without their seal'
+    from ai_storage_private.audit_event as e
+    where (p_tenant_id is null or e.tenant_id = p_tenant_id)
+      and not exists (
+          select from ai_storage_private.audit_seal as s
+          where s.tenant_id = e.tenant_id
+            and s.seal_number = e.seal_number
+      )
+    order by e.tenant_id, e.seal_number, e.leaf_index
+    limit 1;
+end;
+$fn$;
+comment on function ai_storage_private.check_events(bigint) is
+    'Recomputes the leaves of one tenant''s log, or with null of all: how many, and the first that '
+    'is wrong or under no seal.';
+
+create or replace function ai_storage_private.check_seals(p_tenant_id bigint)
+returns table (
+    tenant_id     bigint,
+    seal_number   bigint,
+    previous_hash bytea,
+    seal_hash     bytea,
+    problem       text
+)
+language plpgsql
+stable
+set min_parallel_table_scan_size = 0
+set jit = off
+as $fn$
+begin
+    if ai_storage_private.on_cluster() then
+        return query
         select
             s.tenant_id, s.seal_number, s.previous_hash, s.seal_hash,
-            ai_storage_private.check_seal(s) as problem
+            ai_storage_private.check_seal(
+                (
+                    s.tenant_id, s.seal_number, s.checkpoint_number, s.sealed_at, s.event_count,
+                    s.root, s.previous_hash, s.seal_hash
+                )::ai_storage_private.audit_seal,
+                array(
+                    select e.leaf_hash
+                    from ai_storage_private.audit_event as e
+                    where e.tenant_id = s.tenant_id
+                      and e.seal_number = s.seal_number
+                    order by e.leaf_index
+                )
+            )
         from ai_storage_private.audit_seal as s
-        where p_tenant_id is null or s.tenant_id = p_tenant_id
+        where p_tenant_id is null or s.tenant_id = p_tenant_id;
+        return;
+    end if;
+    -- A correlated subquery would keep PostgreSQL to one process, a function does not.
+    return query
+    select
+        s.tenant_id, s.seal_number, s.previous_hash, s.seal_hash,
+        ai_storage_private.check_seal(s)
+    from ai_storage_private.audit_seal as s
+    where p_tenant_id is null or s.tenant_id = p_tenant_id;
+end;
+$fn$;
+comment on function ai_storage_private.check_seals(bigint) is
+    'The seals of one tenant, or with null of all, and what is wrong with each by itself.';
+
+create or replace function ai_storage_private.check_log(p_tenant_id bigint)
+returns table (
+    events      bigint,
+    seals       bigint,
+    tenant_id   bigint,
+    seal_number bigint,
+    leaf_index  integer,
+    problem     text
+)
+language plpgsql
+stable
+as $fn$
+begin
+    return query
+    with event as materialized (
+        select n.* from ai_storage_private.check_events(p_tenant_id) as n
+    ),
+    seal as materialized (
+        select
+            s.*,
+            s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
+                and s.previous_hash = coalesce(
+                    lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex')
+                ) as follows
+        from ai_storage_private.check_seals(p_tenant_id) as s
+        window chain as (partition by s.tenant_id order by s.seal_number)
     ),
     wrong as (
-        select
-            n.changed[1] as tenant_id, n.changed[2] as seal_number,
-            n.changed[3]::integer as leaf_index, 'a changed event' as problem
+        select n.tenant_id, n.seal_number, n.leaf_index, n.problem
         from event as n
-        where n.changed is not null
+        where n.problem is not null
         union all
-        select c.tenant_id, c.seal_number, null, c.problem
-        from (
-            select
-                s.tenant_id,
-                s.seal_number,
-                case
-                    when s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
-                        and s.previous_hash = coalesce(
-                            lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex')
-                        )
-                    then s.problem
-                    else 'a seal that does not follow the one before'
-                end as problem
-            from seal as s
-            window chain as (partition by s.tenant_id order by s.seal_number)
-        ) as c
+        select
+            c.tenant_id,
+            c.seal_number,
+            null,
+            case when c.follows then c.problem
+                else 'a seal that does not follow the one before' end
+        from seal as c
         where c.problem is not null
-        union all
-        select e.tenant_id, e.seal_number, e.leaf_index, 'events without their seal'
-        from ai_storage_private.audit_event as e
-        where (p_tenant_id is null or e.tenant_id = p_tenant_id)
-          and not exists (
-              select from ai_storage_private.audit_seal as s
-              where s.tenant_id = e.tenant_id
-                and s.seal_number = e.seal_number
-          )
+           or not c.follows
     )
     select
-        n.event_count,
+        (select sum(n.events)::bigint from event as n),
         (select count(*) from seal),
         w.tenant_id, w.seal_number, w.leaf_index, w.problem
-    from event as n
+    from (values (1)) as one (row)
     left join lateral (
         select r.*
         from wrong as r
@@ -939,13 +1033,29 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_log   record;
-    v_chain record;
+    v_log     record;
+    v_chain   record;
+    v_numbers bigint[];
+    v_counts  bigint[];
+    v_roots   bytea[];
 begin
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
     -- The last seals may be under no checkpoint yet; every checkpoint has all of its own.
+    select
+        array_agg(s.checkpoint_number), array_agg(s.seal_count), array_agg(s.root)
+    into v_numbers, v_counts, v_roots
+    from (
+        select
+            a.checkpoint_number,
+            count(*) as seal_count,
+            ai_storage_private.merkle_root(
+                array_agg(a.seal_hash order by a.tenant_id, a.seal_number)
+            ) as root
+        from ai_storage_private.audit_seal as a
+        group by a.checkpoint_number
+    ) as s;
     select
         count(*) as checkpoints,
         min(c.checkpoint_number) filter (where not c.is_good) as bad_number
@@ -962,24 +1072,16 @@ begin
                 and c.seal_count = s.seal_count
                 as is_good
         from ai_storage_private.audit_checkpoint as c
-        left join (
-            select
-                a.checkpoint_number,
-                count(*) as seal_count,
-                ai_storage_private.merkle_root(
-                    array_agg(a.seal_hash order by a.tenant_id, a.seal_number)
-                ) as root
-            from ai_storage_private.audit_seal as a
-            group by a.checkpoint_number
-        ) as s on s.checkpoint_number = c.checkpoint_number
+        left join unnest(v_numbers, v_counts, v_roots) as s (checkpoint_number, seal_count, root)
+            on s.checkpoint_number = c.checkpoint_number
         window chain as (order by c.checkpoint_number)
     ) as c;
 
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
-    pending := (select count(*) from ai_storage_private.audit_pending as p)
-        + (select count(*) from ai_storage_private.node_event as n);
+    select count(*) into pending from ai_storage_private.audit_pending as p;
+    pending := pending + (select count(*) from ai_storage_private.node_event as n);
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -992,10 +1094,7 @@ begin
           and e.leaf_index = v_log.leaf_index;
     elsif v_chain.bad_number is not null then
         problem := format('checkpoint %s: changed, or its seals were', v_chain.bad_number);
-    elsif exists (
-        select from ai_storage_private.audit_seal as s
-        where s.checkpoint_number > v_chain.checkpoints + 1
-    ) then
+    elsif v_chain.checkpoints + 1 < any (v_numbers) then
         problem := format('checkpoint %s: missing', v_chain.checkpoints + 1);
     end if;
     verified := problem is null;
@@ -1008,6 +1107,39 @@ comment on function ai_storage.verify_all_audit() is
     'where, as far as they are known.';
 
 set local role ai_storage_owner;
+
+create or replace function ai_storage_private.take_events(p_tenant_id bigint)
+returns table (
+    tenant_id      bigint,
+    event_id       uuid,
+    recorded_at    timestamptz,
+    version        bigint,
+    model_id       uuid,
+    action         text,
+    login          text,
+    credential     text,
+    content_digest bytea,
+    detail_digest  bytea,
+    salt           uuid,
+    detail         text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    delete from ai_storage_private.node_event as e
+    where e.tenant_id = p_tenant_id
+    returning e.*;
+end;
+$fn$;
+comment on function ai_storage_private.take_events(bigint) is
+    'Takes the events of the tenant that the context names from its node, for an administrator''s '
+    'function that keeps them: what one role changed on a node in a transaction no other may touch '
+    'there, so after erase_content() collect_events() is refused.';
 
 create or replace view ai_storage_private.audit_log
 with (security_invoker = true, security_barrier = true)
@@ -1410,27 +1542,46 @@ set client_min_messages = notice
 as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_last   bigint;
 begin
-    -- One query: two would see what was sealed between them only in part.
+    -- Up to here seals and their events change no more, however many queries read them.
+    select max(s.seal_number) into v_last
+    from ai_storage_private.audit_seal as s
+    where s.tenant_id = v_tenant.tenant_id;
+    -- A row of its own, since on a node of a cluster the table is a shard, with another type.
+    return query
+    select ai_storage_private.render_event(
+        (
+            e.tenant_id, e.event_id, e.recorded_at, e.version, e.seal_number, e.leaf_index,
+            e.model_id, e.action, e.login, e.credential, e.content_digest, e.detail_digest,
+            e.leaf_hash, e.salt, e.detail
+        )::ai_storage_private.audit_event
+    )
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = v_tenant.tenant_id
+      -- An event whose seal is gone is told of.
+      and (
+          e.seal_number <= v_last
+          or not exists (
+              select from ai_storage_private.audit_seal as s
+              where s.tenant_id = e.tenant_id
+                and s.seal_number = e.seal_number
+          )
+      )
+    order by e.seal_number, e.leaf_index;
+    -- One query: the paths of the seals lead to the checkpoints that are listed.
     return query
     select b.line
     from (
-        select
-            1 as part, e.seal_number as place, e.leaf_index, ai_storage_private.render_event(e)
-        from ai_storage_private.audit_event as e
-        where e.tenant_id = v_tenant.tenant_id
+        -- The policy on seals had its say: a tenant that never wrote has none.
+        select 1, r.seal_number, r.line
+        from ai_storage_private.render_seals(v_tenant.tenant_id) as r
+        where r.seal_number <= v_last
         union all
-        -- The policy on seals has its say, too: a tenant that never wrote has none.
-        select 2, s.seal_number, 0, r.line
-        from ai_storage_private.audit_seal as s
-        join ai_storage_private.render_seals(v_tenant.tenant_id) as r
-            on r.seal_number = s.seal_number
-        where s.tenant_id = v_tenant.tenant_id
-        union all
-        select 3, c.place, 0, c.line
+        select 2, c.place, c.line
         from ai_storage_private.list_checkpoints() with ordinality as c (line, place)
-    ) as b (part, place, leaf_index, line)
-    order by b.part, b.place, b.leaf_index;
+    ) as b (part, place, line)
+    order by b.part, b.place;
 end;
 $fn$;
 comment on function ai_storage.export_audit(text) is
@@ -1669,58 +1820,42 @@ comment on trigger record_truncate on ai_storage_private.artifact_limit is
     'One event per TRUNCATE.';
 
 -- Always: also in a session that claims to replay the changes of another server.
-alter table ai_storage_private.ai_progress_tenant
-    enable always trigger record_model_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.progress_version
-    enable always trigger record_change,
-    enable always trigger record_rewrite,
-    enable always trigger record_truncate;
-alter table ai_storage_private.deleted_model
-    enable always trigger record_change,
-    enable always trigger record_rewrite,
-    enable always trigger record_truncate;
-alter table ai_storage_private.idempotency_key
-    enable always trigger record_change,
-    enable always trigger record_rewrite,
-    enable always trigger record_truncate;
-alter table ai_storage_private.tenant
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.model_share
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.external_sharing_permit
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.login_authorization
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.signing_key
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.model_artifact
-    enable always trigger record_artifact_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.artifact_blob
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.artifact_chunk
-    enable always trigger record_change,
-    enable always trigger record_rewrite,
-    enable always trigger record_truncate;
-alter table ai_storage_private.artifact_upload
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.tenant_cache_key
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.artifact_limit
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.context_secret
-    enable always trigger record_change,
-    enable always trigger record_truncate;
+alter table ai_storage_private.ai_progress_tenant enable always trigger record_model_change;
+alter table ai_storage_private.ai_progress_tenant enable always trigger record_truncate;
+alter table ai_storage_private.progress_version enable always trigger record_change;
+alter table ai_storage_private.progress_version enable always trigger record_rewrite;
+alter table ai_storage_private.progress_version enable always trigger record_truncate;
+alter table ai_storage_private.deleted_model enable always trigger record_change;
+alter table ai_storage_private.deleted_model enable always trigger record_rewrite;
+alter table ai_storage_private.deleted_model enable always trigger record_truncate;
+alter table ai_storage_private.idempotency_key enable always trigger record_change;
+alter table ai_storage_private.idempotency_key enable always trigger record_rewrite;
+alter table ai_storage_private.idempotency_key enable always trigger record_truncate;
+alter table ai_storage_private.tenant enable always trigger record_change;
+alter table ai_storage_private.tenant enable always trigger record_truncate;
+alter table ai_storage_private.model_share enable always trigger record_change;
+alter table ai_storage_private.model_share enable always trigger record_truncate;
+alter table ai_storage_private.external_sharing_permit enable always trigger record_change;
+alter table ai_storage_private.external_sharing_permit enable always trigger record_truncate;
+alter table ai_storage_private.login_authorization enable always trigger record_change;
+alter table ai_storage_private.login_authorization enable always trigger record_truncate;
+alter table ai_storage_private.signing_key enable always trigger record_change;
+alter table ai_storage_private.signing_key enable always trigger record_truncate;
+alter table ai_storage_private.model_artifact enable always trigger record_artifact_change;
+alter table ai_storage_private.model_artifact enable always trigger record_truncate;
+alter table ai_storage_private.artifact_blob enable always trigger record_change;
+alter table ai_storage_private.artifact_blob enable always trigger record_truncate;
+alter table ai_storage_private.artifact_chunk enable always trigger record_change;
+alter table ai_storage_private.artifact_chunk enable always trigger record_rewrite;
+alter table ai_storage_private.artifact_chunk enable always trigger record_truncate;
+alter table ai_storage_private.artifact_upload enable always trigger record_change;
+alter table ai_storage_private.artifact_upload enable always trigger record_truncate;
+alter table ai_storage_private.tenant_cache_key enable always trigger record_change;
+alter table ai_storage_private.tenant_cache_key enable always trigger record_truncate;
+alter table ai_storage_private.artifact_limit enable always trigger record_change;
+alter table ai_storage_private.artifact_limit enable always trigger record_truncate;
+alter table ai_storage_private.context_secret enable always trigger record_change;
+alter table ai_storage_private.context_secret enable always trigger record_truncate;
 
 -- Policies ----------------------------------------------------------------------------------------
 
@@ -1740,6 +1875,17 @@ create policy tenant_sees_its_node_events on ai_storage_private.node_event
     using (tenant_id = ai_storage_private.current_tenant_id() and tenant_id > 0);
 comment on policy tenant_sees_its_node_events on ai_storage_private.node_event is
     'A tenant sees its own log and changes nothing in it.';
+
+drop policy if exists administrator_takes_node_events on ai_storage_private.node_event;
+create policy administrator_takes_node_events on ai_storage_private.node_event
+    for delete
+    to ai_storage_owner
+    using (
+        tenant_id = ai_storage_private.current_tenant_id()
+        and ai_storage_private.current_credential() = 'operator'
+    );
+comment on policy administrator_takes_node_events on ai_storage_private.node_event is
+    'take_events() takes them on for an erasure; under a tenant''s own credential nothing does.';
 
 drop policy if exists operator_collects_node_events on ai_storage_private.node_event;
 create policy operator_collects_node_events on ai_storage_private.node_event

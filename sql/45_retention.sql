@@ -130,6 +130,7 @@ as $fn$
 declare
     v_model_ids uuid[];
     v_versions  bigint[];
+    v_blob_ids  uuid[];
     v_count     bigint;
 begin
     -- All but the current version may go. Whoever is deleting a model, or sharing a version by its
@@ -155,17 +156,20 @@ begin
         for update of v skip locked
     ) as h;
     -- A later snapshot: it shows whatever was shared by its number before it was held.
+    select array_agg(h.model_id), array_agg(h.version)
+    into v_model_ids, v_versions
+    from unnest(v_model_ids, v_versions) as h (model_id, version)
+    where not exists (
+        select from ai_storage_private.model_share as s
+        where s.tenant_id = p_tenant_id
+          and s.model_id = h.model_id
+          and s.pinned_version = h.version
+    );
     delete from ai_storage_private.progress_version as v
     using unnest(v_model_ids, v_versions) as h (model_id, version)
     where v.tenant_id = p_tenant_id
       and v.model_id = h.model_id
-      and v.version = h.version
-      and not exists (
-          select from ai_storage_private.model_share as s
-          where s.tenant_id = p_tenant_id
-            and s.model_id = v.model_id
-            and s.pinned_version = v.version
-      );
+      and v.version = h.version;
     get diagnostics v_count = row_count;
 
     -- An artifact goes with the versions for which it held, once it was put again.
@@ -193,7 +197,7 @@ begin
             and v.version >= o.version
             and v.version < o.next_version
       );
-    perform ai_storage_private.sweep_blobs(p_tenant_id, array(
+    v_blob_ids := array(
         select b.blob_id
         from ai_storage_private.artifact_blob as b
         where b.tenant_id = p_tenant_id
@@ -202,7 +206,8 @@ begin
               where a.tenant_id = p_tenant_id
                 and a.blob_id = b.blob_id
           )
-    ));
+    );
+    perform ai_storage_private.sweep_blobs(p_tenant_id, v_blob_ids);
 
     delete from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant_id
@@ -574,11 +579,20 @@ as $fn$
 declare
     v_now      constant timestamptz := clock_timestamp();
     v_context  constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_tenant_ids bigint[];
+    v_model_ids  uuid[];
+    v_numbers    bigint[];
     v_rule     record;
     v_versions bigint;
     v_events   bigint;
 begin
     perform ai_storage_private.refuse_old_snapshot();
+    -- First: what the tenants' functions change on a node, nobody else reads there until the end.
+    v_tenant_ids := array(
+        select distinct u.tenant_id
+        from ai_storage_private.artifact_upload as u
+        where u.touched_at < v_now - interval '1 day'
+    );
     tenants := 0;
     versions := 0;
     events := 0;
@@ -594,6 +608,10 @@ begin
             v_rule.tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for
         );
         -- What still exists can be compared with the log, for which it takes the salt.
+        select array_agg(v.model_id), array_agg(v.version)
+        into v_model_ids, v_numbers
+        from ai_storage_private.list_versions(v_rule.tenant_id) as v
+        where v_rule.keep_events_for is not null;
         update ai_storage_private.audit_event as e set
             salt   = null,
             detail = null
@@ -601,7 +619,7 @@ begin
           and e.recorded_at < v_now - v_rule.keep_events_for
           and e.salt is not null
           and not exists (
-              select from ai_storage_private.list_versions(v_rule.tenant_id) as v
+              select from unnest(v_model_ids, v_numbers) as v (model_id, version)
               where v.model_id = e.model_id
                 and v.version = e.version
           );
@@ -619,11 +637,7 @@ begin
     for v_rule in
         select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
-        where t.tenant_id in (
-            select u.tenant_id
-            from ai_storage_private.artifact_upload as u
-            where u.touched_at < v_now - interval '1 day'
-        )
+        where t.tenant_id = any (v_tenant_ids)
     loop
         perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
         perform ai_storage_private.sweep_uploads(v_rule.tenant_id);
@@ -663,7 +677,9 @@ declare
     v_tenant_ids     constant bigint[] := array(
         select t.tenant_id from ai_storage_private.covered_tenants(p_pattern) as t
     );
+    v_model_ids      uuid[];
     v_tenant         record;
+    v_seal           record;
     v_counts         jsonb[] := '{}'::jsonb[];
     v_statement      text;
     v_event_id       uuid;
@@ -697,29 +713,46 @@ begin
                 'tenant_id', v_tenant.tenant_id, 'isolation_key', v_tenant.isolation_key
             )
         );
+        insert into ai_storage_private.audit_pending
+        select e.* from ai_storage_private.take_events(v_tenant.tenant_id) as e;
     end loop;
 
     -- The names in the log, also in the logs of those who used these tenants' models.
-    perform ai_storage.seal_audit();
+    perform ai_storage_private.take_turn();
+    perform ai_storage_private.seal_events();
+    v_model_ids := array(
+        select distinct m.model_id
+        from ai_storage_private.audit_event as m
+        where m.tenant_id = any (v_tenant_ids)
+          and m.action = 'save model'
+    );
     update ai_storage_private.audit_event as e set
         salt   = null,
         detail = null
     where e.salt is not null
       and (
           e.tenant_id = any (v_tenant_ids)
-          or e.model_id in (
-              select m.model_id
-              from ai_storage_private.audit_event as m
-              where m.tenant_id = any (v_tenant_ids)
-                and m.action = 'save model'
-          )
+          or e.model_id in (select m.model_id from unnest(v_model_ids) as m (model_id))
       );
 
     for v_tenant in
-        select t.tenant_id, t.isolation_key
+        select
+            t.tenant_id,
+            t.isolation_key,
+            row_number() over (order by t.tenant_id)::integer as place
         from ai_storage_private.tenant as t
         where t.tenant_id = any (v_tenant_ids)
+        order by t.tenant_id
     loop
+        -- The seal up to which the log has lost its names.
+        select a.seal_number, a.seal_hash into v_seal
+        from ai_storage_private.audit_seal as a
+        where a.tenant_id = v_tenant.tenant_id
+        order by a.seal_number desc
+        limit 1;
+        v_counts[v_tenant.place] := v_counts[v_tenant.place] || jsonb_build_object(
+            'seal_number', v_seal.seal_number, 'seal_hash', encode(v_seal.seal_hash, 'hex')
+        );
         perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
         perform ai_storage_private.record_event(
             v_tenant.tenant_id, 'erase tenant',
@@ -735,21 +768,8 @@ begin
         'pattern', p_pattern,
         'reason', p_reason,
         'tenants', (
-            select jsonb_agg(
-                c.counts || jsonb_build_object(
-                    'seal_number', s.seal_number, 'seal_hash', encode(s.seal_hash, 'hex')
-                )
-                order by c.counts ->> 'isolation_key' collate "C"
-            )
+            select jsonb_agg(c.counts order by c.counts ->> 'isolation_key' collate "C")
             from unnest(v_counts) as c (counts)
-            -- The seal up to which the log has lost its names.
-            left join lateral (
-                select a.seal_number, a.seal_hash
-                from ai_storage_private.audit_seal as a
-                where a.tenant_id = (c.counts ->> 'tenant_id')::bigint
-                order by a.seal_number desc
-                limit 1
-            ) as s on true
         )
     )::text;
     v_event_id := ai_storage_private.record_event(
@@ -763,7 +783,7 @@ begin
         certificate_id, event_id, erased_at, statement
     )
     values (v_certificate_id, v_event_id, v_now, v_statement);
-    perform ai_storage.seal_audit();
+    perform ai_storage_private.seal_events();
     perform ai_storage.create_checkpoint();
     return ai_storage.erasure_certificate(v_certificate_id);
 end;
@@ -1421,12 +1441,10 @@ create or replace trigger record_truncate
 comment on trigger record_truncate on ai_storage_private.erasure_certificate is
     'One event per TRUNCATE.';
 
-alter table ai_storage_private.retention_rule
-    enable always trigger record_change,
-    enable always trigger record_truncate;
-alter table ai_storage_private.erasure_certificate
-    enable always trigger record_change,
-    enable always trigger record_truncate;
+alter table ai_storage_private.retention_rule enable always trigger record_change;
+alter table ai_storage_private.retention_rule enable always trigger record_truncate;
+alter table ai_storage_private.erasure_certificate enable always trigger record_change;
+alter table ai_storage_private.erasure_certificate enable always trigger record_truncate;
 
 -- Policies ----------------------------------------------------------------------------------------
 

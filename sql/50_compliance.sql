@@ -124,6 +124,8 @@ select case when count(*) = 0 then 'passed' else 'failed' end,
 from pg_roles as r
 where r.rolcanlogin
   and not r.rolsuper
+  -- Of these a control of their own tells.
+  and r.rolname not in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
   and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
   and (
       pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
@@ -242,12 +244,22 @@ cross join (
 select case when count(*) filter (where r.is_powerful) = 0 then 'passed' else 'failed' end,
     coalesce(
         string_agg(r.rolname, ', ' order by r.rolname) filter (where r.is_powerful),
-        count(*) || ' roles'
+        count(*) || ' roles' || case when ai_storage_private.on_cluster()
+            then '; the cluster connects to its nodes as the owning ones' else '' end
     )
 from (
     select r.rolname,
-        r.rolcanlogin or r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
-            as is_powerful
+        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
+        -- A cluster connects to its nodes as the owning roles.
+        or (
+            r.rolcanlogin
+            and not (
+                ai_storage_private.on_cluster()
+                and r.rolname in (
+                    'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
+                )
+            )
+        ) as is_powerful
     from pg_roles as r
     where r.rolname in (
         'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator', 'ai_storage_app',
@@ -409,7 +421,11 @@ select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is
         count(*) || ' wait, the first since ' || ai_storage_private.render_time(min(p.recorded_at)),
         'none waits'
     )
-from ai_storage_private.audit_pending as p
+from (
+    select d.recorded_at from ai_storage_private.audit_pending as d
+    union all
+    select n.recorded_at from ai_storage_private.node_event as n
+) as p
         $q$
     ),
     (
@@ -520,41 +536,54 @@ where e.tenant_id = 0 and e.action = 'apply retention'
         26, 'what was erased is gone from the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
-select case when count(e.event_id) = 0 then 'passed' else 'failed' end,
-    'certificates: ' || count(distinct c.certificate_id)
-        || ', events that still have names: ' || count(e.event_id)
-from ai_storage_private.erasure_certificate as c
-cross join jsonb_array_elements(c.statement::jsonb -> 'tenants') as t (erased)
-left join ai_storage_private.audit_event as e
-    on e.salt is not null
-    and (
-        (
-            e.tenant_id = (t.erased ->> 'tenant_id')::bigint
-            and e.seal_number <= (t.erased ->> 'seal_number')::bigint
-        )
-        -- Also what others were doing with its models, and committed later.
-        or e.model_id in (
-            select m.model_id
-            from ai_storage_private.audit_event as m
-            where m.tenant_id = (t.erased ->> 'tenant_id')::bigint
-              and m.seal_number <= (t.erased ->> 'seal_number')::bigint
-              and m.action = 'save model'
-        )
-    )
+with erased as materialized (
+    select (t.erased ->> 'tenant_id')::bigint as tenant_id,
+        max((t.erased ->> 'seal_number')::bigint) as seal_number
+    from ai_storage_private.erasure_certificate as c
+    cross join jsonb_array_elements(c.statement::jsonb -> 'tenants') as t (erased)
+    group by 1
+),
+model as materialized (
+    select distinct m.model_id
+    from ai_storage_private.audit_event as m
+    join erased as t on t.tenant_id = m.tenant_id and m.seal_number <= t.seal_number
+    where m.action = 'save model'
+),
+named as materialized (
+    select e.tenant_id, e.event_id
+    from ai_storage_private.audit_event as e
+    join erased as t on t.tenant_id = e.tenant_id and e.seal_number <= t.seal_number
+    where e.salt is not null
+    union
+    -- Also what others were doing with its models, and committed later.
+    select e.tenant_id, e.event_id
+    from ai_storage_private.audit_event as e
+    join model as m on m.model_id = e.model_id
+    where e.salt is not null
+)
+select case when n.events = 0 then 'passed' else 'failed' end,
+    'certificates: ' || c.certificates || ', events that still have names: ' || n.events
+from (select count(*) as events from named) as n
+cross join (
+    select count(*) as certificates from ai_storage_private.erasure_certificate
+) as c
         $q$
     ),
     (
         27, 'every certificate of an erasure is proved by the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
+with event as materialized (
+    select e.event_id, e.salt, e.content_digest
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = 0 and e.action = 'erase tenant'
+)
 select case when bool_and(p.is_proved) is not false then 'passed' else 'failed' end,
     count(*) filter (where p.is_proved) || ' of ' || count(*) || ' certificates'
 from (
     select exists (
-        select from ai_storage_private.audit_event as e
-        where e.tenant_id = 0
-          and e.event_id = c.event_id
-          and e.action = 'erase tenant'
+        select from event as e
+        where e.event_id = c.event_id
           and e.content_digest
               = sha256(uuid_send(e.salt) || convert_to(c.statement, 'UTF8'))
     ) as is_proved

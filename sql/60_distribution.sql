@@ -167,7 +167,8 @@ begin
         ));
     end loop;
 
-    -- A node without the secret believes nobody.
+    -- A node without the secret believes nobody. On one that has it calls are under way: nothing is
+    -- done there that they would wait for.
     select s.inner_key, s.outer_key into v_secret
     from ai_storage_private.context_secret as s;
     -- Calls are under way on a node that has the table: no lock that they wait for.
@@ -251,6 +252,7 @@ begin
         'context_mac(bytea, bytea, text)',
         'verified_context()',
         'current_tenant_id()',
+        'current_credential()',
         'lent_tenant_ids()',
         'lent_ids()',
         'model_content(double precision, bigint, jsonb, jsonb)',
@@ -310,6 +312,16 @@ begin
             end if;
         end if;
         return next;
+    end loop;
+
+    -- These take a row of a table, so they come after it.
+    foreach v_name in array array[
+        'seal_hash(ai_storage_private.audit_seal)',
+        'check_seal(ai_storage_private.audit_seal, bytea[])',
+        'render_event(ai_storage_private.audit_event)'
+    ] loop
+        execute 'select create_distributed_function($1::regprocedure)'
+        using 'ai_storage_private.' || v_name;
     end loop;
 
     -- Sent to the nodes, on which functions are born open.

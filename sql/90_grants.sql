@@ -97,6 +97,7 @@ grant execute on function
     ai_storage_private.find_unlogged_model(bigint),
     ai_storage_private.prove_event(bigint, uuid),
     ai_storage_private.erase_content(bigint),
+    ai_storage_private.take_events(bigint),
     ai_storage_private.sweep_uploads(bigint),
     ai_storage_private.lock_models(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz),
@@ -178,6 +179,7 @@ to ai_storage_owner, ai_storage_sharing;
 grant execute on function
     ai_storage_private.enter_code_version(text),
     ai_storage_private.current_tenant_id(),
+    ai_storage_private.current_credential(),
     ai_storage.current_tenant()
 to ai_storage_owner;
 grant execute on function ai_storage_private.may_share_outside(text)
@@ -201,7 +203,9 @@ grant execute on function
     ai_storage_private.seal_hash(ai_storage_private.audit_seal),
     ai_storage_private.merkle_root(bytea[]),
     ai_storage_private.merkle_paths(bytea[], integer[]),
-    ai_storage_private.check_seal(ai_storage_private.audit_seal),
+    ai_storage_private.check_seal(ai_storage_private.audit_seal, bytea[]),
+    ai_storage_private.check_events(bigint),
+    ai_storage_private.check_seals(bigint),
     ai_storage_private.check_log(bigint),
     ai_storage_private.render_event(ai_storage_private.audit_event),
     ai_storage_private.render_seals(bigint, bigint),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -44,7 +47,7 @@ BREAKS: dict[str, tuple[str, str]] = {
         "failed",
     ),
     "everything belongs to the owning roles": ("alter function ai_storage.seal_audit() owner to postgres", "failed"),
-    "the package's roles cannot log in and have no power": ("alter role ai_storage_owner login", "failed"),
+    "the package's roles cannot log in and have no power": ("alter role ai_storage_app login", "failed"),
     "application logins cannot walk around row level security": ("alter role beta_app bypassrls", "failed"),
     "whoever audits does not administer, and applications do neither": (
         "grant ai_storage_auditor to beta_app",
@@ -66,7 +69,8 @@ BREAKS: dict[str, tuple[str, str]] = {
         "failed",
     ),
     "events are sealed within a minute": (
-        f"update {PRIVATE}.audit_pending set recorded_at = now() - interval '2 minutes'",
+        f"update {PRIVATE}.audit_pending set recorded_at = now() - interval '2 minutes'; "
+        f"update {PRIVATE}.node_event set recorded_at = now() - interval '2 minutes'",
         "warning",
     ),
     "seals are under a checkpoint within a day": (
@@ -88,7 +92,7 @@ BREAKS: dict[str, tuple[str, str]] = {
         "warning",
     ),
     "what was erased is gone from the log": (
-        f"update {PRIVATE}.audit_event set salt = gen_random_uuid() where tenant_id > 0 and salt is null",
+        f"update {PRIVATE}.audit_event set salt = '{uuid4()}' where tenant_id > 0 and salt is null",
         "failed",
     ),
     "every certificate of an erasure is proved by the log": (
@@ -193,6 +197,20 @@ MORE = [
 ]
 
 
+@contextmanager
+def broken(database: Database, admin: Connection, statement: str) -> Iterator[None]:
+    """What breaks a control, undone afterwards."""
+    if database.server.nodes is not None and ("update " in statement or "; " in statement):
+        # On a node nobody reads what another role changed before that is committed. The test ends with it.
+        for part in statement.split("; "):
+            admin.execute(part)
+        yield
+        return
+    with admin.transaction(force_rollback=True):
+        admin.execute(statement)
+        yield
+
+
 class TestReport:
     def test_all_controls_are_met_when_everything_was_done(self, admin: Connection) -> None:
         rows = report(admin)
@@ -207,18 +225,24 @@ class TestReport:
         assert set(report(admin)) == set(BREAKS) | AT_START | set(KNOWN)
 
     @pytest.mark.parametrize("control", BREAKS)
-    def test_a_broken_control_shows_in_the_next_call(self, admin: Connection, control: str) -> None:
+    def test_a_broken_control_shows_in_the_next_call(self, database: Database, admin: Connection, control: str) -> None:
         statement, status = BREAKS[control]
         before = statuses(admin)
-        with admin.transaction(force_rollback=True):
-            admin.execute(statement)
+        with broken(database, admin, statement):
             after = statuses(admin)
         assert (before[control], after[control]) == ("passed", status)
 
-    @pytest.mark.parametrize(("control", "statement"), MORE)
-    def test_so_does_every_other_way_to_break_it(self, admin: Connection, control: str, statement: str) -> None:
+    @pytest.mark.one_server("a cluster connects to its nodes as the owning roles")
+    def test_an_owning_role_that_logs_in_shows(self, admin: Connection) -> None:
         with admin.transaction(force_rollback=True):
-            admin.execute(statement)
+            admin.execute("alter role ai_storage_owner login")
+            assert statuses(admin)["the package's roles cannot log in and have no power"] == "failed"
+
+    @pytest.mark.parametrize(("control", "statement"), MORE)
+    def test_so_does_every_other_way_to_break_it(
+        self, database: Database, admin: Connection, control: str, statement: str
+    ) -> None:
+        with broken(database, admin, statement):
             assert statuses(admin)[control] == "failed"
 
     def test_what_nobody_told_is_unknown(self, database: Database) -> None:

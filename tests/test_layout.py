@@ -69,6 +69,7 @@ DEFINERS = {
         "ai_storage.allow_external_sharing",
         "ai_storage.forbid_external_sharing",
         "ai_storage.list_external_sharing",
+        "ai_storage_private.current_credential",
         "ai_storage_private.current_tenant_id",
         "ai_storage_private.enter",
         "ai_storage_private.enter_code_version",
@@ -110,6 +111,7 @@ DEFINERS = {
         "ai_storage.read_artifact",
         "ai_storage.read_chunks",
         "ai_storage_private.erase_content",
+        "ai_storage_private.take_events",
         "ai_storage_private.sweep_uploads",
         "ai_storage_private.find_unlogged_model",
         "ai_storage_private.list_versions",
@@ -178,6 +180,7 @@ ACROSS_TENANTS = {
     "ai_storage.verify_all_audit",
     "ai_storage_private.collect_events",
     "ai_storage_private.render_seals",
+    "ai_storage_private.seal_events",
 }
 
 
@@ -490,12 +493,9 @@ def kinds_of(tree: object) -> set[str]:
 # The first for one server alone: on a cluster another branch runs instead. The others are still to be taken apart.
 MIXED = {
     "ai_storage_private.load_shared",
-    "ai_storage.apply_retention",
     "ai_storage.export_tenant",
-    "ai_storage.seal_audit",
-    "ai_storage.verify_all_audit",
     "ai_storage_private.render_seals",
-    "ai_storage_private.sweep_versions",
+    "ai_storage_private.seal_events",
 }
 
 

@@ -256,11 +256,20 @@ CREATE FUNCTION ai_storage.apply_retention() RETURNS TABLE(tenants bigint, versi
 declare
     v_now      constant timestamptz := clock_timestamp();
     v_context  constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_tenant_ids bigint[];
+    v_model_ids  uuid[];
+    v_numbers    bigint[];
     v_rule     record;
     v_versions bigint;
     v_events   bigint;
 begin
     perform ai_storage_private.refuse_old_snapshot();
+    -- First: what the tenants' functions change on a node, nobody else reads there until the end.
+    v_tenant_ids := array(
+        select distinct u.tenant_id
+        from ai_storage_private.artifact_upload as u
+        where u.touched_at < v_now - interval '1 day'
+    );
     tenants := 0;
     versions := 0;
     events := 0;
@@ -276,6 +285,10 @@ begin
             v_rule.tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for
         );
         -- What still exists can be compared with the log, for which it takes the salt.
+        select array_agg(v.model_id), array_agg(v.version)
+        into v_model_ids, v_numbers
+        from ai_storage_private.list_versions(v_rule.tenant_id) as v
+        where v_rule.keep_events_for is not null;
         update ai_storage_private.audit_event as e set
             salt   = null,
             detail = null
@@ -283,7 +296,7 @@ begin
           and e.recorded_at < v_now - v_rule.keep_events_for
           and e.salt is not null
           and not exists (
-              select from ai_storage_private.list_versions(v_rule.tenant_id) as v
+              select from unnest(v_model_ids, v_numbers) as v (model_id, version)
               where v.model_id = e.model_id
                 and v.version = e.version
           );
@@ -301,11 +314,7 @@ begin
     for v_rule in
         select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
-        where t.tenant_id in (
-            select u.tenant_id
-            from ai_storage_private.artifact_upload as u
-            where u.touched_at < v_now - interval '1 day'
-        )
+        where t.tenant_id = any (v_tenant_ids)
     loop
         perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
         perform ai_storage_private.sweep_uploads(v_rule.tenant_id);
@@ -1348,6 +1357,7 @@ begin
         'context_mac(bytea, bytea, text)',
         'verified_context()',
         'current_tenant_id()',
+        'current_credential()',
         'lent_tenant_ids()',
         'lent_ids()',
         'model_content(double precision, bigint, jsonb, jsonb)',
@@ -1407,6 +1417,16 @@ begin
             end if;
         end if;
         return next;
+    end loop;
+
+    -- These take a row of a table, so they come after it.
+    foreach v_name in array array[
+        'seal_hash(ai_storage_private.audit_seal)',
+        'check_seal(ai_storage_private.audit_seal, bytea[])',
+        'render_event(ai_storage_private.audit_event)'
+    ] loop
+        execute 'select create_distributed_function($1::regprocedure)'
+        using 'ai_storage_private.' || v_name;
     end loop;
 
     -- Sent to the nodes, on which functions are born open.
@@ -1527,7 +1547,9 @@ declare
     v_tenant_ids     constant bigint[] := array(
         select t.tenant_id from ai_storage_private.covered_tenants(p_pattern) as t
     );
+    v_model_ids      uuid[];
     v_tenant         record;
+    v_seal           record;
     v_counts         jsonb[] := '{}'::jsonb[];
     v_statement      text;
     v_event_id       uuid;
@@ -1561,29 +1583,46 @@ begin
                 'tenant_id', v_tenant.tenant_id, 'isolation_key', v_tenant.isolation_key
             )
         );
+        insert into ai_storage_private.audit_pending
+        select e.* from ai_storage_private.take_events(v_tenant.tenant_id) as e;
     end loop;
 
     -- The names in the log, also in the logs of those who used these tenants' models.
-    perform ai_storage.seal_audit();
+    perform ai_storage_private.take_turn();
+    perform ai_storage_private.seal_events();
+    v_model_ids := array(
+        select distinct m.model_id
+        from ai_storage_private.audit_event as m
+        where m.tenant_id = any (v_tenant_ids)
+          and m.action = 'save model'
+    );
     update ai_storage_private.audit_event as e set
         salt   = null,
         detail = null
     where e.salt is not null
       and (
           e.tenant_id = any (v_tenant_ids)
-          or e.model_id in (
-              select m.model_id
-              from ai_storage_private.audit_event as m
-              where m.tenant_id = any (v_tenant_ids)
-                and m.action = 'save model'
-          )
+          or e.model_id in (select m.model_id from unnest(v_model_ids) as m (model_id))
       );
 
     for v_tenant in
-        select t.tenant_id, t.isolation_key
+        select
+            t.tenant_id,
+            t.isolation_key,
+            row_number() over (order by t.tenant_id)::integer as place
         from ai_storage_private.tenant as t
         where t.tenant_id = any (v_tenant_ids)
+        order by t.tenant_id
     loop
+        -- The seal up to which the log has lost its names.
+        select a.seal_number, a.seal_hash into v_seal
+        from ai_storage_private.audit_seal as a
+        where a.tenant_id = v_tenant.tenant_id
+        order by a.seal_number desc
+        limit 1;
+        v_counts[v_tenant.place] := v_counts[v_tenant.place] || jsonb_build_object(
+            'seal_number', v_seal.seal_number, 'seal_hash', encode(v_seal.seal_hash, 'hex')
+        );
         perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
         perform ai_storage_private.record_event(
             v_tenant.tenant_id, 'erase tenant',
@@ -1599,21 +1638,8 @@ begin
         'pattern', p_pattern,
         'reason', p_reason,
         'tenants', (
-            select jsonb_agg(
-                c.counts || jsonb_build_object(
-                    'seal_number', s.seal_number, 'seal_hash', encode(s.seal_hash, 'hex')
-                )
-                order by c.counts ->> 'isolation_key' collate "C"
-            )
+            select jsonb_agg(c.counts order by c.counts ->> 'isolation_key' collate "C")
             from unnest(v_counts) as c (counts)
-            -- The seal up to which the log has lost its names.
-            left join lateral (
-                select a.seal_number, a.seal_hash
-                from ai_storage_private.audit_seal as a
-                where a.tenant_id = (c.counts ->> 'tenant_id')::bigint
-                order by a.seal_number desc
-                limit 1
-            ) as s on true
         )
     )::text;
     v_event_id := ai_storage_private.record_event(
@@ -1627,7 +1653,7 @@ begin
         certificate_id, event_id, erased_at, statement
     )
     values (v_certificate_id, v_event_id, v_now, v_statement);
-    perform ai_storage.seal_audit();
+    perform ai_storage_private.seal_events();
     perform ai_storage.create_checkpoint();
     return ai_storage.erasure_certificate(v_certificate_id);
 end;
@@ -1696,27 +1722,46 @@ CREATE FUNCTION ai_storage.export_audit(p_as text DEFAULT NULL::text) RETURNS SE
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_last   bigint;
 begin
-    -- One query: two would see what was sealed between them only in part.
+    -- Up to here seals and their events change no more, however many queries read them.
+    select max(s.seal_number) into v_last
+    from ai_storage_private.audit_seal as s
+    where s.tenant_id = v_tenant.tenant_id;
+    -- A row of its own, since on a node of a cluster the table is a shard, with another type.
+    return query
+    select ai_storage_private.render_event(
+        (
+            e.tenant_id, e.event_id, e.recorded_at, e.version, e.seal_number, e.leaf_index,
+            e.model_id, e.action, e.login, e.credential, e.content_digest, e.detail_digest,
+            e.leaf_hash, e.salt, e.detail
+        )::ai_storage_private.audit_event
+    )
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = v_tenant.tenant_id
+      -- An event whose seal is gone is told of.
+      and (
+          e.seal_number <= v_last
+          or not exists (
+              select from ai_storage_private.audit_seal as s
+              where s.tenant_id = e.tenant_id
+                and s.seal_number = e.seal_number
+          )
+      )
+    order by e.seal_number, e.leaf_index;
+    -- One query: the paths of the seals lead to the checkpoints that are listed.
     return query
     select b.line
     from (
-        select
-            1 as part, e.seal_number as place, e.leaf_index, ai_storage_private.render_event(e)
-        from ai_storage_private.audit_event as e
-        where e.tenant_id = v_tenant.tenant_id
+        -- The policy on seals had its say: a tenant that never wrote has none.
+        select 1, r.seal_number, r.line
+        from ai_storage_private.render_seals(v_tenant.tenant_id) as r
+        where r.seal_number <= v_last
         union all
-        -- The policy on seals has its say, too: a tenant that never wrote has none.
-        select 2, s.seal_number, 0, r.line
-        from ai_storage_private.audit_seal as s
-        join ai_storage_private.render_seals(v_tenant.tenant_id) as r
-            on r.seal_number = s.seal_number
-        where s.tenant_id = v_tenant.tenant_id
-        union all
-        select 3, c.place, 0, c.line
+        select 2, c.place, c.line
         from ai_storage_private.list_checkpoints() with ordinality as c (line, place)
-    ) as b (part, place, leaf_index, line)
-    order by b.part, b.place, b.leaf_index;
+    ) as b (part, place, line)
+    order by b.part, b.place;
 end;
 $$;
 
@@ -3380,126 +3425,12 @@ CREATE FUNCTION ai_storage.seal_audit() RETURNS TABLE(events bigint, seals bigin
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
-declare
-    v_now        constant timestamptz := clock_timestamp();
-    v_refused    bigint;
-    v_checkpoint bigint;
-    v_tenant_ids bigint[];
-    v_sealed_ids bigint[];
-    v_numbers    bigint[];
-    v_previous   bytea[];
-    v_moved      bigint;
 begin
     perform ai_storage_private.take_turn();
     perform ai_storage_private.collect_events();
-
-    select s.last_value into v_refused
-    from ai_storage_private.refused_credential as s
-    where s.is_called;
-    update ai_storage_private.refusal_report as r set
-        reported = v_refused
-    where r.reported < v_refused;
-    if found then
-        perform ai_storage_private.record_event(
-            0, 'refuse credentials', p_detail => jsonb_build_object('in_all', v_refused)
-        );
-    end if;
-
-    select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
-    from ai_storage_private.audit_checkpoint as c;
-    v_tenant_ids := array(
-        select distinct d.tenant_id
-        from ai_storage_private.audit_pending as d
-    );
-    -- The last seal of each that has one.
-    select array_agg(a.tenant_id), array_agg(a.seal_number), array_agg(a.seal_hash)
-    into v_sealed_ids, v_numbers, v_previous
-    from ai_storage_private.audit_seal as a
-    join (
-        select m.tenant_id, max(m.seal_number) as seal_number
-        from ai_storage_private.audit_seal as m
-        where m.tenant_id = any (v_tenant_ids)
-        group by m.tenant_id
-    ) as l
-        on l.tenant_id = a.tenant_id
-        and l.seal_number = a.seal_number
-    where a.tenant_id = any (v_tenant_ids);
-    select
-        array_agg(p.tenant_id),
-        array_agg(coalesce(s.seal_number, 0) + 1),
-        array_agg(coalesce(s.seal_hash, decode(repeat('00', 32), 'hex')))
-    into v_tenant_ids, v_numbers, v_previous
-    from unnest(v_tenant_ids) as p (tenant_id)
-    left join unnest(v_sealed_ids, v_numbers, v_previous)
-        as s (tenant_id, seal_number, seal_hash) on s.tenant_id = p.tenant_id;
-
-    insert into ai_storage_private.audit_event (
-        tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
-        action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
-    )
-    select
-        p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
-        p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
-        ai_storage_private.leaf_hash(
-            p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
-            p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
-        ),
-        p.salt, p.detail
-    from (
-        select
-            d.*,
-            b.seal_number,
-            (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
-                as leaf_index
-        from ai_storage_private.audit_pending as d
-        join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
-            on b.tenant_id = d.tenant_id
-        where d.tenant_id = any (v_tenant_ids)
-    ) as p
-    on conflict do nothing;
-    get diagnostics events = row_count;
-
-    delete from ai_storage_private.audit_pending as p
-    using ai_storage_private.audit_event as e
-    where e.tenant_id = p.tenant_id
-      and e.event_id = p.event_id;
-    get diagnostics v_moved = row_count;
-
-    insert into ai_storage_private.audit_seal (
-        tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
-        root, previous_hash, seal_hash
-    )
-    select
-        n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
-        ai_storage_private.seal_hash((
-            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
-            n.root, n.previous_hash, null
-        )::ai_storage_private.audit_seal)
-    from (
-        select
-            e.tenant_id,
-            e.seal_number,
-            count(*)::integer as event_count,
-            ai_storage_private.merkle_root(
-                array_agg(e.leaf_hash order by e.leaf_index)
-            ) as root,
-            b.previous_hash
-        from unnest(v_tenant_ids, v_numbers, v_previous)
-            as b (tenant_id, seal_number, previous_hash)
-        join ai_storage_private.audit_event as e
-            on e.tenant_id = b.tenant_id
-            and e.seal_number = b.seal_number
-        group by e.tenant_id, e.seal_number, b.previous_hash
-    ) as n
-    on conflict do nothing;
-    get diagnostics seals = row_count;
-    if v_moved <> events or seals <> coalesce(cardinality(v_tenant_ids), 0) then
-        raise exception using
-            errcode = '23505',
-            message = 'an event or a seal that was to be written is in the log already',
-            hint = 'Somebody wrote into the log by hand; verify_all_audit() tells where.';
-    end if;
-    return next;
+    return query
+    select n.events, n.seals
+    from ai_storage_private.seal_events() as n;
 end;
 $$;
 
@@ -3907,13 +3838,29 @@ CREATE FUNCTION ai_storage.verify_all_audit() RETURNS TABLE(verified boolean, ev
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_log   record;
-    v_chain record;
+    v_log     record;
+    v_chain   record;
+    v_numbers bigint[];
+    v_counts  bigint[];
+    v_roots   bytea[];
 begin
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
     -- The last seals may be under no checkpoint yet; every checkpoint has all of its own.
+    select
+        array_agg(s.checkpoint_number), array_agg(s.seal_count), array_agg(s.root)
+    into v_numbers, v_counts, v_roots
+    from (
+        select
+            a.checkpoint_number,
+            count(*) as seal_count,
+            ai_storage_private.merkle_root(
+                array_agg(a.seal_hash order by a.tenant_id, a.seal_number)
+            ) as root
+        from ai_storage_private.audit_seal as a
+        group by a.checkpoint_number
+    ) as s;
     select
         count(*) as checkpoints,
         min(c.checkpoint_number) filter (where not c.is_good) as bad_number
@@ -3930,24 +3877,16 @@ begin
                 and c.seal_count = s.seal_count
                 as is_good
         from ai_storage_private.audit_checkpoint as c
-        left join (
-            select
-                a.checkpoint_number,
-                count(*) as seal_count,
-                ai_storage_private.merkle_root(
-                    array_agg(a.seal_hash order by a.tenant_id, a.seal_number)
-                ) as root
-            from ai_storage_private.audit_seal as a
-            group by a.checkpoint_number
-        ) as s on s.checkpoint_number = c.checkpoint_number
+        left join unnest(v_numbers, v_counts, v_roots) as s (checkpoint_number, seal_count, root)
+            on s.checkpoint_number = c.checkpoint_number
         window chain as (order by c.checkpoint_number)
     ) as c;
 
     events := coalesce(v_log.events, 0);
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
-    pending := (select count(*) from ai_storage_private.audit_pending as p)
-        + (select count(*) from ai_storage_private.node_event as n);
+    select count(*) into pending from ai_storage_private.audit_pending as p;
+    pending := pending + (select count(*) from ai_storage_private.node_event as n);
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -3960,10 +3899,7 @@ begin
           and e.leaf_index = v_log.leaf_index;
     elsif v_chain.bad_number is not null then
         problem := format('checkpoint %s: changed, or its seals were', v_chain.bad_number);
-    elsif exists (
-        select from ai_storage_private.audit_seal as s
-        where s.checkpoint_number > v_chain.checkpoints + 1
-    ) then
+    elsif v_chain.checkpoints + 1 < any (v_numbers) then
         problem := format('checkpoint %s: missing', v_chain.checkpoints + 1);
     end if;
     verified := problem is null;
@@ -4586,6 +4522,72 @@ ALTER FUNCTION ai_storage_private.check_distributed() OWNER TO ai_storage_owner;
 COMMENT ON FUNCTION ai_storage_private.check_distributed() IS 'Refuses what needs a distributed database. Raises 42501, 55000.';
 
 --
+-- Name: check_events(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_events(p_tenant_id bigint) RETURNS TABLE(events bigint, tenant_id bigint, seal_number bigint, leaf_index integer, problem text)
+    LANGUAGE plpgsql STABLE
+    SET min_parallel_table_scan_size TO '0'
+    SET jit TO 'off'
+    AS $$
+begin
+    -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never. The place as text of a fixed
+    -- width, of which every node of a cluster finds the smallest.
+    return query
+    select
+        n.event_count,
+        substr(n.place, 1, 20)::bigint,
+        substr(n.place, 21, 20)::bigint,
+        substr(n.place, 41, 20)::integer,
+        case when n.place is not null then 'a changed event' end
+    from (
+        select
+            count(*) as event_count,
+            min(
+                to_char(e.tenant_id, 'S0000000000000000000')
+                    || to_char(e.seal_number, 'S0000000000000000000')
+                    || to_char(e.leaf_index, 'S0000000000000000000')
+            ) filter (
+                where e.leaf_hash <> ai_storage_private.leaf_hash(
+                        e.tenant_id, e.event_id, e.seal_number, e.leaf_index, e.recorded_at,
+                        e.action, e.model_id, e.version, e.credential, e.content_digest,
+                        e.detail_digest, e.login
+                    )
+                   -- Two rows could share such a leaf: only the login, the last, may hold a bar.
+                   or strpos(e.action || e.credential, '|') > 0
+                   or e.content_digest = ''
+                   -- No erasure and no retention takes a name from the operator's own log.
+                   or (e.tenant_id = 0 and e.salt is null)
+                   or (e.detail is null) <> (e.salt is null)
+                   or e.detail_digest
+                       <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
+            ) as place
+        from ai_storage_private.audit_event as e
+        where p_tenant_id is null or e.tenant_id = p_tenant_id
+    ) as n;
+    return query
+    select 0::bigint, e.tenant_id, e.seal_number, e.leaf_index, 'events without their seal'
+    from ai_storage_private.audit_event as e
+    where (p_tenant_id is null or e.tenant_id = p_tenant_id)
+      and not exists (
+          select from ai_storage_private.audit_seal as s
+          where s.tenant_id = e.tenant_id
+            and s.seal_number = e.seal_number
+      )
+    order by e.tenant_id, e.seal_number, e.leaf_index
+    limit 1;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_events(p_tenant_id bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_events(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_events(p_tenant_id bigint) IS 'Recomputes the leaves of one tenant''s log, or with null of all: how many, and the first that is wrong or under no seal.';
+
+--
 -- Name: check_hold(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -4627,80 +4629,42 @@ COMMENT ON FUNCTION ai_storage_private.check_hold(p_levels text[]) IS 'Refuses t
 
 CREATE FUNCTION ai_storage_private.check_log(p_tenant_id bigint) RETURNS TABLE(events bigint, seals bigint, tenant_id bigint, seal_number bigint, leaf_index integer, problem text)
     LANGUAGE plpgsql STABLE
-    SET min_parallel_table_scan_size TO '0'
-    SET jit TO 'off'
     AS $$
 begin
-    -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never.
     return query
-    with event as (
-        select
-            count(*) as event_count,
-            min(array[e.tenant_id, e.seal_number, e.leaf_index]) filter (
-                where e.leaf_hash <> ai_storage_private.leaf_hash(
-                        e.tenant_id, e.event_id, e.seal_number, e.leaf_index, e.recorded_at,
-                        e.action, e.model_id, e.version, e.credential, e.content_digest,
-                        e.detail_digest, e.login
-                    )
-                   -- Two rows could share such a leaf: only the login, the last, may hold a bar.
-                   or strpos(e.action || e.credential, '|') > 0
-                   or e.content_digest = ''
-                   -- No erasure and no retention takes a name from the operator's own log.
-                   or (e.tenant_id = 0 and e.salt is null)
-                   or (e.detail is null) <> (e.salt is null)
-                   or e.detail_digest
-                       <> sha256(uuid_send(e.salt) || convert_to(e.detail, 'UTF8'))
-            ) as changed
-        from ai_storage_private.audit_event as e
-        where p_tenant_id is null or e.tenant_id = p_tenant_id
+    with event as materialized (
+        select n.* from ai_storage_private.check_events(p_tenant_id) as n
     ),
-    -- Materialized: else they would be checked after the sort below, by one process.
     seal as materialized (
         select
-            s.tenant_id, s.seal_number, s.previous_hash, s.seal_hash,
-            ai_storage_private.check_seal(s) as problem
-        from ai_storage_private.audit_seal as s
-        where p_tenant_id is null or s.tenant_id = p_tenant_id
+            s.*,
+            s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
+                and s.previous_hash = coalesce(
+                    lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex')
+                ) as follows
+        from ai_storage_private.check_seals(p_tenant_id) as s
+        window chain as (partition by s.tenant_id order by s.seal_number)
     ),
     wrong as (
-        select
-            n.changed[1] as tenant_id, n.changed[2] as seal_number,
-            n.changed[3]::integer as leaf_index, 'a changed event' as problem
+        select n.tenant_id, n.seal_number, n.leaf_index, n.problem
         from event as n
-        where n.changed is not null
+        where n.problem is not null
         union all
-        select c.tenant_id, c.seal_number, null, c.problem
-        from (
-            select
-                s.tenant_id,
-                s.seal_number,
-                case
-                    when s.seal_number = 1 + coalesce(lag(s.seal_number) over chain, 0)
-                        and s.previous_hash = coalesce(
-                            lag(s.seal_hash) over chain, decode(repeat('00', 32), 'hex')
-                        )
-                    then s.problem
-                    else 'a seal that does not follow the one before'
-                end as problem
-            from seal as s
-            window chain as (partition by s.tenant_id order by s.seal_number)
-        ) as c
+        select
+            c.tenant_id,
+            c.seal_number,
+            null,
+            case when c.follows then c.problem
+                else 'a seal that does not follow the one before' end
+        from seal as c
         where c.problem is not null
-        union all
-        select e.tenant_id, e.seal_number, e.leaf_index, 'events without their seal'
-        from ai_storage_private.audit_event as e
-        where (p_tenant_id is null or e.tenant_id = p_tenant_id)
-          and not exists (
-              select from ai_storage_private.audit_seal as s
-              where s.tenant_id = e.tenant_id
-                and s.seal_number = e.seal_number
-          )
+           or not c.follows
     )
     select
-        n.event_count,
+        (select sum(n.events)::bigint from event as n),
         (select count(*) from seal),
         w.tenant_id, w.seal_number, w.leaf_index, w.problem
-    from event as n
+    from (values (1)) as one (row)
     left join lateral (
         select r.*
         from wrong as r
@@ -4966,21 +4930,24 @@ COMMENT ON COLUMN ai_storage_private.audit_seal.previous_hash IS 'seal_hash of t
 COMMENT ON COLUMN ai_storage_private.audit_seal.seal_hash IS 'Hash of all the other columns.';
 
 --
--- Name: check_seal(ai_storage_private.audit_seal); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: check_seal(ai_storage_private.audit_seal, bytea[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) RETURNS text
+CREATE FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[] DEFAULT NULL::bytea[]) RETURNS text
     LANGUAGE plpgsql STABLE COST 10000 PARALLEL SAFE
     AS $$
 declare
-    v_leaves constant bytea[] := array(
-        select e.leaf_hash
-        from ai_storage_private.audit_event as e
-        where e.tenant_id = p_seal.tenant_id
-          and e.seal_number = p_seal.seal_number
-        order by e.leaf_index
-    );
+    v_leaves bytea[] := p_leaves;
 begin
+    if v_leaves is null then
+        v_leaves := array(
+            select e.leaf_hash
+            from ai_storage_private.audit_event as e
+            where e.tenant_id = p_seal.tenant_id
+              and e.seal_number = p_seal.seal_number
+            order by e.leaf_index
+        );
+    end if;
     return case
         when p_seal.seal_hash <> ai_storage_private.seal_hash(p_seal) then 'a changed seal'
         when cardinality(v_leaves) <> p_seal.event_count then 'a missing event, or one too many'
@@ -4990,13 +4957,62 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) IS 'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null.';
+COMMENT ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) IS 'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null. p_leaves: on a node of a cluster, where a function cannot read them by itself.';
+
+--
+-- Name: check_seals(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) RETURNS TABLE(tenant_id bigint, seal_number bigint, previous_hash bytea, seal_hash bytea, problem text)
+    LANGUAGE plpgsql STABLE
+    SET min_parallel_table_scan_size TO '0'
+    SET jit TO 'off'
+    AS $$
+begin
+    if ai_storage_private.on_cluster() then
+        return query
+        select
+            s.tenant_id, s.seal_number, s.previous_hash, s.seal_hash,
+            ai_storage_private.check_seal(
+                (
+                    s.tenant_id, s.seal_number, s.checkpoint_number, s.sealed_at, s.event_count,
+                    s.root, s.previous_hash, s.seal_hash
+                )::ai_storage_private.audit_seal,
+                array(
+                    select e.leaf_hash
+                    from ai_storage_private.audit_event as e
+                    where e.tenant_id = s.tenant_id
+                      and e.seal_number = s.seal_number
+                    order by e.leaf_index
+                )
+            )
+        from ai_storage_private.audit_seal as s
+        where p_tenant_id is null or s.tenant_id = p_tenant_id;
+        return;
+    end if;
+    -- A correlated subquery would keep PostgreSQL to one process, a function does not.
+    return query
+    select
+        s.tenant_id, s.seal_number, s.previous_hash, s.seal_hash,
+        ai_storage_private.check_seal(s)
+    from ai_storage_private.audit_seal as s
+    where p_tenant_id is null or s.tenant_id = p_tenant_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_seals(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) IS 'The seals of one tenant, or with null of all, and what is wrong with each by itself.';
 
 --
 -- Name: check_size(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5397,6 +5413,30 @@ ALTER FUNCTION ai_storage_private.covered_tenants(p_pattern text) OWNER TO ai_st
 --
 
 COMMENT ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) IS 'The registered tenants that a pattern covers. Raises 22023.';
+
+--
+-- Name: current_credential(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.current_credential() RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field constant text[] := ai_storage_private.verified_context();
+begin
+    return v_field[5];
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.current_credential() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION current_credential(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.current_credential() IS 'What this transaction''s context was signed for: key, token and its kid, operator; or null.';
 
 --
 -- Name: current_tenant_id(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7240,6 +7280,8 @@ select case when count(*) = 0 then 'passed' else 'failed' end,
 from pg_roles as r
 where r.rolcanlogin
   and not r.rolsuper
+  -- Of these a control of their own tells.
+  and r.rolname not in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
   and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
   and (
       pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
@@ -7358,12 +7400,22 @@ cross join (
 select case when count(*) filter (where r.is_powerful) = 0 then 'passed' else 'failed' end,
     coalesce(
         string_agg(r.rolname, ', ' order by r.rolname) filter (where r.is_powerful),
-        count(*) || ' roles'
+        count(*) || ' roles' || case when ai_storage_private.on_cluster()
+            then '; the cluster connects to its nodes as the owning ones' else '' end
     )
 from (
     select r.rolname,
-        r.rolcanlogin or r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
-            as is_powerful
+        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
+        -- A cluster connects to its nodes as the owning roles.
+        or (
+            r.rolcanlogin
+            and not (
+                ai_storage_private.on_cluster()
+                and r.rolname in (
+                    'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
+                )
+            )
+        ) as is_powerful
     from pg_roles as r
     where r.rolname in (
         'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator', 'ai_storage_app',
@@ -7525,7 +7577,11 @@ select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is
         count(*) || ' wait, the first since ' || ai_storage_private.render_time(min(p.recorded_at)),
         'none waits'
     )
-from ai_storage_private.audit_pending as p
+from (
+    select d.recorded_at from ai_storage_private.audit_pending as d
+    union all
+    select n.recorded_at from ai_storage_private.node_event as n
+) as p
         $q$
     ),
     (
@@ -7636,41 +7692,54 @@ where e.tenant_id = 0 and e.action = 'apply retention'
         26, 'what was erased is gone from the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
-select case when count(e.event_id) = 0 then 'passed' else 'failed' end,
-    'certificates: ' || count(distinct c.certificate_id)
-        || ', events that still have names: ' || count(e.event_id)
-from ai_storage_private.erasure_certificate as c
-cross join jsonb_array_elements(c.statement::jsonb -> 'tenants') as t (erased)
-left join ai_storage_private.audit_event as e
-    on e.salt is not null
-    and (
-        (
-            e.tenant_id = (t.erased ->> 'tenant_id')::bigint
-            and e.seal_number <= (t.erased ->> 'seal_number')::bigint
-        )
-        -- Also what others were doing with its models, and committed later.
-        or e.model_id in (
-            select m.model_id
-            from ai_storage_private.audit_event as m
-            where m.tenant_id = (t.erased ->> 'tenant_id')::bigint
-              and m.seal_number <= (t.erased ->> 'seal_number')::bigint
-              and m.action = 'save model'
-        )
-    )
+with erased as materialized (
+    select (t.erased ->> 'tenant_id')::bigint as tenant_id,
+        max((t.erased ->> 'seal_number')::bigint) as seal_number
+    from ai_storage_private.erasure_certificate as c
+    cross join jsonb_array_elements(c.statement::jsonb -> 'tenants') as t (erased)
+    group by 1
+),
+model as materialized (
+    select distinct m.model_id
+    from ai_storage_private.audit_event as m
+    join erased as t on t.tenant_id = m.tenant_id and m.seal_number <= t.seal_number
+    where m.action = 'save model'
+),
+named as materialized (
+    select e.tenant_id, e.event_id
+    from ai_storage_private.audit_event as e
+    join erased as t on t.tenant_id = e.tenant_id and e.seal_number <= t.seal_number
+    where e.salt is not null
+    union
+    -- Also what others were doing with its models, and committed later.
+    select e.tenant_id, e.event_id
+    from ai_storage_private.audit_event as e
+    join model as m on m.model_id = e.model_id
+    where e.salt is not null
+)
+select case when n.events = 0 then 'passed' else 'failed' end,
+    'certificates: ' || c.certificates || ', events that still have names: ' || n.events
+from (select count(*) as events from named) as n
+cross join (
+    select count(*) as certificates from ai_storage_private.erasure_certificate
+) as c
         $q$
     ),
     (
         27, 'every certificate of an erasure is proved by the log',
         'GDPR 17, 5(2); SOC 2 C1.2, P4.3', false,
         $q$
+with event as materialized (
+    select e.event_id, e.salt, e.content_digest
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = 0 and e.action = 'erase tenant'
+)
 select case when bool_and(p.is_proved) is not false then 'passed' else 'failed' end,
     count(*) filter (where p.is_proved) || ' of ' || count(*) || ' certificates'
 from (
     select exists (
-        select from ai_storage_private.audit_event as e
-        where e.tenant_id = 0
-          and e.event_id = c.event_id
-          and e.action = 'erase tenant'
+        select from event as e
+        where e.event_id = c.event_id
           and e.content_digest
               = sha256(uuid_send(e.salt) || convert_to(c.statement, 'UTF8'))
     ) as is_proved
@@ -8553,7 +8622,8 @@ begin
         ));
     end loop;
 
-    -- A node without the secret believes nobody.
+    -- A node without the secret believes nobody. On one that has it calls are under way: nothing is
+    -- done there that they would wait for.
     select s.inner_key, s.outer_key into v_secret
     from ai_storage_private.context_secret as s;
     -- Calls are under way on a node that has the table: no lock that they wait for.
@@ -9624,6 +9694,141 @@ ALTER FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.actin
 COMMENT ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'One save, of an own model or of a shared one, with an idempotency key or without: a repeated request returns the first answer and writes nothing. Raises 22023, TN101, TN102, TN103.';
 
 --
+-- Name: seal_events(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.seal_events() RETURNS TABLE(events bigint, seals bigint)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_now        constant timestamptz := clock_timestamp();
+    v_refused    bigint;
+    v_checkpoint bigint;
+    v_tenant_ids bigint[];
+    v_sealed_ids bigint[];
+    v_numbers    bigint[];
+    v_previous   bytea[];
+    v_moved      bigint;
+begin
+    select s.last_value into v_refused
+    from ai_storage_private.refused_credential as s
+    where s.is_called;
+    update ai_storage_private.refusal_report as r set
+        reported = v_refused
+    where r.reported < v_refused;
+    if found then
+        perform ai_storage_private.record_event(
+            0, 'refuse credentials', p_detail => jsonb_build_object('in_all', v_refused)
+        );
+    end if;
+
+    select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
+    from ai_storage_private.audit_checkpoint as c;
+    v_tenant_ids := array(
+        select distinct d.tenant_id
+        from ai_storage_private.audit_pending as d
+    );
+    -- The last seal of each that has one.
+    select array_agg(a.tenant_id), array_agg(a.seal_number), array_agg(a.seal_hash)
+    into v_sealed_ids, v_numbers, v_previous
+    from ai_storage_private.audit_seal as a
+    join (
+        select m.tenant_id, max(m.seal_number) as seal_number
+        from ai_storage_private.audit_seal as m
+        where m.tenant_id = any (v_tenant_ids)
+        group by m.tenant_id
+    ) as l
+        on l.tenant_id = a.tenant_id
+        and l.seal_number = a.seal_number
+    where a.tenant_id = any (v_tenant_ids);
+    select
+        array_agg(p.tenant_id),
+        array_agg(coalesce(s.seal_number, 0) + 1),
+        array_agg(coalesce(s.seal_hash, decode(repeat('00', 32), 'hex')))
+    into v_tenant_ids, v_numbers, v_previous
+    from unnest(v_tenant_ids) as p (tenant_id)
+    left join unnest(v_sealed_ids, v_numbers, v_previous)
+        as s (tenant_id, seal_number, seal_hash) on s.tenant_id = p.tenant_id;
+
+    insert into ai_storage_private.audit_event (
+        tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
+        action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
+    )
+    select
+        p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
+        p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
+        ai_storage_private.leaf_hash(
+            p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
+            p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
+        ),
+        p.salt, p.detail
+    from (
+        select
+            d.*,
+            b.seal_number,
+            (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
+                as leaf_index
+        from ai_storage_private.audit_pending as d
+        join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
+            on b.tenant_id = d.tenant_id
+        where d.tenant_id = any (v_tenant_ids)
+    ) as p
+    on conflict do nothing;
+    get diagnostics events = row_count;
+
+    delete from ai_storage_private.audit_pending as p
+    using ai_storage_private.audit_event as e
+    where e.tenant_id = p.tenant_id
+      and e.event_id = p.event_id;
+    get diagnostics v_moved = row_count;
+
+    insert into ai_storage_private.audit_seal (
+        tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
+        root, previous_hash, seal_hash
+    )
+    select
+        n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
+        ai_storage_private.seal_hash((
+            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
+            n.root, n.previous_hash, null
+        )::ai_storage_private.audit_seal)
+    from (
+        select
+            e.tenant_id,
+            e.seal_number,
+            count(*)::integer as event_count,
+            ai_storage_private.merkle_root(
+                array_agg(e.leaf_hash order by e.leaf_index)
+            ) as root,
+            b.previous_hash
+        from unnest(v_tenant_ids, v_numbers, v_previous)
+            as b (tenant_id, seal_number, previous_hash)
+        join ai_storage_private.audit_event as e
+            on e.tenant_id = b.tenant_id
+            and e.seal_number = b.seal_number
+        group by e.tenant_id, e.seal_number, b.previous_hash
+    ) as n
+    on conflict do nothing;
+    get diagnostics seals = row_count;
+    if v_moved <> events or seals <> coalesce(cardinality(v_tenant_ids), 0) then
+        raise exception using
+            errcode = '23505',
+            message = 'an event or a seal that was to be written is in the log already',
+            hint = 'Somebody wrote into the log by hand; verify_all_audit() tells where.';
+    end if;
+    return next;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.seal_events() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION seal_events(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.seal_events() IS 'Seals what is pending, for whoever has the turn. Raises 23505.';
+
+--
 -- Name: seal_hash(ai_storage_private.audit_seal); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -10011,6 +10216,7 @@ CREATE FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_ver
 declare
     v_model_ids uuid[];
     v_versions  bigint[];
+    v_blob_ids  uuid[];
     v_count     bigint;
 begin
     -- All but the current version may go. Whoever is deleting a model, or sharing a version by its
@@ -10036,17 +10242,20 @@ begin
         for update of v skip locked
     ) as h;
     -- A later snapshot: it shows whatever was shared by its number before it was held.
+    select array_agg(h.model_id), array_agg(h.version)
+    into v_model_ids, v_versions
+    from unnest(v_model_ids, v_versions) as h (model_id, version)
+    where not exists (
+        select from ai_storage_private.model_share as s
+        where s.tenant_id = p_tenant_id
+          and s.model_id = h.model_id
+          and s.pinned_version = h.version
+    );
     delete from ai_storage_private.progress_version as v
     using unnest(v_model_ids, v_versions) as h (model_id, version)
     where v.tenant_id = p_tenant_id
       and v.model_id = h.model_id
-      and v.version = h.version
-      and not exists (
-          select from ai_storage_private.model_share as s
-          where s.tenant_id = p_tenant_id
-            and s.model_id = v.model_id
-            and s.pinned_version = v.version
-      );
+      and v.version = h.version;
     get diagnostics v_count = row_count;
 
     -- An artifact goes with the versions for which it held, once it was put again.
@@ -10074,7 +10283,7 @@ begin
             and v.version >= o.version
             and v.version < o.next_version
       );
-    perform ai_storage_private.sweep_blobs(p_tenant_id, array(
+    v_blob_ids := array(
         select b.blob_id
         from ai_storage_private.artifact_blob as b
         where b.tenant_id = p_tenant_id
@@ -10083,7 +10292,8 @@ begin
               where a.tenant_id = p_tenant_id
                 and a.blob_id = b.blob_id
           )
-    ));
+    );
+    perform ai_storage_private.sweep_blobs(p_tenant_id, v_blob_ids);
 
     delete from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant_id
@@ -10099,6 +10309,31 @@ ALTER FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_vers
 --
 
 COMMENT ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) IS 'Deletes what a rule keeps no longer of the tenant that the context names: versions beyond the newest p_keep_versions, and versions and idempotency keys from before p_before; null: no limit. Returns how many versions.';
+
+--
+-- Name: take_events(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.take_events(p_tenant_id bigint) RETURNS TABLE(tenant_id bigint, event_id uuid, recorded_at timestamp with time zone, version bigint, model_id uuid, action text, login text, credential text, content_digest bytea, detail_digest bytea, salt uuid, detail text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    delete from ai_storage_private.node_event as e
+    where e.tenant_id = p_tenant_id
+    returning e.*;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.take_events(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION take_events(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.take_events(p_tenant_id bigint) IS 'Takes the events of the tenant that the context names from its node, for an administrator''s function that keeps them: what one role changed on a node in a transaction no other may touch there, so after erase_content() collect_events() is refused.';
 
 --
 -- Name: take_turn(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -13179,6 +13414,18 @@ ALTER TABLE ai_storage_private.tenant_cache_key ENABLE ALWAYS TRIGGER record_tru
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.tenant_cache_key IS 'One event per TRUNCATE.';
 
 --
+-- Name: node_event administrator_takes_node_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY administrator_takes_node_events ON ai_storage_private.node_event FOR DELETE TO ai_storage_owner USING (((tenant_id = ai_storage_private.current_tenant_id()) AND (ai_storage_private.current_credential() = 'operator'::text)));
+
+--
+-- Name: POLICY administrator_takes_node_events ON node_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY administrator_takes_node_events ON ai_storage_private.node_event IS 'take_events() takes them on for an erasure; under a tenant''s own credential nothing does.';
+
+--
 -- Name: ai_progress_tenant; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14362,6 +14609,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_credential(p_credential text, p_
 REVOKE ALL ON FUNCTION ai_storage_private.check_distributed() FROM PUBLIC;
 
 --
+-- Name: FUNCTION check_events(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_events(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_events(p_tenant_id bigint) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION check_hold(p_levels text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -14413,11 +14667,18 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_reason(p_reason text) FROM PUBLI
 GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_seal TO ai_storage_operator;
 
 --
--- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_seals(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION check_size(p_size_bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14500,6 +14761,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.count_refusal() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION current_credential(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.current_credential() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.current_credential() TO ai_storage_owner;
 
 --
 -- Name: FUNCTION current_tenant_id(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15059,6 +15327,12 @@ GRANT ALL ON FUNCTION ai_storage_private.run_on_nodes(p_command text) TO ai_stor
 REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
 
 --
+-- Name: FUNCTION seal_events(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.seal_events() FROM PUBLIC;
+
+--
 -- Name: FUNCTION seal_hash(p_seal ai_storage_private.audit_seal); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -15124,6 +15398,13 @@ GRANT ALL ON FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) TO ai
 
 REVOKE ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION take_events(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.take_events(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.take_events(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION take_turn(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
