@@ -35,6 +35,7 @@ ONCE = [
     "importer",
     "layout",
     "lint",
+    "pages",
     "release",
     "retention_cli",
     "sharing_model",

@@ -82,13 +82,19 @@ class Server:
         return make_conninfo(host=self.host, port=self.port, user=user, dbname=dbname, **more)
 
 
-def new_cluster(bin_dir: Path, *, durable: bool = False) -> Iterator[Cluster]:
-    """One cluster in a folder of its own, in memory where there is room, stopped and removed afterwards."""
+def new_folder(*, durable: bool = False) -> Path:
+    """A folder that a server's user can enter, in memory where there is room."""
     # Each test creates and drops a database of a thousand files.
     in_memory = not durable and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
     # Not pytest's tmp_path: as root it lies in a folder that the server's user cannot enter.
     folder = Path(tempfile.mkdtemp(prefix="pydb-test-", dir=MEMORY if in_memory else None))
     os.chmod(folder, 0o711)
+    return folder
+
+
+def new_cluster(bin_dir: Path, *, durable: bool = False) -> Iterator[Cluster]:
+    """One cluster in a folder of its own, stopped and removed afterwards."""
+    folder = new_folder(durable=durable)
     cluster = Cluster(data_dir=folder / "data", bin_dir=bin_dir)
     try:
         yield cluster
