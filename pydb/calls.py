@@ -28,6 +28,7 @@ __all__ = [
     "Erasure",
     "ExternalSharing",
     "Grant",
+    "Metric",
     "Moved",
     "NewSigningKey",
     "NodeProblem",
@@ -96,6 +97,7 @@ __all__ = [
     "list_uploads",
     "load_history",
     "load_progress",
+    "metrics",
     "move_tenant",
     "open_artifact",
     "parse_isolation_key",
@@ -478,6 +480,17 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of the whole database, in the terms of Prometheus. kind: gauge or counter."""
+
+    metric: str
+    kind: str
+    help: str
+    labels: dict[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Control:
     """One line of the compliance report.
 
@@ -565,6 +578,7 @@ _TENANTS = _rows_of(Tenant)
 _RULES = _rows_of(RetentionRule)
 _SWEPT = _row_of(Swept)
 _ERASURES = _rows_of(Erasure)
+_METRICS = _rows_of(Metric)
 _CONTROLS = _rows_of(Control)
 _STATS = _row_of(TenantStats)
 
@@ -1495,6 +1509,14 @@ def compliance_report() -> Call[list[Control]]:
     Source: sql/50_compliance.sql, ai_storage.compliance_report
     """
     return Call("select * from ai_storage.compliance_report()", (), _CONTROLS, tenant=False)
+
+
+def metrics() -> Call[list[Metric]]:
+    """Figures of the whole database for a monitor, none of a tenant's. For administrators and auditors.
+
+    Source: sql/55_metrics.sql, ai_storage.metrics
+    """
+    return Call("select * from ai_storage.metrics()", (), _METRICS, tenant=False)
 
 
 def collect_evidence() -> Call[dict[str, Any]]:

@@ -34,6 +34,7 @@ from . import (
     evidence_page,
     graph,
     importer,
+    metrics,
     migrate,
     session,
     token,
@@ -611,6 +612,11 @@ def _compliance(args: argparse.Namespace) -> int:
     controls = _run_on(_admin_dsn(args), calls.compliance_report())
     _print_rows(args, controls, ["control", "status", "reference", "result"])
     return 1 if any(control.status == "failed" for control in controls) else 0
+
+
+def _metrics(args: argparse.Namespace) -> None:
+    found = _run_on(_admin_dsn(args), calls.metrics())
+    print(metrics.render(found), end="")
 
 
 def _break_glass(args: argparse.Namespace) -> None:
@@ -1405,6 +1411,7 @@ def _parser() -> argparse.ArgumentParser:
         database,
         listing,
     )
+    command("metrics", _metrics, "print figures of the whole database for Prometheus, none of a tenant's", database)
     rules = command("retention", None, "say how long data is kept, and delete what is not kept").add_subparsers(
         metavar="ACTION", required=True
     )

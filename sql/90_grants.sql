@@ -324,5 +324,6 @@ grant execute on function
     ai_storage.list_erasures(),
     ai_storage.erasure_certificate(uuid),
     ai_storage.compliance_report(),
-    ai_storage.collect_evidence()
+    ai_storage.collect_evidence(),
+    ai_storage.metrics()
 to ai_storage_admin, ai_storage_auditor;
