@@ -34,9 +34,15 @@ def client(server: Server, program: str, *arguments: str | Path, **options: Any)
     environment = {"LC_ALL": "C"}
     if (libraries / "libpq.so.5").exists():
         environment["LD_LIBRARY_PATH"] = str(libraries)
-    return subprocess.run(
-        [bin_dir / program, *arguments], capture_output=True, text=True, env=environment, **{"check": True, **options}
-    )
+    command = [bin_dir / program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, **{"check": True, **options})
+
+
+def said(page: str, begins: str) -> str:
+    """The one statement of a page that begins so. tests/pages.py follows the rest of it."""
+    lines = [line.strip() for line in (ROOT / "docs" / "how-to" / page).read_text().splitlines()]
+    (found,) = [line for line in lines if line.startswith(begins)]
+    return found
 
 
 def run_file(server: Server, dsn: str, file: Path, *, check: bool = True) -> tuple[list[str], str]:
@@ -219,8 +225,10 @@ def test_the_file_takes_no_superuser_and_runs_nothing_that_lies_on_its_path(own_
     dsn = own_server.dsn("plain_admin", "managed")
     assert run_file(own_server, dsn, file)[0]
     assert run_file(own_server, dsn, file) == ([], "")
-    migrate.init(dsn, app_login="managed_app", pattern="acme:*:*:*:*")
-    with TenantAwareStorage.from_dsn(own_server.dsn("managed_app", "managed"), ACME) as storage:
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute("create role acme_app login")
+        admin.execute("select ai_storage.authorize_login('acme_app', 'acme:*:*:*:*')")
+    with TenantAwareStorage.from_dsn(own_server.dsn("acme_app", "managed"), ACME) as storage:
         assert storage.save_ai_progress("m", 0.5).version == 1
 
     with psycopg.connect(own_server.dsn("mallory", "hers"), autocommit=True) as mallory:
@@ -249,7 +257,7 @@ def test_the_file_takes_no_superuser_and_runs_nothing_that_lies_on_its_path(own_
 
 
 @pytest.fixture
-def make(server: Server, tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+def make(server: Server, tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Install the extension's files, made of a source tree, for the server of this run."""
     pg_config = server.cluster.bin_dir / "pg_config"
     shared = subprocess.run([pg_config, "--sharedir"], capture_output=True, text=True, check=True).stdout.strip()
@@ -266,13 +274,13 @@ def make(server: Server, tmp_path: Path) -> Iterator[Callable[[Path], None]]:
 
 
 def test_the_extension_makes_what_pydb_makes_and_survives_dump_and_restore(
-    make: Callable[[Path], None], empty_database: Database, database: Database, tmp_path: Path
+    make: Callable[..., None], empty_database: Database, database: Database, tmp_path: Path
 ) -> None:
     make(ROOT)
     server = empty_database.server
     admin = empty_database.connect()
-    admin.execute("create extension tenant_ai_storage")
-    install = "select * from tenant_ai_storage.install()"
+    admin.execute(said("install.md", "create extension"))
+    install = said("install.md", "select tenant_ai_storage")
     schema = migrate.Schema()
     assert [path for (path,) in admin.execute(install)] == [*schema.migrations, *schema.files]
     assert admin.execute("select current_setting('search_path'), current_setting('role')").fetchone() == (
@@ -301,8 +309,7 @@ def test_the_extension_makes_what_pydb_makes_and_survives_dump_and_restore(
     admin.execute("create database restored")
     restored = Database(server, "restored", empty_database.stack)
     try:
-        done = client(server, "pg_restore", "--exit-on-error", "--dbname", restored.dsn(), archive)
-        assert done.stderr == ""
+        client(server, "pg_restore", "--exit-on-error", "--dbname", restored.dsn(), archive)
         assert dump(restored) == before
         assert everything(restored) == everything(empty_database)
         again = restored.connect()
@@ -316,6 +323,17 @@ def test_the_extension_makes_what_pydb_makes_and_survives_dump_and_restore(
         # Only the three functions are the extension's.
         again.execute("drop extension tenant_ai_storage")
         assert [(row.model_name, row.version) for row in theirs.load_ai_progress()] == [("m", 2)]
+
+        # A server that does not have its files restores the rest.
+        make(ROOT, "uninstall")
+        empty_database.stack.close()
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute("drop database restored with (force)")
+            connection.execute("create database restored")
+        done = client(server, "pg_restore", "--dbname", restored.dsn(), archive, check=False)
+        assert "tenant_ai_storage" in done.stderr
+        assert dump(restored) == before
+        assert migrate.migrate(restored.dsn()) == []
     finally:
         empty_database.stack.close()
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
@@ -323,16 +341,16 @@ def test_the_extension_makes_what_pydb_makes_and_survives_dump_and_restore(
 
 
 def test_an_updated_extension_upgrades_the_database(
-    make: Callable[[Path], None], empty_database: Database, next_tree: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., None], empty_database: Database, next_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(ROOT)
     admin = empty_database.connect()
-    admin.execute("create extension tenant_ai_storage")
-    admin.execute("select tenant_ai_storage.install()")
+    admin.execute(said("install.md", "create extension"))
+    admin.execute(said("install.md", "select tenant_ai_storage"))
     make(next_tree)
-    admin.execute("alter extension tenant_ai_storage update")
+    admin.execute(said("upgrade.md", "alter extension"))
     schema = migrate.Schema(next_tree)
-    assert [path for (path,) in admin.execute("select tenant_ai_storage.install()")] == [
+    assert [path for (path,) in admin.execute(said("upgrade.md", "select tenant_ai_storage"))] == [
         "migrations/9999_note.sql",
         *schema.files,
     ]
