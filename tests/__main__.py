@@ -39,6 +39,7 @@ ONCE = [
     "release",
     "retention_cli",
     "sharing_model",
+    "tracing",
     "web",
 ]
 LATER = [f"--ignore=tests/test_{name}.py" for name in ONCE]

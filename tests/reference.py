@@ -47,7 +47,7 @@ GROUPS = {
     "ai_storage_sql": "members of `ai_storage_sql`",
 }
 # Modules beside pydb itself that an application imports.
-MODULES = ("token", "identity", "web", "environment", "code_hash", "cache")
+MODULES = ("token", "identity", "web", "environment", "code_hash", "cache", "tracing")
 
 SQL_HEAD = """\
 # SQL functions

@@ -182,7 +182,7 @@ def test_the_core_imports_nothing_that_is_not_call_a_function() -> None:
     outside = {"pydb.cli", "pydb.migrate", "pydb.embedded", "pydb.demo", "yoyo", "sklearn", "matplotlib", "argparse"}
     outside |= {"pydb.cache", "redis", "cryptography", "pydb.importer"}
     outside |= {"pydb.environment", "pydb.web", "pydb.code_hash", "pydb.identity"}
-    outside |= {"pydb.artifact", "pydb.transfer", "psycopg_pool"}
+    outside |= {"pydb.artifact", "pydb.transfer", "psycopg_pool", "pydb.metrics", "pydb.tracing", "opentelemetry"}
     assert outside & set(loaded) == set()
 
 
