@@ -58,6 +58,37 @@ RECORD_FILE: LiteralString = """
         applied_at = clock_timestamp()
 """
 
+# Applying sql/ takes every table, one after another, while calls hold some and wait for others: a deadlock, of which a
+# call may be the victim. So all are taken before anything else. First those that a call begins with, in its order, so
+# that calls under way end and new ones wait before they hold anything. Whoever goes another way, as sealing does, is
+# given way to before the server looks for a deadlock, which it does after 1 s.
+CLOSE_TABLES: LiteralString = """
+    do $close$
+    declare
+        v_until constant timestamptz := clock_timestamp() + interval '500 ms';
+        v_table regclass;
+    begin
+        for v_table in
+            select c.oid
+            from pg_class as c
+            where c.relnamespace = 'ai_storage_private'::regnamespace
+              and c.relkind in ('r', 'p')
+            order by
+                array_position('{signing_key,login_authorization,tenant,context_secret}'::name[], c.relname),
+                c.relname
+        loop
+            perform set_config(
+                'lock_timeout',
+                greatest(1, extract(epoch from v_until - clock_timestamp()) * 1000)::integer::text,
+                true
+            );
+            execute format('lock table %s in access exclusive mode', v_table);
+        end loop;
+    end;
+    $close$
+"""
+PAUSE = 0.3  # s in which the calls that waited go on
+
 
 class MigrationError(Exception):
     """The database was left as it was. message: what is wrong; hint: what to do."""
@@ -310,8 +341,31 @@ def _prepare_cluster(connection: psycopg.Connection[Any]) -> None:
         connection.execute("set local citus.multi_shard_modify_mode = 'sequential'")
 
 
+def _close_tables(connection: psycopg.Connection[Any], lock_timeout: str) -> None:
+    """Keep everybody out of the tables until the end of the transaction.
+
+    Raises: psycopg.errors.LockNotAvailable after lock_timeout.
+    """
+    set_timeout: LiteralString = "select pg_catalog.set_config('lock_timeout', %s, true)"
+    connection.execute(set_timeout, (lock_timeout,))
+    (milliseconds,) = connection.execute(
+        "select setting::float from pg_catalog.pg_settings where name = 'lock_timeout'"
+    ).fetchone() or (0,)
+    deadline = time.monotonic() + milliseconds / 1000
+    while True:
+        try:
+            with connection.transaction():  # rolled back, it holds no table
+                connection.execute(CLOSE_TABLES)
+        except psycopg.errors.LockNotAvailable:
+            if milliseconds and time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE)
+        else:
+            connection.execute(set_timeout, (lock_timeout,))
+            return
+
+
 def _upgrade(connection: psycopg.Connection[Any], schema: Schema, lock_timeout: str) -> list[str]:
-    connection.execute("select pg_catalog.set_config('lock_timeout', %s, true)", (lock_timeout,))
     connection.execute("set local search_path = ai_storage_migration")
     _prepare_cluster(connection)
     _refuse_newer(connection)
@@ -322,6 +376,10 @@ def _upgrade(connection: psycopg.Connection[Any], schema: Schema, lock_timeout: 
             f"{edited[0]} was edited after it was applied.",
             "A migration is history: restore the file and write a new migration.",
         )
+
+    if all(file.state == "applied" for file in state):
+        return []
+    _close_tables(connection, lock_timeout)
 
     backend = _Backend(connection)
     backend._in_transaction = True  # yoyo then nests in ours by savepoints
@@ -347,7 +405,8 @@ def _upgrade(connection: psycopg.Connection[Any], schema: Schema, lock_timeout: 
 def migrate(dsn: str, *, schema: Schema | None = None, lock_timeout: str = "10s", wait: float = 60) -> list[str]:
     """Bring a database to this release, in one transaction. Connect directly, not through a transaction pooler.
 
-    lock_timeout: longest wait for a table in use, a PostgreSQL interval. wait: seconds to wait for another migration.
+    lock_timeout: longest wait for tables in use, as PostgreSQL's parameter takes it. wait: seconds to wait for another
+    migration.
     Returns: the files applied; an empty list when the database was up to date.
     Raises: MigrationError; psycopg.Error when a statement fails. Either way the database is as it was.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 
 from pydb import LoginTooPowerful, NotAuthorized, TenantAwareStorage, doctor, migrate
 from tests.conftest import Database, Server
+from tests.helpers import until
 
 
 @pytest.mark.sql
@@ -205,3 +207,21 @@ def test_no_application_holds_up_a_migration(database: Database) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         app.execute("lock table ai_storage_migration.applied_file in exclusive mode")
     assert migrate.migrate(database.dsn(), wait=0) == []
+
+
+@pytest.mark.sql
+def test_a_migration_gives_way_to_whoever_holds_a_table_and_needs_another(database: Database) -> None:
+    # Sealing and auditors reach tables in another order than tenants' calls do. Neither side may end in a deadlock.
+    with psycopg.connect(database.dsn(), autocommit=True) as admin, ThreadPoolExecutor(1) as pool:
+        admin.execute("update ai_storage_migration.applied_file set sha256 = '' where path = 'sql/00_version.sql'")
+        admin.execute("begin")
+        admin.execute("select from ai_storage_private.model_share")
+        migrating = pool.submit(migrate.migrate, database.dsn())
+        waiting = "select exists (select from pg_locks where not granted and mode = 'AccessExclusiveLock')"
+        with database.connect() as watcher:
+            until(lambda: watcher.execute(waiting).fetchone() == (True,), "the migration to wait")
+        admin.execute("select from ai_storage_private.signing_key")
+        admin.execute("select from ai_storage_private.tenant")
+        assert not migrating.done()
+        admin.execute("commit")
+        assert "sql/90_grants.sql" in migrating.result(60)
