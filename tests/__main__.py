@@ -38,6 +38,7 @@ ONCE = [
     "pages",
     "release",
     "retention_cli",
+    "rollout",
     "sharing_model",
     "tracing",
     "web",

@@ -190,7 +190,7 @@ def test_schemathesis_finds_no_fault(served: tuple[str, list[str]], mint: Mint, 
 
 def test_the_readme_lists_the_operations_that_there_are(served: tuple[str, list[str]]) -> None:
     readme = (Path(__file__).parent.parent / "examples" / "web" / "README.md").read_text()
-    listed = set(re.findall(r"^\| `(GET|POST) ([^`]+)`", readme, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(GET|POST|PUT) ([^`]+)`", readme, re.MULTILINE))
     paths = httpx.get(f"{served[0]}/openapi.json").json()["paths"]
     found = {(method.upper(), path) for path, item in paths.items() for method in item if path.startswith("/api/")}
     assert listed == found

@@ -74,31 +74,51 @@ def serving(app: Any, asgi: bool = True) -> Iterator[httpx.Client]:
         thread.join(30)
 
 
+class Example:
+    """examples.MODULE as a process, on a port of its own. lines: what it printed so far."""
+
+    def __init__(self, module: str, dsn: str, *options: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"examples.{module}", "--port", "0", *options],
+            env={**os.environ, "DATABASE_URL": dsn, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if "Uvicorn running" in line:
+                self._ready.set()
+        self._ready.set()
+
+    def url(self) -> str:
+        """Where it listens, once it does."""
+        assert self._ready.wait(30), self.lines
+        found = re.search(r"Uvicorn running on (http://[0-9.:]+)", "".join(self.lines))
+        assert found, "".join(self.lines)
+        return found[1]
+
+    def end(self) -> int:
+        """Tell it to end, and wait until it has. Returns: its exit code."""
+        self.process.terminate()
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self._reader.join(30)
+
+
 @contextmanager
 def example(module: str, dsn: str) -> Iterator[tuple[str, list[str]]]:
-    """Serve examples.MODULE on a port of its own: its URL, and the lines it printed so far."""
-    command = [sys.executable, "-m", f"examples.{module}", "--port", "0"]
-    server = subprocess.Popen(
-        command, env={**os.environ, "DATABASE_URL": dsn}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    lines: list[str] = []
-
-    def read() -> None:
-        for line in server.stdout:
-            lines.append(line)
-            if "Uvicorn running" in line:
-                ready.set()
-        ready.set()
-
-    ready = threading.Event()
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
+    """Serve examples.MODULE: its URL, and the lines it printed so far."""
+    running = Example(module, dsn)
     try:
-        assert ready.wait(30), lines
-        found = re.search(r"Uvicorn running on (http://[0-9.:]+)", "".join(lines))
-        assert found, "".join(lines)
-        yield found[1], lines
+        yield running.url(), running.lines
     finally:
-        server.terminate()
-        server.wait(30)
-        reader.join(30)
+        running.end()

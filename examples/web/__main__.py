@@ -4,19 +4,50 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from psycopg.conninfo import make_conninfo
 
 from examples.web.app import create_app
 from pydb import calls, embedded, migrate, session, token
 
 LOGIN = "ai_storage_web_example"
+GRACE = 30  # s; the longest answer that is waited for
 TENANTS = [token.Tenant("acme", server, "shop", "production", "v1") for server in ("mcp-1", "mcp-2")]
 TRAIN = '{"model_name": "line", "samples": [{"x": [1], "y": 3}, {"x": [2], "y": 5}]}'
+
+
+class Server(uvicorn.Server):
+    """Told to end, it goes on serving for a while and says that it is not ready, so that nobody is refused meanwhile.
+
+    drain: seconds that a balancer needs to see it. After them it takes no more connections, and ends with the last
+    answer that is under way, GRACE later at most. A second SIGTERM ends the drain.
+    """
+
+    def __init__(self, app: FastAPI, host: str, port: int, drain: float) -> None:
+        super().__init__(uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=GRACE))
+        self.app = app
+        self.drain = drain
+        self.ends_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig != signal.SIGTERM:
+            super().handle_exit(sig, frame)
+            return
+        self.ends_at = time.monotonic() + (0 if self.app.state.draining else self.drain)
+        self.app.state.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self.ends_at is not None and time.monotonic() >= self.ends_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 @contextmanager
@@ -37,19 +68,27 @@ def prepared() -> Iterator[str]:
             session.run(connection, calls.retire_signing_key(key.kid))
 
 
+def serve(app: FastAPI, args: argparse.Namespace) -> None:
+    with suppress(KeyboardInterrupt):  # raised again by uvicorn when it has shut down
+        Server(app, args.host, args.port, args.drain).run()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.web", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    parser.add_argument(
+        "--drain", type=float, default=0, metavar="SECONDS", help="how long to serve on after SIGTERM, not ready (0)"
+    )
     args = parser.parse_args()
     if os.environ.get("DATABASE_URL"):
-        uvicorn.run(create_app(), host=args.host, port=args.port)
+        serve(create_app(), args)
         return
     with prepared() as dsn:
         url = f"http://{args.host}:{args.port}/api/ai"
         print(f"""curl {url}/train -H "Authorization: Bearer $TOKEN_1" --json '{TRAIN}'""")
         print(f'curl {url}/models -H "Authorization: Bearer $TOKEN_1"', flush=True)
-        uvicorn.run(create_app(dsn), host=args.host, port=args.port)
+        serve(create_app(dsn), args)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from psycopg_pool import AsyncConnectionPool
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from examples.web.training import LinearModel
 from pydb import AsyncTenantAwareStorage, Permission, Scope, __version__, aio, calls, environment
+from pydb.calls import OCTETS
 from pydb.web import ASGIApp, Message, Receive, Send, TenantMiddleware
 from pydb.web import Scope as ASGIScope
 
 PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
+LARGEST = 8 * 2**20  # bytes of an artifact
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 Number = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
@@ -109,6 +112,11 @@ class Sharing(Strict):
 class Shared(BaseModel):
     share_id: UUID
     target: str
+
+
+class Kept(BaseModel):
+    sha256: str
+    size_bytes: int
 
 
 class Event(BaseModel):
@@ -205,6 +213,32 @@ async def share(name: str, sharing: Sharing, storage: Storage) -> list[Shared]:
     return [Shared(share_id=share.share_id, target=share.target) for share in shares]
 
 
+@ai.put(
+    "/models/{name:path}/artifacts/{artifact}",
+    responses=_problems(404, 413),
+    openapi_extra={"requestBody": {"content": {OCTETS: {}}}},
+)
+async def keep(name: str, artifact: str, request: Request, storage: Storage) -> Kept:
+    """Keep up to 8 MiB as an artifact of the current version of the tenant's model."""
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST:
+            raise HTTPException(413, "the artifact is larger than 8 MiB")
+    put = await storage.put_artifact(name, artifact, content)
+    return Kept(sha256=put.sha256, size_bytes=put.size_bytes)
+
+
+@ai.get(
+    "/models/{name:path}/artifacts/{artifact}",
+    response_class=Response,
+    responses={200: {"content": {OCTETS: {}}}, **_problems(404)},
+)
+async def fetch(name: str, artifact: str, storage: Storage, owner: Annotated[str | None, Query()] = None) -> Response:
+    """An artifact's bytes, by way of Redis where AI_STORAGE_TYPE is hybrid. owner: whose it is, where it is shared."""
+    return Response(await storage.get_artifact(name, artifact, owner=owner), media_type=OCTETS)
+
+
 @ai.get("/audit")
 async def audit(storage: Storage, after: Annotated[str | None, Query()] = None, limit: Limit = 100) -> Audit:
     """How the tenant stands, and its log."""
@@ -253,6 +287,25 @@ class Metrics:
             self.seconds.labels(method, route).observe(time.perf_counter() - began)
 
 
+class Draining:
+    """Once the process is told to end, closes connections with their answers: the next request then goes elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["app"].state.draining:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self.app(scope, receive, closing)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
 def _refusal(status: int, detail: str, headers: Any = None) -> Response:
     told = Problem(type="about:blank", title="Refused", status=status, detail=detail)
     body = told.model_dump_json(exclude_none=True)
@@ -276,6 +329,7 @@ def create_app(database_url: str | None = None) -> FastAPI:
             yield
 
     app = FastAPI(title="Tenant-aware training", version=__version__, lifespan=lifespan, redoc_url=None)
+    app.state.draining = False
     app.include_router(ai)
 
     @app.get("/healthz")
@@ -285,9 +339,14 @@ def create_app(database_url: str | None = None) -> FastAPI:
 
     @app.get("/readyz", responses=_problems(503))
     async def readyz() -> Health:
-        """Whether the database answers too."""
+        """Whether to send requests here: the database answers, this release runs on it, and the end is not near."""
+        if app.state.draining:
+            raise HTTPException(503, "shutting down")
         async with pool.connection(timeout=2) as connection:
-            await aio.run(connection, calls.version())
+            found = await aio.run(connection, calls.version())
+        # A newer database serves older processes, and is what a migration leaves them with. The reverse does not hold.
+        if _release(found) < _release(__version__):
+            raise HTTPException(503, f"the database is at release {found}, and needs: pydb migrate")
         return Health(status="ok")
 
     registry = CollectorRegistry()
@@ -304,8 +363,14 @@ def create_app(database_url: str | None = None) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        return _refusal(error.status_code, error.detail, error.headers)
+        headers = error.headers
+        if error.status_code == 405:  # the framework names the methods of the first operation of the path alone
+            matching = [route for route in ai.routes if route.matches(request.scope)[0] is not Match.NONE]
+            methods = {method for route in matching for method in getattr(route, "methods", ())}
+            headers = {"Allow": ", ".join(sorted(methods))} if methods else headers
+        return _refusal(error.status_code, error.detail, headers)
 
     app.add_middleware(TenantMiddleware, pool=pool, exempt=PUBLIC)
+    app.add_middleware(Draining)
     app.add_middleware(Metrics, registry=registry)  # added last, so it is the outermost
     return app
