@@ -27,7 +27,7 @@ from .storage import AsyncTenantAwareStorage, TenantAwareStorage, open_async_poo
 from .token import LEVEL
 
 if TYPE_CHECKING:
-    from .cache import AsyncCache, Cache
+    from .cache import AsyncCache, Cache, CacheStats
 
 __all__ = [
     "STORAGE_TYPES",
@@ -37,6 +37,7 @@ __all__ = [
     "dsn",
     "isolation_key",
     "shared_async_pool",
+    "shared_cache_stats",
     "shared_pool",
     "storage_type",
     "variable",
@@ -231,3 +232,10 @@ async def close_shared_async_pool() -> None:
             await opening.result().close()
         else:
             opening.cancel()
+
+
+def shared_cache_stats() -> list[CacheStats]:
+    """What the caches of requests did so far in this process: of storage type hybrid one, and one an event loop."""
+    with _lock:
+        caches = [cache for (pid, _), cache in _caches.items() if pid == os.getpid()]
+    return [cache.stats() for cache in [*caches, *_async_caches.values()]]

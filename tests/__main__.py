@@ -38,6 +38,7 @@ ONCE = [
     "lint",
     "pages",
     "release",
+    "monitoring",
     "retention_cli",
     "rollout",
     "sharing_model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -13,12 +13,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry
 from psycopg_pool import AsyncConnectionPool
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from examples.web import metrics
 from examples.web.training import LinearModel
 from pydb import AsyncTenantAwareStorage, Permission, Scope, __version__, aio, calls, environment
 from pydb.calls import OCTETS
@@ -27,7 +28,6 @@ from pydb.web import Scope as ASGIScope
 
 PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
 LARGEST = 8 * 2**20  # bytes of an artifact
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 Number = Annotated[float, Field(strict=True, ge=-1e6, le=1e6, allow_inf_nan=False)]
 Level = Annotated[str, Field(pattern=r"^([A-Za-z0-9._+@~=/-]{1,63}|\*)$")]
@@ -258,35 +258,6 @@ async def audit(storage: Storage, after: Annotated[str | None, Query()] = None, 
 # The application
 
 
-class Metrics:
-    """Counts requests by method, route and status. No path, header or body becomes a label: they are the tenants'."""
-
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
-        self.app = app
-        labels = ("method", "route")
-        self.requests = Counter("http_requests", "Requests answered", (*labels, "status"), registry=registry)
-        self.seconds = Histogram("http_request_seconds", "Time to answer, in seconds", labels, registry=registry)
-
-    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 500
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watched)
-        finally:
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            route = getattr(scope.get("route"), "path", "none")
-            self.requests.labels(method, route, status).inc()
-            self.seconds.labels(method, route).observe(time.perf_counter() - began)
-
-
 class Draining:
     """Once the process is told to end, closes connections with their answers: the next request then goes elsewhere."""
 
@@ -312,8 +283,13 @@ def _refusal(status: int, detail: str, headers: Any = None) -> Response:
     return Response(body, status, headers, media_type="application/problem+json")
 
 
-def create_app(database_url: str | None = None) -> FastAPI:
-    """Build it. database_url: None for DATABASE_URL."""
+def create_app(database_url: str | None = None, metrics_url: str | None = None) -> FastAPI:
+    """Build it.
+
+    database_url: None for DATABASE_URL. metrics_url: as an auditor's login, for the metrics of the whole database; None
+    for METRICS_DATABASE_URL, and without it there are none.
+    """
+    metrics_url = metrics_url or os.environ.get("METRICS_DATABASE_URL")
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
         database_url or environment.dsn(),
         min_size=1,
@@ -350,11 +326,12 @@ def create_app(database_url: str | None = None) -> FastAPI:
         return Health(status="ok")
 
     registry = CollectorRegistry()
+    registry.register(metrics.Resources(pool))
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def metrics() -> Response:
+    async def for_prometheus() -> Response:
         """For Prometheus."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await metrics.text(registry, metrics_url), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -372,5 +349,5 @@ def create_app(database_url: str | None = None) -> FastAPI:
 
     app.add_middleware(TenantMiddleware, pool=pool, exempt=PUBLIC)
     app.add_middleware(Draining)
-    app.add_middleware(Metrics, registry=registry)  # added last, so it is the outermost
+    app.add_middleware(metrics.Requests, registry=registry)  # added last, so it is the outermost
     return app
