@@ -7,6 +7,7 @@ test_drift compares the other.
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
 import importlib
 import inspect
@@ -232,7 +233,12 @@ def _docstring(thing: Any, parameters: list[str]) -> str:
     for block in re.split(r"\n\s*\n", "\n".join(lines)):
         if block.startswith("    "):
             code = textwrap.dedent(block)
-            blocks.append(f"```{'text' if re.search(r'[a-z]   +[a-z]', code) else 'python'}\n{code}\n```")
+            try:
+                compile(code, "docstring", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                language = "python"
+            except SyntaxError:
+                language = "text"
+            blocks.append(f"```{language}\n{code}\n```")
             continue
         text = prose(re.sub(r"\n +", "\n", block))
         for name in parameters:
