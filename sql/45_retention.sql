@@ -1276,6 +1276,7 @@ declare
     v_version constant bigint := (p_record ->> 'version')::bigint;
     v_put_at  constant timestamptz := (p_record ->> 'put_at')::timestamptz;
     v_upload  constant uuid := ai_storage_private.import_id(v_sha256, v_size);
+    v_now     constant timestamptz := clock_timestamp();
     v_model   record;
     v_found   record;
     v_blob_id uuid;
@@ -1297,7 +1298,7 @@ begin
     for update;
     -- Changed and not only locked: so a sweep with an older snapshot fails instead of deleting it.
     update ai_storage_private.artifact_blob as b set
-        put_at = clock_timestamp()
+        put_at = v_now
     where b.tenant_id = p_tenant_id
       and b.sha256 = decode(v_sha256, 'hex')
       and b.size_bytes = v_size

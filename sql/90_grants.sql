@@ -78,7 +78,6 @@ to ai_storage_operator;
 grant select, insert, update (salt, detail)
 on ai_storage_private.audit_event
 to ai_storage_operator;
-grant select on ai_storage_private.audit_log to ai_storage_operator;
 grant select on ai_storage_private.artifact_upload to ai_storage_operator;
 grant select, update on ai_storage_private.artifact_limit to ai_storage_operator;
 grant select, insert on ai_storage_private.audit_seal to ai_storage_operator;

@@ -34,6 +34,14 @@ ACME = key()
 ACME_2 = key(code="c2")
 BETA = key("beta")
 
+# All events, sealed or not.
+EVENTS = "({}) as e".format(
+    " union all ".join(
+        "select event_id, action, login, credential, content_digest, salt from ai_storage_private." + table
+        for table in ("audit_event", "audit_pending", "node_event")
+    )
+)
+
 
 def call(connection: Connection, function: str, /, **arguments: Any) -> list[Any]:
     """Call a function of the API. mse=1 is sent as p_mse, as_=KEY as p_as; dicts and lists are sent as jsonb."""

@@ -15,6 +15,7 @@ from tests.conftest import Database
 from tests.helpers import (
     ACME,
     BETA,
+    EVENTS,
     Connection,
     blocked,
     call,
@@ -246,7 +247,7 @@ class TestPut:
         admin = database.connect()
         checked = admin.execute(
             "select content_digest = sha256(uuid_send(salt) || convert_to(%s, 'UTF8')) "
-            "from ai_storage_private.audit_pending where event_id = %s",
+            f"from {EVENTS} where event_id = %s",
             (digest(b"secret-bytes"), events[0].event_id),
         ).fetchone()
         assert checked == (True,)

@@ -23,7 +23,7 @@ from psycopg import sql
 
 from pydb.token import Tenant, mint
 from tests.conftest import Database, Server, install
-from tests.helpers import ACME, BETA, Connection, blocked, call, key, refused, save, until, value
+from tests.helpers import ACME, BETA, EVENTS, Connection, blocked, call, key, refused, save, until, value
 
 sql_test = pytest.mark.sql
 LEVELS = ("org_id", "server_id", "project_id", "environment", "code_hash")
@@ -289,6 +289,8 @@ def test_no_event_holds_content_or_a_secret(database: Database, app: Connection,
     pads = admin.execute("select inner_pad, outer_pad from ai_storage_private.signing_key").fetchone()
     keys = admin.execute("select inner_key, outer_key from ai_storage_private.context_secret").fetchone()
     seal(admin)
+    # A change by hand reached one server alone.
+    call(admin, "renew_context_secret")
     ((said,),) = admin.execute(
         "select string_agg(e::text, '') from (select e::text from ai_storage_private.audit_event as e union all "
         "select p::text from ai_storage_private.audit_pending as p) as e"
@@ -359,12 +361,9 @@ def test_a_superusers_change_by_hand_is_logged_in_every_table(
         rows = count(admin, f"select count(*) from ai_storage_private.{table}")
         assert rows > 0
         latest = (
-            "select action, login, credential, count(*) from ai_storage_private.audit_log "
-            "where event_id > %s group by 1, 2, 3 order by 1"
+            f"select action, login, credential, count(*) from {EVENTS} where event_id > %s group by 1, 2, 3 order by 1"
         )
-        (mark,) = admin.execute(
-            "select event_id from ai_storage_private.audit_log order by event_id desc limit 1"
-        ).fetchone()
+        (mark,) = admin.execute(f"select event_id from {EVENTS} order by event_id desc limit 1").fetchone()
         admin.execute(f"create temporary table kept as select * from ai_storage_private.{table}")
         admin.execute(f"update ai_storage_private.{table} set {change}")
         updated = (written(table, "update"), "postgres", "none", rows)
@@ -381,9 +380,7 @@ def test_a_superusers_change_by_hand_is_logged_in_every_table(
                     (f"ai_storage_private.{table}",),
                 )
             )
-            (again,) = admin.execute(
-                "select event_id from ai_storage_private.audit_log order by event_id desc limit 1"
-            ).fetchone()
+            (again,) = admin.execute(f"select event_id from {EVENTS} order by event_id desc limit 1").fetchone()
             admin.execute(f"delete from ai_storage_private.{table}")
             admin.execute(f"insert into ai_storage_private.{table} ({columns}) select {columns} from kept")
             found = {row[0]: row[3] for row in admin.execute(latest, (again,))}

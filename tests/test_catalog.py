@@ -332,11 +332,6 @@ def test_the_views_have_a_barrier(catalog: psycopg.Connection[Any]) -> None:
     ).fetchall()
     assert sorted(rows) == [
         ("ai_progress_tenant", "ai_storage_owner", ["security_barrier=true"]),
-        (
-            "audit_log",
-            "ai_storage_owner",
-            ["security_invoker=true", "security_barrier=true"],
-        ),  # private: the owner sees one tenant's events in it, the operator all
     ]
 
 

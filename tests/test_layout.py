@@ -492,9 +492,14 @@ def kinds_of(tree: object) -> set[str]:
     return {planned()[name] for name in relations.names & planned().keys()}
 
 
-# The first for one server alone: on a cluster another branch runs instead. The others are still to be taken apart.
+# The first for one server alone: on a cluster another branch runs instead. Then unions of events, sealed or not, whose
+# parts are read one by one. The others are still to be taken apart.
 MIXED = {
     "ai_storage_private.load_shared",
+    "ai_storage.audit_trail",
+    "ai_storage.collect_evidence",
+    "ai_storage_private.find_acts",
+    "ai_storage_private.find_unlogged_model",
     "ai_storage.export_tenant",
     "ai_storage_private.render_seals",
     "ai_storage_private.seal_events",

@@ -47,6 +47,7 @@ HELPERS = [
     "ai_storage_private.decode_base64url",
     "ai_storage_private.encode_base64url",
     "ai_storage_private.end_shares",
+    "ai_storage_private.find_acts",
     "ai_storage_private.find_artifact",
     "ai_storage_private.find_shared_artifact",
     "ai_storage_private.find_tenant",
