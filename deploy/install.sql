@@ -22,6 +22,9 @@ declare
     v_name        pg_catalog.text;
     v_first       pg_catalog.int8;
     v_file        pg_catalog.record;
+    v_table       pg_catalog.regclass;
+    v_until       pg_catalog.timestamptz;
+    v_deadline    pg_catalog.timestamptz;
     v_state       pg_catalog.text;
     v_said        pg_catalog.text;
     v_detail      pg_catalog.text;
@@ -147,6 +150,54 @@ begin
           where a.path = f.path
             and a.sha256 = encode(sha256(convert_to(f.content, 'UTF8')), 'hex')
       );
+    if exists (
+        select from unnest(v_paths) as p (path)
+        where p.path like 'migrations/%'
+          and not exists (
+              select from ai_storage_migration._yoyo_migration as m
+              where p.path = 'migrations/' || m.migration_id || '.sql'
+          )
+    ) then
+        v_first := 0;
+    end if;
+
+    -- All tables at once, and given back before the server looks for a deadlock: pydb/migrate.py
+    -- says more.
+    v_deadline := clock_timestamp() + interval '10 s';
+    while v_first is not null loop
+        begin
+            v_until := clock_timestamp() + interval '500 ms';
+            for v_table in
+                select c.oid
+                from pg_class as c
+                where c.relnamespace = 'ai_storage_private'::regnamespace
+                  and c.relkind in ('r', 'p')
+                order by
+                    array_position(
+                        '{signing_key,login_authorization,tenant,context_secret}'::name[],
+                        c.relname
+                    ),
+                    c.relname
+            loop
+                perform set_config(
+                    'lock_timeout',
+                    greatest(
+                        1, extract(epoch from v_until - clock_timestamp()) * 1000
+                    )::integer::text,
+                    true
+                );
+                execute format('lock table %s in access exclusive mode', v_table);
+            end loop;
+            perform set_config('lock_timeout', '10s', true);
+            exit;
+        exception when lock_not_available then
+            if clock_timestamp() > v_deadline then
+                raise;
+            end if;
+            perform pg_sleep(0.3);
+        end;
+    end loop;
+
     for v_file in
         select
             f.path,
@@ -162,7 +213,6 @@ begin
                 select from ai_storage_migration._yoyo_migration as m
                 where m.migration_id = v_file.migration_id
             );
-            v_first := 0;
         else
             continue when v_first is null or v_file.place < v_first;
         end if;

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from deploy import installer
 from pydb import NotAuthorized, TenantAwareStorage, doctor, migrate
 from tests.conftest import Database, Server
-from tests.helpers import ACME, dump, key
+from tests.helpers import ACME, dump, key, until
 from tests.schema import GOLDEN, GOLDEN_MAJOR
 from tests.schema import dump as schema_of
 
@@ -251,6 +253,25 @@ def test_the_file_takes_no_superuser_and_runs_nothing_that_lies_on_its_path(own_
     assert {entry.state for entry in migrate.status(dsn)} == {"applied"}
     with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
         assert admin.execute("select rolsuper from pg_roles where rolname = 'mallory'").fetchone() == (False,)
+
+
+def test_the_file_gives_way_to_whoever_holds_a_table_and_needs_another(database: Database, file: Path) -> None:
+    # As pydb does, see tests/test_migrate.py, and in the same order.
+    (order,) = re.findall(r"'\{.*\}'::name\[\]", migrate.CLOSE_TABLES)
+    assert order in file.read_text()
+    with psycopg.connect(database.dsn(), autocommit=True) as admin, ThreadPoolExecutor(1) as pool:
+        admin.execute("update ai_storage_migration.applied_file set sha256 = '' where path = 'sql/90_grants.sql'")
+        admin.execute("begin")
+        admin.execute("select from ai_storage_private.model_share")
+        upgrading = pool.submit(run_file, database.server, database.dsn(), file)
+        waiting = "select exists (select from pg_locks where not granted and mode = 'AccessExclusiveLock')"
+        watcher = database.connect()
+        until(lambda: watcher.execute(waiting).fetchone() == (True,), "the upgrade to wait")
+        admin.execute("select from ai_storage_private.signing_key")
+        admin.execute("select from ai_storage_private.tenant")
+        assert not upgrading.done()
+        admin.execute("commit")
+        assert upgrading.result(60) == (["sql/90_grants.sql"], "")
 
 
 # The extension -------------------------------------------------------------------------------------------------------
