@@ -39,6 +39,7 @@ ONCE = [
     "pages",
     "release",
     "monitoring",
+    "network",
     "retention_cli",
     "rollout",
     "sharing_model",

@@ -47,26 +47,20 @@ def program() -> str | None:
 
 
 @contextmanager
-def pgbouncer(
-    host: str, port: int, logins: list[str], mode: PoolMode, *, pool_size: int = 2, reset: bool = False
-) -> Iterator[Callable[[str, str], str]]:
-    """Run PgBouncer until the block ends. Yields a function that makes a DSN of a login and a database's name.
+def running(config: str, users: str, neighbour: str) -> Iterator[Path]:
+    """Run PgBouncer until the block ends. Yields the folder of its socket, whose name in config is {folder}.
 
-    A small pool: clients share server connections, as attackers wish. reset: DISCARD ALL before a connection goes on.
+    users: of its auth_file, {folder}/users. neighbour: whose owner it runs as, when we are root.
     """
     path = program()
     assert path is not None, "PgBouncer is not installed: run `make servers`, as root where apt is the way"
     folder = Path(tempfile.mkdtemp(prefix="pydb-pgbouncer-"))
-    users = "".join(f'"{login}" ""\n' for login in logins)
     (folder / "users").write_text(users, "utf-8")
-    config = CONFIG.format(
-        host=host, port=port, mode=mode, listen=PORT, folder=folder, pool_size=pool_size, reset=reset
-    )
-    (folder / "config").write_text(config, "utf-8")
+    (folder / "config").write_text(config.replace("{folder}", str(folder)), "utf-8")
     account = None
     if os.geteuid() == 0:
         # It refuses to run as root, and the server's socket lies in a folder that only the server's user may enter.
-        account = pwd.getpwuid(os.stat(host).st_uid)
+        account = pwd.getpwuid(os.stat(neighbour).st_uid)
         for name in (folder, folder / "users", folder / "config"):
             os.chown(name, account.pw_uid, account.pw_gid)
     process = subprocess.Popen(
@@ -79,19 +73,37 @@ def pgbouncer(
         extra_groups=account and [],
     )
 
-    def dsn(user: str, dbname: str) -> str:
-        return make_conninfo(host=str(folder), port=PORT, user=user, dbname=dbname)
-
     def listens() -> bool:
-        assert process.poll() is None, (folder / "pgbouncer.log").read_text("utf-8")
+        log = folder / "pgbouncer.log"
+        assert process.poll() is None, log.read_text("utf-8") if log.exists() else "it ended without a log"
         with socket.socket(socket.AF_UNIX) as client:
             return client.connect_ex(str(folder / f".s.PGSQL.{PORT}")) == 0
 
     try:
         until(listens, "PgBouncer to listen")
-        psycopg.connect(dsn(logins[0], "postgres")).close()
-        yield dsn
+        yield folder
     finally:
         process.kill()
         process.wait()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def pgbouncer(
+    host: str, port: int, logins: list[str], mode: PoolMode, *, pool_size: int = 2, reset: bool = False
+) -> Iterator[Callable[[str, str], str]]:
+    """Run PgBouncer until the block ends. Yields a function that makes a DSN of a login and a database's name.
+
+    A small pool: clients share server connections, as attackers wish. reset: DISCARD ALL before a connection goes on.
+    """
+    users = "".join(f'"{login}" ""\n' for login in logins)
+    config = CONFIG.format(
+        host=host, port=port, mode=mode, listen=PORT, folder="{folder}", pool_size=pool_size, reset=reset
+    )
+    with running(config, users, host) as folder:
+
+        def dsn(user: str, dbname: str) -> str:
+            return make_conninfo(host=str(folder), port=PORT, user=user, dbname=dbname)
+
+        psycopg.connect(dsn(logins[0], "postgres")).close()
+        yield dsn
