@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 20000
 SEED ?= 1
-LINTERS := pgrls pgspot squawk
+LINTERS := deploy pgrls pgspot squawk
 DIST ?= dist
+PIN := $(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
 CITUS ?= $(patsubst %,tests/test_%.py,context distribution isolation progress token)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test test-citus attacks clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity ci clean
+.PHONY: help install demo example-web servers test test-citus attacks clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity pins ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -54,17 +55,18 @@ attacks: servers ## Run the attack suite on PostgreSQL 18 and write build/attack
 clients: servers ## Run the clients of examples/clients in each language that is here, and PostGraphile
 	$(BIN)/pytest -q tests/test_clients.py
 
-# Each SQL linter pins a parser of its own, so each has an environment of its own.
+# Each SQL linter pins a parser of its own, so each has an environment of its own; those of deploy/ share one.
 $(VENV)/linters/%.stamp: tests/lint/%.txt
 	$(PYTHON) -m venv --clear $(VENV)/linters/$*
 	$(VENV)/linters/$*/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-lint: servers $(LINTERS:%=$(VENV)/linters/%.stamp) ## Check style, types and the SQL
+lint: servers $(LINTERS:%=$(VENV)/linters/%.stamp) ## Check style, types, the SQL, and what deploys it
 	$(BIN)/ruff check pydb tests bench examples deploy
 	$(BIN)/ruff format --check pydb tests bench examples deploy
 	$(BIN)/mypy
 	$(BIN)/python -m tests.lint
+	$(BIN)/python -m tests.lint.deploy
 
 golden: $(VENV)/dev.stamp ## Write tests/golden/schema.sql, the dump of a fresh database
 	$(BIN)/python -m tests.schema
@@ -122,6 +124,12 @@ bench-scale: $(VENV)/dev.stamp ## Measure the calls with up to 30 million models
 
 bench-capacity: $(VENV)/dev.stamp ## Compute what organisations take from the figures in docs, and write it into docs/scaling.md
 	$(BIN)/python -m bench.capacity
+
+pins: $(VENV)/dev.stamp ## Write deploy/requirements*.txt, the packages of the image with their hashes, newest that fit
+	$(PYTHON) -m venv $(VENV)/pins
+	$(VENV)/pins/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(PIN) --extra hybrid --extra identity --extra example-web pyproject.toml -o deploy/requirements.txt
+	echo 'hatchling>=1.24' | $(PIN) - -o deploy/requirements-build.txt
 
 ci: lint checksums-check docs-check site test ## What CI runs; rewrites nothing
 

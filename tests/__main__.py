@@ -27,6 +27,7 @@ ONCE = [
     "code_hash",
     "cost",
     "demo",
+    "deploy",
     "environment",
     "evidence",
     "example_mcp",

@@ -1,0 +1,398 @@
+"""What deploy/ says is true: its install steps install, and what it names exists and fits together.
+
+`make lint` checks the same files against the rules of their formats.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from pydb import __version__
+from tests import kustomize
+from tests.conftest import Database, Server
+from tests.helpers import until
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+PAGE = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+
+# The Dockerfile -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Stage:
+    """What a stage of the Dockerfile does, in order, as (instruction, rest)."""
+
+    name: str
+    steps: list[tuple[str, str]] = field(default_factory=list)
+
+    def last(self, instruction: str) -> str:
+        return [rest for name, rest in self.steps if name == instruction][-1]
+
+
+def stages() -> list[Stage]:
+    text = re.sub(r"^\s*#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
+    found: list[Stage] = []
+    for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines():
+        instruction, _, rest = line.partition(" ")
+        if instruction == "FROM":
+            found.append(Stage(rest.partition(" AS ")[2]))
+        elif found and line:
+            found[-1].steps.append((instruction, rest))
+    return found
+
+
+BUILD, IMAGE = stages()
+
+
+def ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a path out: the last pattern that fits it, or a folder above it, decides."""
+    out = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pattern = line.removeprefix("!").removeprefix("**/")
+        parts = path.split("/")
+        above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)] + (parts if "**/" in line else [])
+        if any(fnmatch.fnmatchcase(name, pattern) for name in above):
+            out = not line.startswith("!")
+    return out
+
+
+def test_the_context_of_the_image_has_what_is_named_and_no_more() -> None:
+    assert not ignored("pydb/cli.py")
+    assert not ignored("deploy/requirements.txt")
+    for path in (".git/config", ".env", "deploy/web.env", "tests/conftest.py", "examples/mcp_server/server.py"):
+        assert ignored(path)
+    assert ignored("pydb/__pycache__/cli.cpython-311.pyc")
+
+
+def test_the_image_runs_as_a_number_and_holds_no_secret_and_no_tool_to_build() -> None:
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", IMAGE.last("USER"))
+    assert [name for name, _ in IMAGE.steps if name in ("RUN", "ADD")] == []
+    assert f'org.opencontainers.image.version="{__version__}"' in IMAGE.last("LABEL")
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert re.search(r"^ARG PYTHON=python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    assert not re.search(r"^(ENV|ARG) .*(PASSWORD|SECRET|TOKEN|_URL)", text, re.MULTILINE)
+
+
+def test_the_pins_are_what_the_package_asks_for() -> None:
+    lines = re.findall(r"^([\w.-]+)==([\w.]+)", (DEPLOY / "requirements.txt").read_text(), re.MULTILINE)
+    pinned = dict(lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["hybrid"], *extras["identity"], *extras["example-web"]]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pinned[requirement.name]), f"{requirement}: run make pins"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the place of the image's root, made by the steps of the Dockerfile."""
+    root = tmp_path_factory.mktemp("image")
+    # In the place of Python's own image: nothing but Python and pip.
+    venv.create(root / "base", with_pip=True)
+    environment = {"PATH": f"{root}/base/bin:{os.environ['PATH']}", "HOME": str(root)}
+    environment |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    context = [path for path in tracked.splitlines() if not ignored(path)]
+    for stage in (BUILD, IMAGE):
+        folder = root
+        for instruction, rest in stage.steps:
+            if instruction == "WORKDIR":
+                folder = root / rest.lstrip("/")
+                folder.mkdir()
+            elif instruction == "COPY" and not rest.startswith("--from"):
+                *sources, target = rest.split()
+                for source in sources:
+                    found = [path for path in context if path == source or path.startswith(f"{source}/")]
+                    assert found, f"{source} is not there, or in .dockerignore"
+                    for path in found:
+                        into = target + Path(path).name if target.endswith("/") else target + path[len(source) :]
+                        into = "." + into.removeprefix(".") if target == "./" else into
+                        (folder / into).parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copy(ROOT / path, folder / into)
+            elif instruction == "RUN":
+                command = rest.replace("/opt/venv", f"{root}/opt/venv")
+                done = subprocess.run(
+                    ["sh", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+                )
+                assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+def environment(image: Path, **more: str) -> dict[str, str]:
+    # As the image sets them; where it may write nothing, and has no home.
+    values = dict(word.split("=", 1) for word in IMAGE.last("ENV").split())
+    values["PATH"] = values["PATH"].replace("/opt/venv", f"{image}/opt/venv").replace("$PATH", os.environ["PATH"])
+    return {**values, "HOME": "/nonexistent", **more}
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_the_image_serves_and_migrates_and_seals(image: Path, database: Database) -> None:
+    before = files(image)
+    admin = environment(image, DATABASE_URL=database.dsn())
+    for command in ("pydb init", "pydb seal", "pydb doctor --no-probes"):
+        done = subprocess.run(shlex.split(command), env=admin, cwd=image / "app", capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    command = [*json.loads(IMAGE.last("CMD")), "--port", "0"]
+    app = environment(
+        image, DATABASE_URL=database.dsn("app"), AI_STORAGE_TYPE="hybrid", REDIS_URL="redis://127.0.0.1:1"
+    )
+    log = image.parent / "served.log"
+    with open(log, "w") as output:
+        server = subprocess.Popen(command, env=app, cwd=image / "app", stdout=output, stderr=output)
+    try:
+        until(lambda: "Uvicorn running" in log.read_text(), "the image to serve")
+        port = re.search(r"running on http://[0-9.]+:(\d+)", log.read_text())[1]
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+        probe = json.loads(IMAGE.last("HEALTHCHECK").partition("CMD ")[2])
+        probe[-1] = probe[-1].replace(":8000", f":{port}")
+        assert subprocess.run(probe, env=app, timeout=30).returncode == 0
+        # Twice: the drain of the image is longer than a test waits.
+        server.send_signal(signal.SIGTERM)
+        until(lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503, "the drain")
+        assert subprocess.run(probe, env=app, timeout=30).returncode == 0
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    finally:
+        server.kill()
+        server.wait()
+    assert files(image) == before
+
+
+# Kubernetes -----------------------------------------------------------------------------------------------------------
+
+OBJECTS = kustomize.render(kustomize.PRODUCTION)
+
+
+def of_kind(*kinds: str) -> dict[str, Any]:
+    return {item["metadata"]["name"]: item for item in OBJECTS if item["kind"] in kinds}
+
+
+PODS = {name: item["spec"]["template"] for name, item in of_kind("Deployment", "Job").items()}
+
+
+def fits(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    return selector.items() <= labels.items()
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="compares with kubectl, which no registry of packages has")
+def test_kubectl_renders_the_same() -> None:
+    done = subprocess.run(["kubectl", "kustomize", kustomize.PRODUCTION], capture_output=True, text=True, check=True)
+
+    def ordered(items: list[Any]) -> list[Any]:
+        return sorted(items, key=lambda item: (item["kind"], item["metadata"]["name"]))
+
+    assert ordered(OBJECTS) == ordered(list(yaml.safe_load_all(done.stdout)))
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_may_do_nothing_that_it_need_not(name: str) -> None:
+    pod = PODS[name]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["serviceAccountName"] in of_kind("ServiceAccount")
+    user, group = IMAGE.last("USER").split(":")
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": int(user),
+        "runAsGroup": int(group),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod)
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["image"] == f"registry.example/ai-storage:{__version__}"
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+    assert all("emptyDir" in volume for volume in pod.get("volumes", []))
+
+
+def test_names_and_selectors_agree() -> None:
+    everything = list(PODS.values())
+    for name, deployment in of_kind("Deployment").items():
+        selector = deployment["spec"]["selector"]["matchLabels"]
+        chosen = [pod for pod in everything if fits(selector, pod["metadata"]["labels"])]
+        assert chosen == [PODS[name]]
+    web = PODS["ai-storage-web"]
+    labels = web["metadata"]["labels"]
+    (service,) = of_kind("Service").values()
+    (budget,) = of_kind("PodDisruptionBudget").values()
+    assert fits(service["spec"]["selector"], labels)
+    assert fits(budget["spec"]["selector"]["matchLabels"], labels)
+    for constraint in web["spec"]["topologySpreadConstraints"]:
+        assert fits(constraint["labelSelector"]["matchLabels"], labels)
+    (port,) = web["spec"]["containers"][0]["ports"]
+    assert port["containerPort"] == int(IMAGE.last("EXPOSE"))
+    assert service["spec"]["ports"][0]["targetPort"] == port["name"]
+    assert {item["metadata"].get("namespace") for item in OBJECTS if item["kind"] != "Namespace"} == {"ai-storage"}
+    assert list(of_kind("Namespace")) == ["ai-storage"]
+
+
+def test_only_postgresql_redis_and_names_can_be_reached() -> None:
+    policies = of_kind("NetworkPolicy")
+    assert policies["default-deny"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    reached: dict[str, set[int]] = {name: set() for name in PODS}
+    for policy in policies.values():
+        for name, pod in PODS.items():
+            if fits(policy["spec"]["podSelector"].get("matchLabels", {}), pod["metadata"]["labels"]):
+                for rule in policy["spec"].get("egress", []):
+                    assert rule["to"], "to everywhere"
+                    reached[name] |= {port["port"] for port in rule["ports"]}
+    assert reached == {
+        "ai-storage-web": {53, 5432, 6379},
+        "ai-storage-seal": {53, 5432},
+        "ai-storage-migrate": {53, 5432},
+    }
+    (ingress,) = [rule for policy in policies.values() for rule in policy["spec"].get("ingress", [])]
+    assert [port["port"] for port in ingress["ports"]] == [int(IMAGE.last("EXPOSE"))]
+    blocks = [to["ipBlock"]["cidr"] for name in ("to-postgresql", "to-redis")
+              for to in policies[name]["spec"]["egress"][0]["to"]]  # fmt: skip
+    assert all(block.endswith("/32") for block in blocks)
+
+
+def test_a_rollout_never_has_fewer_pods_and_lets_the_old_ones_finish() -> None:
+    web = of_kind("Deployment")["ai-storage-web"]["spec"]
+    assert web["replicas"] == 3
+    assert web["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    pod = web["template"]["spec"]
+    (container,) = pod["containers"]
+    command = container["command"]
+    assert command == json.loads(IMAGE.last("CMD"))
+    drain = int(command[command.index("--drain") + 1])
+    grace = int(re.search(r"^GRACE = (\d+)", (ROOT / "examples/web/__main__.py").read_text(), re.MULTILINE)[1])
+    assert pod["terminationGracePeriodSeconds"] > drain + grace
+    ready = container["readinessProbe"]
+    assert ready["httpGet"]["path"] == "/readyz"
+    assert drain >= ready["failureThreshold"] * (ready["periodSeconds"] + ready["timeoutSeconds"]) - 2
+    # A database that is away is no reason to restart.
+    assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def secrets() -> dict[str, set[str]]:
+    """Secret -> its keys, those that pods cannot do without."""
+    found: dict[str, set[str]] = {}
+    for pod in PODS.values():
+        for container in pod["spec"]["containers"]:
+            for variable in container["env"]:
+                reference = variable.get("valueFrom", {}).get("secretKeyRef", {"optional": True})
+                if not reference.get("optional"):
+                    found.setdefault(reference["name"], set()).add(reference["key"])
+    return found
+
+
+def test_the_page_creates_the_secrets_that_the_pods_use() -> None:
+    files = {name: set(re.findall(r"^(\w+)=", text, re.MULTILINE))
+             for name, text in re.findall(r"^```ini\n# (\S+)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)}  # fmt: skip
+    made = re.findall(r"create secret generic (\S+) --from-env-file=(\S+)$", PAGE, re.MULTILINE)
+    created = {secret: files[name] for secret, name in made}
+    assert created == secrets()
+    # A login for each, and no value of any in the repository.
+    assert len(created) == len(PODS)
+    assert of_kind("Secret") == {}
+
+
+def statements(url: str) -> list[str]:
+    """What the page has psql do, connected to one of its URLs."""
+    return re.findall(rf'^    psql "\${url}" -c "(.*)"$', PAGE, re.MULTILINE)
+
+
+def test_the_logins_of_the_page_suffice_for_what_the_pods_do(own_server: Server) -> None:
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        for statement in statements("ADMIN_URL"):
+            admin.execute(statement)
+
+    def run(login: str, *command: str) -> None:
+        environment = {**os.environ, "DATABASE_URL": own_server.dsn(login, "app"), "AI_STORAGE_APP_PASSWORD": "secret"}
+        done = subprocess.run(
+            [sys.executable, "-m", "pydb.cli", *command[1:]],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+    for _ in range(2):
+        run("ai_storage_migrate", *PODS["ai-storage-migrate"]["spec"]["containers"][0]["command"])
+    with psycopg.connect(own_server.dsn("ai_storage_migrate", "app"), autocommit=True) as migrating:
+        for statement in statements("MIGRATE_URL"):
+            migrating.execute(statement)
+    for command in ("pydb seal", "pydb retention apply", "pydb checkpoint", "pydb key create"):
+        run("ai_storage_seal", *command.split())
+    run("ai_storage_migrate", "pydb", "doctor")
+
+
+def variables() -> Iterator[str]:
+    for pod in PODS.values():
+        for container in pod["spec"]["containers"]:
+            yield from (variable["name"] for variable in container["env"])
+    for service in COMPOSE["services"].values():
+        if service["image"] == "ai-storage:0.1.0":
+            yield from service.get("environment", {})
+
+
+def test_each_environment_variable_is_one_that_is_read() -> None:
+    sources = [*(ROOT / "pydb").glob("*.py"), *(ROOT / "examples" / "web").glob("*.py")]
+    text = "".join(path.read_text() for path in sources)
+    assert {name for name in variables() if f'"{name}"' not in text} == set()
+
+
+@pytest.mark.parametrize("command", [*(pod["spec"]["containers"][0]["command"] for pod in PODS.values())])
+def test_each_command_is_one_that_there_is(command: list[str]) -> None:
+    modules = {"pydb": ["-m", "pydb.cli"], "python": []}
+    arguments = [*modules[command[0]], *command[1:], "--help"]
+    assert subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, timeout=60).returncode == 0
+
+
+# Compose --------------------------------------------------------------------------------------------------------------
+
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def test_compose_starts_things_in_order_and_publishes_to_this_machine_alone() -> None:
+    services = COMPOSE["services"]
+    for name in ("migrate", "web", "seal"):
+        assert services[name]["read_only"] is True
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["image"] == f"ai-storage:{__version__}"
+        for other, wanted in services[name]["depends_on"].items():
+            if wanted["condition"] == "service_healthy":
+                assert "test" in services[other]["healthcheck"]
+            else:
+                assert (other, wanted["condition"]) == ("migrate", "service_completed_successfully")
+    assert services["migrate"]["command"][:2] == ["pydb", "init"]
+    assert [port for service in services.values() for port in service.get("ports", [])] == ["127.0.0.1:8000:8000"]
+    assert services["postgres"]["image"].startswith("postgres:18.")
+    migrating = PODS["ai-storage-migrate"]["spec"]["containers"][0]["command"]
+    assert services["migrate"]["command"] == [word.replace("ai_storage_web", "web") for word in migrating]
+    assert services["seal"]["command"] == PODS["ai-storage-seal"]["spec"]["containers"][0]["command"]
+    login = services["web"]["environment"]["DATABASE_URL"].split("//")[1].split(":")[0]
+    assert login == services["migrate"]["command"][-2]
