@@ -88,7 +88,7 @@ docs-check: $(VENV)/dev.stamp ## Compare them with the checks, the attack tests,
 	$(BIN)/python -m tests.reference --check
 
 site: $(VENV)/dev.stamp ## Build the pages of docs into build/site; a link that leads nowhere is an error
-	$(BIN)/sphinx-build -q -n -W --keep-going -d build/doctrees docs build/site
+	$(BIN)/sphinx-build -q -n -E -a -W --keep-going -d build/doctrees docs build/site
 	@echo "build/site/index.html"
 
 checksums: ## Write migrations/CHECKSUMS

@@ -352,6 +352,18 @@ def test_every_error_is_in_the_registry_the_sql_and_the_classes() -> None:
     assert in_sql == registry
     # PostgreSQL's own codes stay psycopg's own classes.
     assert classes == in_sql - {"42704", "23505", "25000", "25006", "55000", "0A000", "42501"}
+    for code, name in re.findall(r"^\| `(\w{5})` \| `([\w.]+)` \|", ours, re.MULTILINE):
+        module, _, name = name.rpartition(".")
+        assert getattr(psycopg.errors if module else errors, name).sqlstate == code
+
+
+def test_every_class_of_errors_of_the_package_is_in_the_registry() -> None:
+    registry = (ROOT / "docs" / "errors.md").read_text()
+    for path in (ROOT / "pydb").glob("*.py"):
+        for name in re.findall(r"^class ([A-Z]\w*)\((?:\w*Error|Exception)\):", path.read_text(), re.MULTILINE):
+            # The base of those with a code, and what only the command raises and prints itself.
+            if name not in ("StorageError", "CommandError"):
+                assert re.search(rf"`(\w+\.)?{name}`", registry), f"{path.name}: {name}"
 
 
 def test_every_error_carries_a_hint_and_no_value_in_its_message() -> None:
