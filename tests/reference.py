@@ -276,7 +276,8 @@ def _callable(name: str, thing: Any, level: str) -> str:
     )
     after = "" if isinstance(thing, type) else f" -> {result}"
     parameters = [parameter.name for parameter in shown]
-    return f"{level} {name.rpartition('.')[2]}\n\n```text\n{_wrapped(name, texts, after)}\n```\n\n{_docstring(thing, parameters)}"
+    heading = f"{level} {name.rpartition('.')[2]}"
+    return f"{heading}\n\n```text\n{_wrapped(name, texts, after)}\n```\n\n{_docstring(thing, parameters)}"
 
 
 def _annotation(annotation: Any) -> str:
