@@ -8,6 +8,7 @@ migrator leaves nothing behind, and no old function ever meets a new table.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -322,14 +323,14 @@ def _compare(schema: Schema, applied: dict[str, str]) -> list[FileStatus]:
     ]
 
 
-def _prepare_cluster(connection: psycopg.Connection[Any]) -> None:
+def _prepare_cluster(connection: psycopg.Connection[Any]) -> bool:
     """Where the database is distributed by Citus, send changes of what nodes have to them; else keep all here.
 
-    Nodes get the functions that ai_storage.distribute() names, and no others.
+    Nodes get the functions that ai_storage.distribute() names, and no others. Returns: whether it is distributed.
     """
     row = connection.execute("select pg_catalog.to_regclass('pg_catalog.pg_dist_partition')").fetchone()
     if row == (None,):
-        return
+        return False
     row = connection.execute(
         "select from pg_catalog.pg_dist_partition "
         "where logicalrelid = pg_catalog.to_regclass('ai_storage_private.ai_progress_tenant')"
@@ -339,6 +340,24 @@ def _prepare_cluster(connection: psycopg.Connection[Any]) -> None:
     else:
         connection.execute("set local citus.create_object_propagation = 'deferred'")
         connection.execute("set local citus.multi_shard_modify_mode = 'sequential'")
+    return row is not None
+
+
+#: One statement of a file of ours, with the comments before it; and the few that nodes of a cluster are sent.
+_STATEMENT = re.compile(r"(?:--[^\n]*|'[^']*'|\$(\w*)\$.*?\$\1\$|[^;])*?;", re.DOTALL)
+_ON_TABLES = re.compile(r"^(create|create or replace|drop) (policy|trigger)\b", re.MULTILINE)
+
+
+def _apply_on_cluster(connection: psycopg.Connection[Any], text: str) -> None:
+    """Apply a file of sql/ to a distributed database.
+
+    Citus sends nodes the whole message, and they take but one statement. It connects to them as each role that acts,
+    and two of these would wait for each other: so policies and triggers go there, and functions with distribute().
+    """
+    for match in _STATEMENT.finditer(text):
+        sent = "on" if _ON_TABLES.search(match[0]) else "off"
+        connection.execute(f"set local citus.enable_ddl_propagation = {sent}".encode())
+        connection.execute(match[0].encode())
 
 
 def _close_tables(connection: psycopg.Connection[Any], lock_timeout: str) -> None:
@@ -367,7 +386,7 @@ def _close_tables(connection: psycopg.Connection[Any], lock_timeout: str) -> Non
 
 def _upgrade(connection: psycopg.Connection[Any], schema: Schema, lock_timeout: str) -> list[str]:
     connection.execute("set local search_path = ai_storage_migration")
-    _prepare_cluster(connection)
+    distributed = _prepare_cluster(connection)
     _refuse_newer(connection)
     state = _compare(schema, _applied(connection))
     edited = [file.path for file in state if file.state == "changed" and file.path in schema.migrations]
@@ -393,7 +412,10 @@ def _upgrade(connection: psycopg.Connection[Any], schema: Schema, lock_timeout: 
     if pending:
         first = 0
     for name in names[first:]:
-        connection.execute(schema.read(name))
+        if distributed:
+            _apply_on_cluster(connection, schema.read(name))
+        else:
+            connection.execute(schema.read(name))
 
     connection.execute("set local role ai_storage_owner")
     written = [f"migrations/{migration.id}.sql" for migration in pending] + names[first:]

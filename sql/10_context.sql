@@ -881,6 +881,7 @@ set client_min_messages = notice
 as $fn$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_sent  constant text := current_setting('citus.enable_ddl_propagation', true);
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -935,7 +936,7 @@ begin
         -- Nodes of a cluster know no application.
         set local citus.enable_ddl_propagation = off;
         execute format('grant ai_storage_app to %I', p_login);
-        set local citus.enable_ddl_propagation = on;
+        perform set_config('citus.enable_ddl_propagation', v_sent, true);
     end if;
 end;
 $fn$;
@@ -954,6 +955,7 @@ set client_min_messages = notice
 as $fn$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_sent  constant text := current_setting('citus.enable_ddl_propagation', true);
     v_count integer;
 begin
     if p_pattern is not null and not ai_storage_private.is_tenant_pattern(p_pattern) then
@@ -981,7 +983,7 @@ begin
     then
         set local citus.enable_ddl_propagation = off;
         execute format('revoke ai_storage_app from %I', p_login);
-        set local citus.enable_ddl_propagation = on;
+        perform set_config('citus.enable_ddl_propagation', v_sent, true);
     end if;
     return v_count;
 end;

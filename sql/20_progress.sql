@@ -699,7 +699,15 @@ begin
       and p.model_id = any (v_model_id)
     on conflict do nothing;
     get diagnostics v_kept = row_count;
-    if v_kept <> v_updated + v_inserted then
+    -- On a cluster v_inserted counts what was taken meanwhile, too: so count them before refusing.
+    if v_kept <> v_updated + v_inserted
+        and v_kept <> (
+            select count(*)
+            from ai_storage_private.ai_progress_tenant as p
+            where p.tenant_id = p_tenant_id
+              and p.model_id = any (v_model_id)
+        )
+    then
         raise exception using
             errcode = '23505',
             message = 'a version that was to be saved is in the history already',

@@ -269,8 +269,21 @@ begin
             'bytea, text)',
         'merkle_root(bytea[])'
     ] loop
-        execute 'select create_distributed_function($1::regprocedure)'
+        execute 'select exists (select from pg_catalog.pg_dist_object '
+            'where classid = ''pg_proc''::regclass and objid = $1::regprocedure)'
+        into v_done
         using 'ai_storage_private.' || v_name;
+        if v_done then
+            -- A migration changed it here alone.
+            perform ai_storage_private.run_on_nodes(format(
+                'do $node$ begin set local citus.enable_ddl_propagation = off; '
+                'set local check_function_bodies = off; execute %L; end $node$',
+                pg_get_functiondef(('ai_storage_private.' || v_name)::regprocedure)
+            ));
+        else
+            execute 'select create_distributed_function($1::regprocedure)'
+            using 'ai_storage_private.' || v_name;
+        end if;
     end loop;
 
     for v_table in

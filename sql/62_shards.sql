@@ -506,6 +506,10 @@ begin
     is_done := not exists (
         select from ai_storage_private.tenant_shards(v_tenant_id) as s where s.node <> p_node
     );
+    perform ai_storage_private.record_event(0, 'move tenant', p_detail => jsonb_build_object(
+        'isolation_key', p_isolation_key, 'tables', table_names, 'from', from_node, 'to', p_node,
+        'digest', digest
+    ));
     return next;
 end;
 $fn$;
@@ -528,6 +532,9 @@ begin
     perform ai_storage_private.check_distributed();
     perform ai_storage_private.check_node(null);
     execute 'select citus_rebalance_start(shard_transfer_mode => ''block_writes'')' into v_job;
+    perform ai_storage_private.record_event(
+        0, 'rebalance', p_detail => jsonb_strip_nulls(jsonb_build_object('job', v_job))
+    );
     return v_job;
 end;
 $fn$;
@@ -578,6 +585,9 @@ begin
             hint = 'It needs the same database with Citus in it, and lets the coordinator connect.';
     end if;
     execute 'select citus_add_node($1, $2)' using p_host, p_port;
+    perform ai_storage_private.record_event(
+        0, 'add node', p_detail => jsonb_build_object('node', p_host || ':' || p_port)
+    );
 end;
 $fn$;
 comment on function ai_storage.add_node(text, integer) is

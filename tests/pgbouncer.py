@@ -60,7 +60,7 @@ def running(config: str, users: str, neighbour: str) -> Iterator[Path]:
     account = None
     if os.geteuid() == 0:
         # It refuses to run as root, and the server's socket lies in a folder that only the server's user may enter.
-        account = pwd.getpwuid(os.stat(neighbour).st_uid)
+        account = pwd.getpwuid(os.stat(neighbour).st_uid) if neighbour.startswith("/") else pwd.getpwnam("nobody")
         for name in (folder, folder / "users", folder / "config"):
             os.chown(name, account.pw_uid, account.pw_gid)
     process = subprocess.Popen(

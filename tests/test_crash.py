@@ -92,6 +92,12 @@ def objects(database: Database) -> list[str]:
     return [row[0] for row in rows]
 
 
+def create_roles(connection: Connection) -> None:
+    """As pydb init does."""
+    connection.execute("set citus.enable_ddl_propagation = off")
+    connection.execute(Schema().read("deploy/roles.sql"))
+
+
 def start_child(database: Database) -> subprocess.Popen[str]:
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, database.dsn()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -279,7 +285,7 @@ def test_a_migrating_process_killed_in_the_middle_of_a_file_leaves_nothing_behin
     empty_database: Database, release: Callable[[str, str], Schema], path: str
 ) -> None:
     watcher = empty_database.connect()
-    watcher.execute(Schema().read("deploy/roles.sql"))
+    create_roles(watcher)
     before = objects(empty_database)
     with migration_in_the_middle(empty_database, release(path, WAIT)) as (child, pid):
         child.kill()
@@ -296,7 +302,7 @@ def test_a_server_killed_in_the_middle_of_a_migration_restarts_without_a_trace_o
     own_server: Server, release: Callable[[str, str], Schema]
 ) -> None:
     with new_database(own_server, "middle") as database:
-        database.connect().execute(Schema().read("deploy/roles.sql"))
+        create_roles(database.connect())
         before = objects(database)
         for path in WAITING_FILES[:2]:
             with migration_in_the_middle(database, release(path, WAIT)):
@@ -314,7 +320,7 @@ def app_login_works(database: Database) -> None:
 
 def test_of_two_migrations_at_once_one_applies_everything_and_both_succeed(empty_database: Database) -> None:
     for _ in range(2):
-        empty_database.connect().execute(Schema().read("deploy/roles.sql"))
+        create_roles(empty_database.connect())
     answers = together([lambda: migrate.migrate(empty_database.dsn())] * 4)
     schema = Schema()
     assert sorted(answers) == [[], [], [], [*schema.migrations, *schema.files]]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
+import pglast
 import psycopg
 import pytest
 
+from pydb import migrate
+from pydb.migrate import Schema
 from tests.citus import Node
 from tests.conftest import Database
 from tests.helpers import ACME, ACME_2, BETA, call, names, refused, save, versions
@@ -162,6 +168,41 @@ def test_to_distribute_again_changes_nothing(cluster: Database) -> None:
     assert names(app, as_=ACME) == ["m"]
     save(app, "m", as_=ACME)
     assert versions(app, "m", as_=ACME) == [2, 1]
+
+
+# A migration -------------------------------------------------------------------------------------
+
+
+def test_statements_of_our_files_are_told_apart() -> None:
+    for path, text in ((path, Schema().read(path)) for path in Schema().files):
+        found = [match[0] for match in migrate._STATEMENT.finditer(text)]
+        assert "".join(found) == text.rstrip(), path
+        assert [len(pglast.parse_sql(statement)) for statement in found] == [1] * len(found)
+        for statement in found:
+            kind = type(pglast.parse_sql(statement)[0].stmt).__name__
+            on_tables = kind in ("CreatePolicyStmt", "CreateTrigStmt") or (
+                kind == "DropStmt" and re.search("drop (policy|trigger)", statement) is not None
+            )
+            assert (migrate._ON_TABLES.search(statement) is not None) is on_tables, statement
+
+
+def test_a_migration_reaches_the_nodes_with_the_next_call_of_distribute(cluster: Database, tmp_path: Path) -> None:
+    for folder in ("migrations", "sql", "deploy"):
+        shutil.copytree(Schema().root / folder, tmp_path / folder)
+    changed = tmp_path / "sql" / "10_context.sql"
+    changed.write_text(changed.read_text("utf-8").replace("this node does not know", "this server does not know"))
+    app = cluster.connect("app")
+    save(app, "m", as_=ACME)
+    assert "sql/10_context.sql" in migrate.migrate(cluster.dsn(), schema=Schema(tmp_path))
+    call(cluster.connect(), "distribute")
+    for worker in workers(cluster):
+        assert worker.query(
+            "select prosrc like '%this server does not%' from pg_proc where proname = 'verified_context'", cluster.name
+        ) == [(True,)]
+    test_nodes_have_only_what_policies_and_triggers_run_and_it_is_closed(cluster)
+    test_every_shard_has_row_level_security_and_the_policies(cluster)
+    assert save(app, "m", as_=ACME).version == 2
+    assert names(app, as_=BETA) == []
 
 
 # A full database ---------------------------------------------------------------------------------
@@ -437,6 +478,9 @@ def test_a_node_that_is_added_gets_the_secret_and_closed_functions(empty_databas
     for key in keys:
         save(app, "m", as_=key)
     admin.execute("select citus_add_node('127.0.0.1', %s)", (late.port,))
+    # Functions come open to everybody, but nobody may look into their schema.
+    with psycopg.connect(late.dsn(empty_database.name, "app")) as attacker, refused("42501", hint=False):
+        attacker.execute("select ai_storage_private.current_tenant_id()")
     call(admin, "distribute")
     test_nodes_share_the_secret_and_no_application_reads_it(empty_database)
     test_nodes_have_only_what_policies_and_triggers_run_and_it_is_closed(empty_database)

@@ -51,11 +51,12 @@ def astray(database: Database) -> list[tuple[Any, ...]]:
     return (
         database.connect()
         .execute(
+            "with model as materialized (select * from ai_storage_private.ai_progress_tenant) "
             "select s.* from ai_storage_private.model_share as g "
             "cross join lateral ai_storage_private.worth(g) as s where s.share_id is not null and (not exists ("
-            "  select from ai_storage_private.ai_progress_tenant as p "
-            "  join ai_storage_private.tenant as t using (tenant_id) where p.tenant_id = s.tenant_id "
-            "  and p.model_id = s.model_id and p.model_name = s.model_name and t.isolation_key = s.owner_key"
+            "  select from model as p join ai_storage_private.tenant as t using (tenant_id) "
+            "  where p.tenant_id = s.tenant_id and p.model_id = s.model_id "
+            "  and p.model_name = s.model_name and t.isolation_key = s.owner_key"
             ") or exists ("
             "  select from unnest(s.ancestors) as a (share_id) "
             "  left join ai_storage_private.model_share as above using (share_id) "

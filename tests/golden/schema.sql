@@ -153,6 +153,9 @@ begin
             hint = 'It needs the same database with Citus in it, and lets the coordinator connect.';
     end if;
     execute 'select citus_add_node($1, $2)' using p_host, p_port;
+    perform ai_storage_private.record_event(
+        0, 'add node', p_detail => jsonb_build_object('node', p_host || ':' || p_port)
+    );
 end;
 $_$;
 
@@ -472,6 +475,7 @@ CREATE FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token
     AS $$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_sent  constant text := current_setting('citus.enable_ddl_propagation', true);
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -526,7 +530,7 @@ begin
         -- Nodes of a cluster know no application.
         set local citus.enable_ddl_propagation = off;
         execute format('grant ai_storage_app to %I', p_login);
-        set local citus.enable_ddl_propagation = on;
+        perform set_config('citus.enable_ddl_propagation', v_sent, true);
     end if;
 end;
 $$;
@@ -1218,6 +1222,7 @@ CREATE FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text DEFAUL
     AS $$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_sent  constant text := current_setting('citus.enable_ddl_propagation', true);
     v_count integer;
 begin
     if p_pattern is not null and not ai_storage_private.is_tenant_pattern(p_pattern) then
@@ -1245,7 +1250,7 @@ begin
     then
         set local citus.enable_ddl_propagation = off;
         execute format('revoke ai_storage_app from %I', p_login);
-        set local citus.enable_ddl_propagation = on;
+        perform set_config('citus.enable_ddl_propagation', v_sent, true);
     end if;
     return v_count;
 end;
@@ -1424,8 +1429,21 @@ begin
             'bytea, text)',
         'merkle_root(bytea[])'
     ] loop
-        execute 'select create_distributed_function($1::regprocedure)'
+        execute 'select exists (select from pg_catalog.pg_dist_object '
+            'where classid = ''pg_proc''::regclass and objid = $1::regprocedure)'
+        into v_done
         using 'ai_storage_private.' || v_name;
+        if v_done then
+            -- A migration changed it here alone.
+            perform ai_storage_private.run_on_nodes(format(
+                'do $node$ begin set local citus.enable_ddl_propagation = off; '
+                'set local check_function_bodies = off; execute %L; end $node$',
+                pg_get_functiondef(('ai_storage_private.' || v_name)::regprocedure)
+            ));
+        else
+            execute 'select create_distributed_function($1::regprocedure)'
+            using 'ai_storage_private.' || v_name;
+        end if;
     end loop;
 
     for v_table in
@@ -3071,6 +3089,10 @@ begin
     is_done := not exists (
         select from ai_storage_private.tenant_shards(v_tenant_id) as s where s.node <> p_node
     );
+    perform ai_storage_private.record_event(0, 'move tenant', p_detail => jsonb_build_object(
+        'isolation_key', p_isolation_key, 'tables', table_names, 'from', from_node, 'to', p_node,
+        'digest', digest
+    ));
     return next;
 end;
 $_$;
@@ -3387,6 +3409,9 @@ begin
     perform ai_storage_private.check_distributed();
     perform ai_storage_private.check_node(null);
     execute 'select citus_rebalance_start(shard_transfer_mode => ''block_writes'')' into v_job;
+    perform ai_storage_private.record_event(
+        0, 'rebalance', p_detail => jsonb_strip_nulls(jsonb_build_object('job', v_job))
+    );
     return v_job;
 end;
 $$;
@@ -11123,7 +11148,15 @@ begin
       and p.model_id = any (v_model_id)
     on conflict do nothing;
     get diagnostics v_kept = row_count;
-    if v_kept <> v_updated + v_inserted then
+    -- On a cluster v_inserted counts what was taken meanwhile, too: so count them before refusing.
+    if v_kept <> v_updated + v_inserted
+        and v_kept <> (
+            select count(*)
+            from ai_storage_private.ai_progress_tenant as p
+            where p.tenant_id = p_tenant_id
+              and p.model_id = any (v_model_id)
+        )
+    then
         raise exception using
             errcode = '23505',
             message = 'a version that was to be saved is in the history already',
