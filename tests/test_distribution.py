@@ -254,6 +254,11 @@ def test_the_log_names_the_application_login(cluster: Database) -> None:
 
 def test_an_application_login_reaches_nothing_on_a_worker(cluster: Database) -> None:
     save(cluster.connect("app"), "canary", as_=ACME)
+    ((at_home,),) = cluster.connect().execute(
+        "select s.nodeport from ai_storage_private.tenant as t join citus_shards as s "
+        "on s.table_name = 'ai_storage_private.ai_progress_tenant'::regclass "
+        "and s.shardid = get_shard_id_for_distribution_column(s.table_name, t.tenant_id)"
+    )
     for worker in workers(cluster):
         with psycopg.connect(worker.dsn(cluster.name, "app"), autocommit=True) as attacker:
             shards = worker.query(
@@ -270,6 +275,11 @@ def test_an_application_login_reaches_nothing_on_a_worker(cluster: Database) -> 
             for role in ("ai_storage_owner", "ai_storage_sharing", "ai_storage_operator"):
                 with refused("42501", hint=False):
                     attacker.execute(f"set role {role}")
+            worker.execute("analyze", dbname=cluster.name)
+            statistics = "select * from pg_stats where schemaname = 'ai_storage_private'"
+            assert (worker.query(statistics, cluster.name) != []) is (worker.port == at_home)
+            attacker.execute("set citus.override_table_visibility = off")
+            assert attacker.execute(statistics).fetchall() == []
 
 
 def test_a_forged_context_shows_nothing(cluster: Database) -> None:

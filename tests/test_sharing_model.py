@@ -774,4 +774,5 @@ def test_sharing_does_what_the_rules_say_in_any_order(database: Database) -> Non
     # it was no idle walk
     assert Sharing.steps > steps / 2
     assert Sharing.seen["live"] > 2 * Sharing.steps
-    assert min(Sharing.seen[what] for what in SIGHTS) > steps / 500, Sharing.seen
+    if database.server.nodes is None:
+        assert min(Sharing.seen[what] for what in SIGHTS) > steps / 500, Sharing.seen
