@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -401,6 +402,36 @@ def test_nothing_that_a_caller_puts_in_front_runs_on_a_node(cluster: Database) -
         call(reporter, "set_tenant", credential=ACME)
         reporter.execute(BAIT)
         assert reporter.execute("select count(*) from ai_storage.ai_progress_tenant").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("here", ["on", "off"])
+@pytest.mark.parametrize("there", ["on", "off"])
+def test_a_value_is_never_a_statement_on_a_node(cluster: Database, here: str, there: str) -> None:
+    # Citus writes values into the text of queries, by the caller's rules of quoting, and sends his SET LOCAL.
+    app = cluster.connect("app")
+    name = "a\\' || current_user || E\\'"
+    with app.transaction():
+        app.execute("set local citus.propagate_set_commands = 'local'")
+        app.execute(f"set local standard_conforming_strings = {there}")
+        app.execute(f"select set_config('standard_conforming_strings', '{here}', true)")
+        save(app, name, metadata={"a": "b\\c"}, as_=ACME)
+    (row,) = call(app, "load_progress", as_=ACME)
+    assert (row.model_name, row.metadata) == (name, {"a": "b\\c"})
+    with app.transaction():
+        call(app, "set_tenant", credential=ACME)
+        save(app, "n")
+        app.execute("set local citus.propagate_set_commands = 'local'")
+        app.execute(f"set local standard_conforming_strings = {there}")
+        app.execute(f"select set_config('standard_conforming_strings', '{here}', true)")
+        assert save(app, name).version == 2
+
+
+def test_how_a_session_shows_values_changes_nothing_that_is_stored(cluster: Database) -> None:
+    app = cluster.connect("app", options="-c datestyle=SQL,DMY -c extra_float_digits=-10 -c intervalstyle=iso_8601")
+    app.execute("select version from ai_storage.save_progress('m', 0.1234567890123, p_as => %s)", (ACME,))
+    (row,) = call(cluster.connect("app"), "load_progress", as_=ACME)
+    assert row.mse == 0.1234567890123
+    assert abs((row.updated_at - datetime.now(UTC)).total_seconds()) < 600
 
 
 def test_row_level_security_holds_on_a_shard_without_the_functions_own_condition(cluster: Database) -> None:

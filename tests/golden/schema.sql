@@ -8879,7 +8879,13 @@ CREATE FUNCTION ai_storage_private.pin_nodes() RETURNS void
 begin
     set local citus.propagate_set_commands = 'local';
     set local search_path = pg_catalog, pg_temp;
+    -- Citus writes values into the text of queries. Where it and a node disagree on backslashes, a
+    -- value is a statement.
+    set local standard_conforming_strings = on;
     set local citus.propagate_set_commands = 'none';
+    -- Nor would a node read other forms of these as what they are.
+    set local datestyle = 'ISO';
+    set local extra_float_digits = 1;
 end;
 $$;
 
@@ -8889,7 +8895,7 @@ ALTER FUNCTION ai_storage_private.pin_nodes() OWNER TO ai_storage_operator;
 -- Name: FUNCTION pin_nodes(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.pin_nodes() IS 'Gives this transaction''s sessions on nodes the search_path that our functions have. Citus sends a caller''s own SET LOCAL there, and types without their schema: what the caller put in front of them would run as their owner. To be called by PERFORM, as send_context().';
+COMMENT ON FUNCTION ai_storage_private.pin_nodes() IS 'Takes a caller''s own settings out of what nodes are sent until the transaction ends. Citus sends his SET LOCAL there, and types without their schema: what he put in front of them would run as their owner. To be called by PERFORM, as send_context().';
 
 --
 -- Name: prepare_nodes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
