@@ -277,7 +277,7 @@ def test_an_application_login_reaches_nothing_on_a_worker(cluster: Database) -> 
                 with refused("42501", hint=False):
                     attacker.execute(f"set role {role}")
             worker.execute("analyze", dbname=cluster.name)
-            statistics = "select * from pg_stats where schemaname = 'ai_storage_private'"
+            statistics = "select * from pg_stats where tablename like 'ai_progress_tenant_%'"
             assert (worker.query(statistics, cluster.name) != []) is (worker.port == at_home)
             attacker.execute("set citus.override_table_visibility = off")
             assert attacker.execute(statistics).fetchall() == []

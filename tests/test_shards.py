@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], database: Database) -> Run:
 def spare(cluster: Database) -> Iterator[Node]:
     """One more server with the same database, in no cluster yet."""
     for made in new_cluster(citus.require()):
-        node = Node(made, free_port(), {**FAST, **citus.SETTINGS})
+        node = Node(made, free_port(), {**FAST, **citus.SETTINGS, "shared_preload_libraries": "citus"})
         node.start()
         # Citus sends along what is set for roles in other databases of the coordinator, too.
         others = "select datname from pg_database where datname like 'citus%'"
