@@ -266,7 +266,10 @@ def test_verify_says_what_it_says_nothing_about(run: Run, database: Database) ->
 def test_an_auditor_reads_and_changes_nothing(run: Run, database: Database, tmp_path: Path) -> None:
     save(database.connect("app"), "m", as_=ACME)
     superuser, dsn = database.connect(), ("--dsn", database.dsn("stranger"))
-    may = (["verify"], ["compliance"], ["evidence", "--out", str(tmp_path / "e")], ["tenants"], ["retention", "list"])
+    may = (
+        *(["verify"], ["compliance"], ["evidence", "--out", str(tmp_path / "e")], ["metrics"], ["tenants"]),
+        ["retention", "list"],
+    )
     may_not = (["seal"], ["checkpoint"], ["erase", ACME, "--reason", "r", "--yes", ACME], ["retention", "apply"])
     superuser.execute("grant ai_storage_auditor to stranger")
     with unchanged(database):
