@@ -8,7 +8,8 @@ SEED ?= 1
 LINTERS := deploy pgrls pgspot squawk
 DIST ?= dist
 PIN := $(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
-CITUS ?= $(patsubst %,tests/test_%.py,context distribution isolation progress token)
+CITUS ?= $(patsubst %,tests/test_%.py,artifact artifact_transfer audit audit_cli compliance context distribution evidence \
+	importer isolation progress retention retention_cli token verifier)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo example-web servers test test-citus attacks clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity pins ci clean

@@ -747,9 +747,11 @@ comment on function ai_storage_private.list_controls() is
 
 create or replace function ai_storage_private.find_acts(p_action text)
 returns table (recorded_at timestamptz, detail text)
-language sql
+language plpgsql
 stable
 as $fn$
+begin
+    return query
     select e.recorded_at, e.detail
     from ai_storage_private.audit_event as e
     where e.tenant_id = 0
@@ -759,6 +761,7 @@ as $fn$
     from ai_storage_private.audit_pending as p
     where p.tenant_id = 0
       and p.action = p_action;
+end;
 $fn$;
 comment on function ai_storage_private.find_acts(text) is
     'What the operator''s log has of one action, sealed or not.';

@@ -27,6 +27,7 @@ SETTINGS = {
     # distribute() sets it for a database; a copy of a template loses that.
     "citus.enable_unsafe_triggers": "on",
     "citus.max_cached_conns_per_worker": "3",
+    "citus.enable_stat_counters": "on",
 }
 
 

@@ -250,6 +250,28 @@ def test_the_log_names_the_application_login(cluster: Database) -> None:
     ]
 
 
+def test_what_a_tenant_asks_is_asked_of_its_node_alone(cluster: Database) -> None:
+    app, admin = cluster.connect("app"), cluster.connect()
+    save(app, "m", as_=ACME)
+    save(app, "m", as_=BETA)
+    call(admin, "seal_audit")
+    call(admin, "create_checkpoint")
+    save(app, "m", as_=ACME)
+
+    def asked_of_many() -> int:
+        query = "select query_execution_multi_shard from citus_stat_counters where name = current_database()"
+        ((count,),) = admin.execute(query).fetchall()
+        return int(count)
+
+    before = asked_of_many()
+    for function in ("load_progress", "audit_trail", "verify_audit", "export_tenant", "tenant_stats"):
+        assert call(app, function, as_=ACME)
+        assert asked_of_many() == before, function
+    # The path of a seal to its checkpoint leads through the seals of all.
+    call(app, "export_audit", as_=ACME)
+    assert asked_of_many() == before + 1
+
+
 # The attacker ------------------------------------------------------------------------------------
 
 

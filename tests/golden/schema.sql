@@ -6031,8 +6031,10 @@ COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) IS 'Dele
 --
 
 CREATE FUNCTION ai_storage_private.find_acts(p_action text) RETURNS TABLE(recorded_at timestamp with time zone, detail text)
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     AS $$
+begin
+    return query
     select e.recorded_at, e.detail
     from ai_storage_private.audit_event as e
     where e.tenant_id = 0
@@ -6042,6 +6044,7 @@ CREATE FUNCTION ai_storage_private.find_acts(p_action text) RETURNS TABLE(record
     from ai_storage_private.audit_pending as p
     where p.tenant_id = 0
       and p.action = p_action;
+end;
 $$;
 
 ALTER FUNCTION ai_storage_private.find_acts(p_action text) OWNER TO ai_storage_operator;
