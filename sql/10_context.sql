@@ -360,6 +360,10 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $fn$
 begin
+    -- Known wherever Citus is loaded, whatever its value.
+    if current_setting('citus.propagate_set_commands', true) is null then
+        return;
+    end if;
     set local citus.propagate_set_commands = 'local';
     set local search_path = pg_catalog, pg_temp;
     -- Citus writes values into the text of queries. Where it and a node disagree on backslashes, a
@@ -738,8 +742,8 @@ begin
             v_set := ai_storage_private.set_context(v_scope, v_tenant);
         end if;
     end if;
-    -- Known wherever Citus is loaded, whatever its value. The caller may have set a path since the
-    -- last call.
+    -- The caller may have set something since the last call. Asked here too, to spare one server a
+    -- call.
     if current_setting('citus.propagate_set_commands', true) is not null then
         perform ai_storage_private.pin_nodes();
     end if;

@@ -699,15 +699,15 @@ begin
       and p.model_id = any (v_model_id)
     on conflict do nothing;
     get diagnostics v_kept = row_count;
-    -- On a cluster v_inserted counts what was taken meanwhile, too: so count them before refusing.
-    if v_kept <> v_updated + v_inserted
-        and v_kept <> (
-            select count(*)
-            from ai_storage_private.ai_progress_tenant as p
-            where p.tenant_id = p_tenant_id
-              and p.model_id = any (v_model_id)
-        )
-    then
+    if v_kept <> v_updated + v_inserted then
+        -- On a cluster v_inserted counts what was taken meanwhile, too.
+        select count(*) into v_updated
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_tenant_id
+          and p.model_id = any (v_model_id);
+        v_inserted := 0;
+    end if;
+    if v_kept <> v_updated + v_inserted then
         raise exception using
             errcode = '23505',
             message = 'a version that was to be saved is in the history already',
@@ -1255,9 +1255,7 @@ as $fn$
 declare
     v_tenant ai_storage_private.tenant;
 begin
-    if current_setting('citus.propagate_set_commands', true) is not null then
-        perform ai_storage_private.pin_nodes();
-    end if;
+    perform ai_storage_private.pin_nodes();
     select t.* into v_tenant
     from ai_storage_private.tenant as t
     where t.tenant_id = ai_storage_private.current_tenant_id()

@@ -615,6 +615,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
     perform ai_storage_private.collect_events();
     return query
@@ -639,6 +640,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
 
     select c.* into v_last
@@ -1041,6 +1043,7 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
+    perform ai_storage_private.pin_nodes();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 

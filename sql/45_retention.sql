@@ -394,6 +394,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.pin_nodes();
     return query
     select
         t.isolation_key,
@@ -586,6 +587,7 @@ declare
     v_versions bigint;
     v_events   bigint;
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.refuse_old_snapshot();
     -- First: what the tenants' functions change on a node, nobody else reads there until the end.
     v_tenant_ids := array(
@@ -684,6 +686,7 @@ declare
     v_statement      text;
     v_event_id       uuid;
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.check_reason(p_reason);
     perform ai_storage_private.refuse_old_snapshot();
     if v_tenant_ids = '{}' then

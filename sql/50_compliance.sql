@@ -854,6 +854,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.pin_nodes();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -935,6 +936,7 @@ declare
     v_count   integer := 0;
     v_detail  jsonb;
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.check_reason(p_reason);
     v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
     for v_tenant in
@@ -973,6 +975,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.pin_nodes();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),

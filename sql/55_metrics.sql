@@ -27,6 +27,7 @@ declare
     v_chained_at    timestamptz;
     v_tail          tid;
 begin
+    perform ai_storage_private.pin_nodes();
     return query
     select
         'ai_storage_info', 'gauge', 'The release, as a label; always 1.',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -424,6 +425,27 @@ def test_nothing_that_a_caller_puts_in_front_runs_on_a_node(cluster: Database) -
         call(reporter, "set_tenant", credential=ACME)
         reporter.execute(BAIT)
         assert reporter.execute("select count(*) from ai_storage.ai_progress_tenant").fetchone() == (2,)
+    # Nor for an administrator or an auditor, who is none of the owning roles.
+    admin.execute("grant ai_storage_admin, ai_storage_auditor to beta_app")
+    try:
+        person = cluster.connect("beta_app")
+        for function, arguments in (
+            ("seal_audit", {}),
+            ("create_checkpoint", {}),
+            ("verify_all_audit", {}),
+            ("list_tenants", {}),
+            ("compliance_report", {}),
+            ("collect_evidence", {}),
+            ("metrics", {}),
+            ("apply_retention", {}),
+            ("break_glass", {"pattern": ACME, "reason": "a trap"}),
+            ("erase_tenant", {"pattern": ACME, "reason": "a trap"}),
+        ):
+            with suppress(psycopg.errors.FeatureNotSupported), person.transaction():
+                person.execute(BAIT)
+                call(person, function, **arguments)
+    finally:
+        admin.execute("revoke ai_storage_admin, ai_storage_auditor from beta_app")
 
 
 @pytest.mark.parametrize("here", ["on", "off"])

@@ -266,6 +266,7 @@ declare
     v_versions bigint;
     v_events   bigint;
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.refuse_old_snapshot();
     -- First: what the tenants' functions change on a node, nobody else reads there until the end.
     v_tenant_ids := array(
@@ -596,6 +597,7 @@ declare
     v_count   integer := 0;
     v_detail  jsonb;
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.check_reason(p_reason);
     v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
     for v_tenant in
@@ -796,6 +798,7 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.pin_nodes();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),
@@ -1073,6 +1076,7 @@ CREATE FUNCTION ai_storage.compliance_report() RETURNS TABLE(control text, refer
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.pin_nodes();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -1101,6 +1105,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
 
     select c.* into v_last
@@ -1622,6 +1627,7 @@ declare
     v_statement      text;
     v_event_id       uuid;
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.check_reason(p_reason);
     perform ai_storage_private.refuse_old_snapshot();
     if v_tenant_ids = '{}' then
@@ -2591,6 +2597,7 @@ CREATE FUNCTION ai_storage.list_tenants(p_pattern text DEFAULT '*:*:*:*:*'::text
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.pin_nodes();
     return query
     select
         t.isolation_key,
@@ -2830,6 +2837,7 @@ declare
     v_chained_at    timestamptz;
     v_tail          tid;
 begin
+    perform ai_storage_private.pin_nodes();
     return query
     select
         'ai_storage_info', 'gauge', 'The release, as a label; always 1.',
@@ -3691,6 +3699,7 @@ CREATE FUNCTION ai_storage.seal_audit() RETURNS TABLE(events bigint, seals bigin
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
     perform ai_storage_private.collect_events();
     return query
@@ -4110,6 +4119,7 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
+    perform ai_storage_private.pin_nodes();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
@@ -5892,8 +5902,8 @@ begin
             v_set := ai_storage_private.set_context(v_scope, v_tenant);
         end if;
     end if;
-    -- Known wherever Citus is loaded, whatever its value. The caller may have set a path since the
-    -- last call.
+    -- The caller may have set something since the last call. Asked here too, to spare one server a
+    -- call.
     if current_setting('citus.propagate_set_commands', true) is not null then
         perform ai_storage_private.pin_nodes();
     end if;
@@ -8884,6 +8894,10 @@ CREATE FUNCTION ai_storage_private.pin_nodes() RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    -- Known wherever Citus is loaded, whatever its value.
+    if current_setting('citus.propagate_set_commands', true) is null then
+        return;
+    end if;
     set local citus.propagate_set_commands = 'local';
     set local search_path = pg_catalog, pg_temp;
     -- Citus writes values into the text of queries. Where it and a node disagree on backslashes, a
@@ -9802,9 +9816,7 @@ CREATE FUNCTION ai_storage_private.report_models() RETURNS TABLE(id uuid, model_
 declare
     v_tenant ai_storage_private.tenant;
 begin
-    if current_setting('citus.propagate_set_commands', true) is not null then
-        perform ai_storage_private.pin_nodes();
-    end if;
+    perform ai_storage_private.pin_nodes();
     select t.* into v_tenant
     from ai_storage_private.tenant as t
     where t.tenant_id = ai_storage_private.current_tenant_id()
@@ -11161,15 +11173,15 @@ begin
       and p.model_id = any (v_model_id)
     on conflict do nothing;
     get diagnostics v_kept = row_count;
-    -- On a cluster v_inserted counts what was taken meanwhile, too: so count them before refusing.
-    if v_kept <> v_updated + v_inserted
-        and v_kept <> (
-            select count(*)
-            from ai_storage_private.ai_progress_tenant as p
-            where p.tenant_id = p_tenant_id
-              and p.model_id = any (v_model_id)
-        )
-    then
+    if v_kept <> v_updated + v_inserted then
+        -- On a cluster v_inserted counts what was taken meanwhile, too.
+        select count(*) into v_updated
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_tenant_id
+          and p.model_id = any (v_model_id);
+        v_inserted := 0;
+    end if;
+    if v_kept <> v_updated + v_inserted then
         raise exception using
             errcode = '23505',
             message = 'a version that was to be saved is in the history already',
