@@ -21,7 +21,7 @@ from pydb import __version__, migrate
 from tests.conftest import Database
 from tests.helpers import until
 from tests.redis_server import RedisServer
-from tests.webserver import Example, Mint, bearer, minter
+from tests.webserver import AT_MOST, Example, Mint, bearer, minter
 
 TENANTS = [f"acme:mcp-{number}:shop:production:v1" for number in range(6)]
 TRAINING = {"model_name": "line", "samples": [{"x": [1.0], "y": 3.0}, {"x": [2.0], "y": 5.0}], "epochs": 2}
@@ -76,7 +76,7 @@ class Balancer:
     async def add(self, running: Example) -> None:
         """Take a process in, and return when requests are sent to it."""
         url = await asyncio.to_thread(running.url)
-        self.clients[running] = httpx.AsyncClient(base_url=url, timeout=30)
+        self.clients[running] = httpx.AsyncClient(base_url=url, timeout=AT_MOST)
         while running not in self.ready:
             await self.ask()
 
@@ -168,7 +168,7 @@ async def under_load(begin: Callable[[], Example], mint: Mint) -> AsyncIterator[
 async def more(balancer: Balancer, count: int = 50) -> None:
     """Return when so many more requests were answered."""
     goal = balancer.answered + count
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(AT_MOST):
         while balancer.answered < goal and not balancer.failed:
             await asyncio.sleep(0.01)
 
@@ -250,7 +250,7 @@ def test_a_process_told_to_end_finishes_what_it_was_asked(
         assert not lasting.done()
         admin.execute("rollback")
         assert lasting.result().json()["version"] == 4
-        assert running.process.wait(30) == 0
+        assert running.process.wait(AT_MOST) == 0
 
 
 def test_a_process_is_not_ready_on_a_database_that_is_older(begin: Callable[[], Example], database: Database) -> None:

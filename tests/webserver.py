@@ -22,6 +22,7 @@ from tests.conftest import Database
 from tests.helpers import call
 
 Mint = Callable[[str], str]
+AT_MOST = 120  # s; a machine that is busy takes its time to start a process
 
 
 def minter(database: Database, **options: object) -> Mint:
@@ -99,7 +100,7 @@ class Example:
 
     def url(self) -> str:
         """Where it listens, once it does."""
-        assert self._ready.wait(30), self.lines
+        assert self._ready.wait(AT_MOST), self.lines
         found = re.search(r"Uvicorn running on (http://[0-9.:]+)", "".join(self.lines))
         assert found, "".join(self.lines)
         return found[1]
@@ -108,10 +109,10 @@ class Example:
         """Tell it to end, and wait until it has. Returns: its exit code."""
         self.process.terminate()
         try:
-            return self.process.wait(30)
+            return self.process.wait(AT_MOST)
         finally:
             self.process.kill()
-            self._reader.join(30)
+            self._reader.join(AT_MOST)
 
 
 @contextmanager
