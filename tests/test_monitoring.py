@@ -155,3 +155,13 @@ def test_the_alerts_have_the_form_that_prometheus_loads() -> None:
         assert re.fullmatch(r"\d+[smhd]", rule.get("for", "0s"))
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}
         assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_what_no_longer_tells_anything_is_missed_and_probes_do_not_dilute_failures() -> None:
+    exprs = {rule["alert"]: rule["expr"] for rule in RULES}
+    assert "absent(ai_storage_up)" in exprs["StorageMetricsMissing"]
+    left_out = re.findall(r'http_requests_total\{[^}]*\broute!~"([^"]*)"', exprs["RequestsFailing"])
+    assert len(left_out) == exprs["RequestsFailing"].count("http_requests_total") == 2
+    for pattern in left_out:
+        assert all(re.fullmatch(pattern, path) for path in ("/healthz", "/readyz", "/metrics"))
+        assert not re.fullmatch(pattern, "/api/ai/models")
