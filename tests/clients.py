@@ -51,10 +51,11 @@ CLIENTS = (
     ),
     Client("ruby", ("ruby", "session.rb"), ("ruby", "-rpg", "-e", ""), ("ruby", "ruby-pg")),
     Client("perl", ("perl", "session.pl"), ("perl", "-MDBD::Pg", "-e", ""), ("libdbd-pg-perl",)),
-    # No package is asked for, since a compiler takes longest to get: it is run where golang-go and
-    # golang-github-lib-pq-dev are installed.
+    # No package is asked for, since a compiler takes longest to get: it is run where golang-go is installed, as the
+    # example says where modules can be downloaded, and with Debian's golang-github-lib-pq-dev where that is.
+    Client("go", ("go", "run", "session.go"), ("go", "mod", "download")),
     Client(
-        "go",
+        "go, Debian's driver",
         ("go", "run", "session.go"),
         ("go", "list", "github.com/lib/pq"),
         environment={"GO111MODULE": "off", "GOPATH": "/usr/share/gocode"},

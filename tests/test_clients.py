@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -95,6 +96,14 @@ def test_every_language_has_the_same_session(database: Database, client: Client)
 def test_the_server_asks_for_the_password(database: Database) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(url(database, "another"))
+
+
+def test_go_is_given_the_sums_of_the_modules_that_it_is_to_get() -> None:
+    # Without them `go run` refuses, and where modules cannot be downloaded nothing else here would notice.
+    wanted = re.findall(r"^require (\S+ \S+)$", (FOLDER / "go.mod").read_text("utf-8"), re.MULTILINE)
+    sums = re.findall(r"^(\S+ \S+) h1:[\w+/]{43}=$", (FOLDER / "go.sum").read_text("utf-8"), re.MULTILINE)
+    assert wanted
+    assert sorted(sums) == sorted(name for module in wanted for name in (module, f"{module}/go.mod"))
 
 
 def test_the_list_of_clients_is_that_of_the_files() -> None:
