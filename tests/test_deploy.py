@@ -113,6 +113,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # In the place of Python's own image: nothing but Python and pip.
     venv.create(root / "base", with_pip=True)
     environment = {"PATH": f"{root}/base/bin:{os.environ['PATH']}", "HOME": str(root)}
+    # Not below that new home, or each run would download everything.
+    environment["PIP_CACHE_DIR"] = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pip")
     environment |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     context = [path for path in tracked.splitlines() if not ignored(path)]
@@ -135,7 +137,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             elif instruction == "RUN":
                 command = rest.replace("/opt/venv", f"{root}/opt/venv")
                 done = subprocess.run(
-                    ["sh", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+                    ["sh", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=900
                 )
                 assert done.returncode == 0, done.stdout + done.stderr
     return root
@@ -152,6 +154,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+@pytest.mark.timeout(1200)  # the image is made in it
 def test_the_image_serves_and_migrates_and_seals(image: Path, database: Database) -> None:
     before = files(image)
     admin = environment(image, DATABASE_URL=database.dsn())
@@ -291,7 +294,8 @@ def test_a_rollout_never_has_fewer_pods_and_lets_the_old_ones_finish() -> None:
     assert pod["terminationGracePeriodSeconds"] > drain + grace
     ready = container["readinessProbe"]
     assert ready["httpGet"]["path"] == "/readyz"
-    assert drain >= ready["failureThreshold"] * (ready["periodSeconds"] + ready["timeoutSeconds"]) - 2
+    # A pod that drains answers 503 at once, so no question of these waits for its timeout.
+    assert drain > ready["failureThreshold"] * ready["periodSeconds"]
     # A database that is away is no reason to restart.
     assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/healthz"
 
