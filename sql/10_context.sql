@@ -378,7 +378,9 @@ $fn$;
 comment on function ai_storage_private.pin_nodes() is
     'Takes a caller''s own settings out of what nodes are sent until the transaction ends. Citus '
     'sends his SET LOCAL there, and types without their schema: what he put in front of them would '
-    'run as their owner. To be called by PERFORM, as send_context().';
+    'run as their owner. So standard_conforming_strings is on, datestyle ISO and '
+    'extra_float_digits 1 for what else the transaction does. By every function that may reach a '
+    'node, before it does; to be called by PERFORM, as send_context().';
 
 create or replace function ai_storage_private.set_context(
     p_scope  text,

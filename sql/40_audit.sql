@@ -9,7 +9,7 @@
 -- An event holds digests under a salt of its own, never content. An erasure takes salt and detail
 -- (names); the leaf is made of the digests, so the log still verifies. tenant_id 0 is the operator.
 -- Tables: audit_pending, audit_event, audit_seal, audit_checkpoint, refusal_report (0005_audit).
--- Errors: 22023, 25000, 25006, TN401.
+-- Errors: 22023, 25000, 25006, 55000, TN401.
 
 set local role ai_storage_owner;
 
@@ -627,6 +627,42 @@ comment on function ai_storage.seal_audit() is
     'Seals the events that are committed and not sealed yet: one seal per tenant that has any. '
     'Returns how many events and seals. Several sealers take turns. Raises 23505, 25000.';
 
+create or replace function ai_storage_private.refuse_open_seals()
+returns void
+language plpgsql
+stable
+as $fn$
+declare
+    v_is_open boolean;
+begin
+    if not ai_storage_private.on_cluster() then
+        return;
+    end if;
+    -- Whoever has the turn knows that no sealing is under way, so one that is prepared is what a
+    -- crash left, and nobody sees its seals. Its locks are of no process.
+    execute 'select coalesce(bool_or(not r.success or r.result = ''t''), false) '
+        'from run_command_on_workers($1) as r'
+    into v_is_open
+    using 'select exists (select from pg_catalog.pg_locks as l '
+        'join pg_catalog.pg_class as c on c.oid = l.relation '
+        'where l.pid is null and l.mode = ''RowExclusiveLock'' '
+        'and l.database = (select d.oid from pg_catalog.pg_database as d '
+        'where d.datname = pg_catalog.current_database()) '
+        'and c.relnamespace = ''ai_storage_private''::regnamespace '
+        'and c.relname like ''audit_seal%'')';
+    if v_is_open then
+        raise exception using
+            errcode = '55000',
+            message = 'a sealing is not finished on a node',
+            hint = 'A crash interrupted it, or a node does not answer. The cluster finishes it '
+                'within a minute: try again then.';
+    end if;
+end;
+$fn$;
+comment on function ai_storage_private.refuse_open_seals() is
+    'Refuses to chain seals while a cluster has some that nobody sees yet, for whoever has the '
+    'turn. Raises 55000.';
+
 create or replace function ai_storage.create_checkpoint()
 returns jsonb
 language plpgsql
@@ -642,6 +678,7 @@ declare
 begin
     perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_open_seals();
 
     select c.* into v_last
     from ai_storage_private.audit_checkpoint as c
@@ -672,7 +709,8 @@ $fn$;
 comment on function ai_storage.create_checkpoint() is
     'Chains one root over all seals since the last checkpoint and returns the checkpoint: number, '
     'time, root, previous hash, hash. Without new seals it returns the last one, or null. '
-    'Keep the hash outside the database. Raises 25000.';
+    'Keep the hash outside the database. Raises 25000, and 55000 while a cluster has a sealing to '
+    'finish.';
 
 create or replace function ai_storage_private.render_event(p_event ai_storage_private.audit_event)
 returns jsonb
@@ -1255,10 +1293,13 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_model text;
+    v_before text[]; -- what the looks before found
+    v_found  text[];
+    v_model  text;
 begin
     -- A cluster shows a model and its event of different moments, so whoever saves meanwhile may
-    -- seem to have missed the log. The next look shows both.
+    -- seem to have missed the log, and again while that event is sealed. What three looks miss is
+    -- not in it.
     for i in 1 .. case when ai_storage_private.on_cluster() then 3 else 1 end loop
         with log as not materialized (
             select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
@@ -1276,9 +1317,14 @@ begin
             where e.tenant_id = p_tenant_id
               and e.action in ('save model', 'delete model')
         )
-        select coalesce(quote_ident(m.model_name), '?') into v_model
+        select
+            array_agg(m.place),
+            (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
+        into v_found, v_model
         from (
             select
+                coalesce(p.model_id, l.model_id)
+                    || ' ' || coalesce(p.version, l.version) as place,
                 coalesce(p.model_name, l.model_name) as model_name,
                 case
                     when p.model_id is null then l.action = 'delete model'
@@ -1307,6 +1353,7 @@ begin
             ) as l on l.model_id = p.model_id
             union all
             select
+                v.model_id || ' ' || v.version,
                 p.model_name,
                 p.model_id is not null
                     and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
@@ -1327,9 +1374,9 @@ begin
             group by v.model_id, v.version, p.model_id, p.model_name
         ) as m
         where m.is_logged is not true
-        order by m.model_name
-        limit 1;
+          and (v_before is null or m.place = any (v_before));
         exit when v_model is null;
+        v_before := v_found;
     end loop;
     return v_model;
 end;
@@ -1437,7 +1484,8 @@ begin
     v_after := coalesce(p_after, '00000000-0000-0000-0000-000000000000')::uuid;
 
     -- Each part by itself, so that a cluster asks the tenant's node alone, for no more than this.
-    -- The sealed ones last: what is sealed meanwhile there shows twice and not at all.
+    -- The sealed ones last: what is sealed meanwhile there may be in two parts, of which one is
+    -- taken, and now and then in none.
     return query
     select distinct on (e.event_id)
         e.event_id,

@@ -10,7 +10,7 @@
 -- one tenant at a time, and the tenant functions' owner deletes under its policies.
 --
 -- Tables: retention_rule, erasure_certificate (0006_retention), and those of 20 to 40.
--- Errors: 22023, 23505, 25000, 25006, 42704, TN501, TN502, and those of 10_context.sql.
+-- Errors: 22023, 23505, 25000, 25006, 42704, 55000, TN501, TN502, and those of 10_context.sql.
 
 set local role ai_storage_owner;
 
@@ -578,14 +578,15 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_now      constant timestamptz := clock_timestamp();
-    v_context  constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_now        constant timestamptz := clock_timestamp();
+    v_context    constant text := coalesce(current_setting('app.tenant_context', true), '');
     v_tenant_ids bigint[];
     v_model_ids  uuid[];
     v_numbers    bigint[];
-    v_rule     record;
-    v_versions bigint;
-    v_events   bigint;
+    v_last       bigint;
+    v_rule       record;
+    v_versions   bigint;
+    v_events     bigint;
 begin
     perform ai_storage_private.pin_nodes();
     perform ai_storage_private.refuse_old_snapshot();
@@ -609,6 +610,10 @@ begin
         v_versions := ai_storage_private.sweep_versions(
             v_rule.tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for
         );
+        -- Before the versions: an event that is sealed after they were read has one of its own.
+        select max(s.seal_number) into v_last
+        from ai_storage_private.audit_seal as s
+        where s.tenant_id = v_rule.tenant_id;
         -- What still exists can be compared with the log, for which it takes the salt.
         select array_agg(v.model_id), array_agg(v.version)
         into v_model_ids, v_numbers
@@ -618,6 +623,7 @@ begin
             salt   = null,
             detail = null
         where e.tenant_id = v_rule.tenant_id
+          and e.seal_number <= v_last
           and e.recorded_at < v_now - v_rule.keep_events_for
           and e.salt is not null
           and not exists (
@@ -722,6 +728,7 @@ begin
 
     -- The names in the log, also in the logs of those who used these tenants' models.
     perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_open_seals();
     perform ai_storage_private.seal_events();
     v_model_ids := array(
         select distinct m.model_id
@@ -797,7 +804,7 @@ comment on function ai_storage.erase_tenant(text, text) is
     'others'' events about their models. The events stay and verify. Returns the certificate, '
     'which pydb/verifier.py checks offline; it counts once this transaction is committed. Open '
     'saves are waited for; what others save, read or pass on and commit later is new data: erase '
-    'again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
+    'again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55000, TN501.';
 
 create or replace function ai_storage.erasure_certificate(p_certificate_id uuid)
 returns jsonb
@@ -811,6 +818,7 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
+    perform ai_storage_private.pin_nodes();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;

@@ -2,7 +2,8 @@
 --
 -- No label and no value tells of a tenant, an organisation, a model or a login. Every figure costs
 -- the same however many tenants there are: sizes are the file system's, counts of whole tables are
--- PostgreSQL's estimates, and what is counted is counted up to 10000.
+-- PostgreSQL's estimates, and what is counted is counted up to 10000. On a cluster, what waits is
+-- asked of every node, so that a dead sealer shows, and is left out while one is down.
 --
 -- Tables: reads those of 12, 25 and 40 through the operator's policies; owns none.
 -- Errors: none of its own.
@@ -26,6 +27,10 @@ declare
     v_checkpoint    bigint;
     v_chained_at    timestamptz;
     v_tail          tid;
+    v_node_count    bigint;
+    v_node_oldest   timestamptz;
+    v_unchained     bigint;
+    v_abandoned     bigint;
 begin
     perform ai_storage_private.pin_nodes();
     return query
@@ -75,25 +80,67 @@ begin
       and (not v_on_cluster or pg_relation_size(c.oid) > 0)
     order by c.relname;
 
-    -- Sealing reads this table whole every time, so it stays short, or it is what is wrong.
+    -- Sealing reads these tables whole every time, so they stay short, or that is what is wrong.
     select count(*), min(p.recorded_at) into v_count, v_oldest
     from (
         select d.recorded_at
         from ai_storage_private.audit_pending as d
         limit v_most
     ) as p;
-    return query
-    values
-    (
-        'ai_storage_unsealed_events', 'gauge',
-        'Events that wait to be sealed, counted up to 10000.',
-        '{}'::jsonb, v_count::double precision
-    ),
-    (
-        'ai_storage_oldest_unsealed_event_age_seconds', 'gauge',
-        'How long the oldest of these events waits, in seconds; 0 when none does.',
-        '{}', coalesce(extract(epoch from v_now - v_oldest), 0)::double precision
-    );
+    select c.checkpoint_number, c.created_at into v_checkpoint, v_chained_at
+    from ai_storage_private.audit_checkpoint as c
+    order by c.checkpoint_number desc
+    limit 1;
+    begin
+        select count(*), min(p.recorded_at) into v_node_count, v_node_oldest
+        from (
+            select n.recorded_at
+            from ai_storage_private.node_event as n
+            limit v_most
+        ) as p;
+        select count(*) into v_unchained
+        from (
+            select s.seal_number
+            from ai_storage_private.audit_seal as s
+            where s.checkpoint_number > coalesce(v_checkpoint, 0)
+            limit v_most
+        ) as s;
+        select count(*) into v_abandoned
+        from (
+            select a.touched_at
+            from ai_storage_private.artifact_upload as a
+            limit v_most
+        ) as u
+        where u.touched_at < v_now - interval '1 day';
+        return query
+        values
+        (
+            'ai_storage_unsealed_events', 'gauge',
+            'Events that wait to be sealed, counted up to 10000.',
+            '{}'::jsonb, least(v_count + v_node_count, v_most)::double precision
+        ),
+        (
+            'ai_storage_oldest_unsealed_event_age_seconds', 'gauge',
+            'How long the oldest of these events waits, in seconds; 0 when none does.',
+            '{}',
+            coalesce(extract(epoch from v_now - least(v_oldest, v_node_oldest)), 0)
+                ::double precision
+        ),
+        (
+            'ai_storage_unchained_seals', 'gauge',
+            'Seals that no checkpoint covers yet, counted up to 10000.',
+            '{}', v_unchained::double precision
+        ),
+        (
+            'ai_storage_abandoned_uploads', 'gauge',
+            'Uploads that stood still for a day and wait to be swept, out of 10000 that are looked '
+            'at.',
+            '{}', v_abandoned::double precision
+        );
+    exception when connection_exception then
+        -- A node is down: nobody knows how much waits, and what follows is known.
+        null;
+    end;
 
     -- Seals are only ever added, so the newest are at the table's end.
     if not v_on_cluster then
@@ -112,11 +159,7 @@ begin
         having count(*) > 0;
     end if;
 
-    select c.checkpoint_number, c.created_at into v_checkpoint, v_chained_at
-    from ai_storage_private.audit_checkpoint as c
-    order by c.checkpoint_number desc
-    limit 1;
-    if found then
+    if v_checkpoint is not null then
         return query
         values
         (
@@ -125,17 +168,6 @@ begin
             '{}'::jsonb, extract(epoch from v_now - v_chained_at)::double precision
         );
     end if;
-    return query
-    select
-        'ai_storage_unchained_seals', 'gauge',
-        'Seals that no checkpoint covers yet, counted up to 10000.',
-        '{}'::jsonb, count(*)::double precision
-    from (
-        select s.seal_number
-        from ai_storage_private.audit_seal as s
-        where s.checkpoint_number > coalesce(v_checkpoint, 0)
-        limit v_most
-    ) as s;
 
     return query
     select
@@ -143,18 +175,6 @@ begin
         'Credentials that were refused since the installation. A crash may add up to 32.',
         '{}'::jsonb, case when r.is_called then r.last_value else 0 end::double precision
     from ai_storage_private.refused_credential as r;
-
-    return query
-    select
-        'ai_storage_abandoned_uploads', 'gauge',
-        'Uploads that stood still for a day and wait to be swept, out of 10000 that are looked at.',
-        '{}'::jsonb, count(*)::double precision
-    from (
-        select a.touched_at
-        from ai_storage_private.artifact_upload as a
-        limit v_most
-    ) as u
-    where u.touched_at < v_now - interval '1 day';
 
     select count(*), min(k.created_at) into v_count, v_oldest
     from ai_storage_private.signing_key as k
@@ -193,4 +213,6 @@ $fn$;
 comment on function ai_storage.metrics() is
     'Figures of the whole database for a monitor, in the terms of Prometheus: kind is gauge or '
     'counter. None tells of a tenant, and each costs the same however many there are. On a '
-    'cluster, what lies on the nodes is left out. pydb metrics prints them as text.';
+    'cluster, sizes and estimates of what lies on the nodes are left out; of events, seals and '
+    'uploads that wait every node is asked, and while one is down these figures are missing. pydb '
+    'metrics prints them as text.';

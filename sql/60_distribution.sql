@@ -167,8 +167,7 @@ begin
         ));
     end loop;
 
-    -- A node without the secret believes nobody. On one that has it calls are under way: nothing is
-    -- done there that they would wait for.
+    -- A node without the secret believes nobody.
     select s.inner_key, s.outer_key into v_secret
     from ai_storage_private.context_secret as s;
     -- Calls are under way on a node that has the table: no lock that they wait for.
@@ -210,6 +209,35 @@ $fn$;
 comment on function ai_storage_private.rest_triggers() is
     'Stops the triggers on nodes until the transaction ends. To be called by PERFORM, as '
     'send_context().';
+
+create or replace function ai_storage_private.send_function(p_function regprocedure)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $fn$
+declare
+    v_is_there boolean;
+begin
+    execute 'select exists (select from pg_catalog.pg_dist_object '
+        'where classid = ''pg_proc''::regclass and objid = $1)'
+    into v_is_there
+    using p_function;
+    if v_is_there then
+        -- A migration changed it here alone.
+        perform ai_storage_private.run_on_nodes(format(
+            'do $node$ begin set local citus.enable_ddl_propagation = off; '
+            'set local check_function_bodies = off; execute %L; end $node$',
+            pg_get_functiondef(p_function)
+        ));
+    else
+        execute 'select create_distributed_function($1)'
+        using p_function;
+    end if;
+end;
+$fn$;
+comment on function ai_storage_private.send_function(regprocedure) is
+    'Gives every node a function as it is here. Raises 55000.';
 
 create or replace function ai_storage.distribute()
 returns table (table_name text, kind text, rows bigint)
@@ -269,21 +297,7 @@ begin
             'bytea, text)',
         'merkle_root(bytea[])'
     ] loop
-        execute 'select exists (select from pg_catalog.pg_dist_object '
-            'where classid = ''pg_proc''::regclass and objid = $1::regprocedure)'
-        into v_done
-        using 'ai_storage_private.' || v_name;
-        if v_done then
-            -- A migration changed it here alone.
-            perform ai_storage_private.run_on_nodes(format(
-                'do $node$ begin set local citus.enable_ddl_propagation = off; '
-                'set local check_function_bodies = off; execute %L; end $node$',
-                pg_get_functiondef(('ai_storage_private.' || v_name)::regprocedure)
-            ));
-        else
-            execute 'select create_distributed_function($1::regprocedure)'
-            using 'ai_storage_private.' || v_name;
-        end if;
+        perform ai_storage_private.send_function(('ai_storage_private.' || v_name)::regprocedure);
     end loop;
 
     for v_table in
@@ -333,8 +347,7 @@ begin
         'check_seal(ai_storage_private.audit_seal, bytea[])',
         'render_event(ai_storage_private.audit_event)'
     ] loop
-        execute 'select create_distributed_function($1::regprocedure)'
-        using 'ai_storage_private.' || v_name;
+        perform ai_storage_private.send_function(('ai_storage_private.' || v_name)::regprocedure);
     end loop;
 
     -- Sent to the nodes, on which functions are born open.

@@ -444,6 +444,10 @@ def test_nothing_that_a_caller_puts_in_front_runs_on_a_node(cluster: Database) -
             with suppress(psycopg.errors.FeatureNotSupported), person.transaction():
                 person.execute(BAIT)
                 call(person, function, **arguments)
+        ((certificate, *_),) = call(person, "list_erasures")
+        with person.transaction():
+            person.execute(BAIT)
+            call(person, "erasure_certificate", certificate_id=certificate)
     finally:
         admin.execute("revoke ai_storage_admin, ai_storage_auditor from beta_app")
 
@@ -577,6 +581,63 @@ def test_a_node_that_is_added_gets_the_secret_and_closed_functions(empty_databas
 
 
 # A node that dies --------------------------------------------------------------------------------
+
+
+def test_no_checkpoint_is_made_while_a_node_has_a_sealing_to_finish(cluster: Database) -> None:
+    app, admin = cluster.connect("app"), cluster.connect()
+    save(app, "m", as_=ACME)
+    call(admin, "seal_audit")
+    # What a crash leaves: prepared, and not committed yet.
+    worker, shard = next(
+        (worker, shard)
+        for worker in workers(cluster)
+        for (shard,) in worker.query("select relname from pg_class where relname ~ '^audit_seal_[0-9]+$'", cluster.name)
+        if worker.query(f"select from ai_storage_private.{shard}", cluster.name)
+    )
+    with psycopg.connect(worker.dsn(cluster.name), autocommit=True) as crashed:
+        crashed.execute("begin")
+        crashed.execute("set local citus.enable_manual_changes_to_shards = on")
+        crashed.execute(
+            f"insert into ai_storage_private.{shard} select tenant_id, seal_number + 1, checkpoint_number, sealed_at, "
+            f"event_count, root, previous_hash, seal_hash from ai_storage_private.{shard} limit 1"
+        )
+        crashed.execute("prepare transaction 'sealing'")
+    try:
+        with refused("55000"):
+            call(admin, "create_checkpoint")
+        with refused("55000"):
+            call(admin, "erase_tenant", pattern=ACME, reason="of that sealing")
+    finally:
+        worker.execute("rollback prepared 'sealing'", dbname=cluster.name)
+    assert call(admin, "create_checkpoint")
+    assert call(admin, "verify_all_audit")[0].verified
+
+
+def test_figures_of_what_waits_are_missing_while_a_node_is_down_and_others_are_not(cluster: Database) -> None:
+    app, admin = cluster.connect("app"), cluster.connect()
+    call(admin, "seal_audit")
+    assert {row.metric: row.value for row in call(admin, "metrics")}["ai_storage_unsealed_events"] == 0
+    save(app, "m", as_=ACME)
+    figures = {row.metric: row.value for row in call(admin, "metrics")}
+    assert figures["ai_storage_unsealed_events"] > 1
+    assert 0 < figures["ai_storage_oldest_unsealed_event_age_seconds"] < 60
+    victim = workers(cluster)[0]
+    victim.cluster.stop("immediate")
+    try:
+        left = {row.metric for row in call(admin, "metrics")}
+        with admin.transaction():
+            assert {row.metric for row in call(admin, "metrics")} == left
+    finally:
+        victim.start()
+    assert figures.keys() - left == {
+        f"ai_storage_{name}"
+        for name in (
+            "unsealed_events",
+            "oldest_unsealed_event_age_seconds",
+            "unchained_seals",
+            "abandoned_uploads",
+        )
+    }
 
 
 def test_a_dead_worker_loses_nothing_that_was_answered_and_stops_its_own_tenants_only(cluster: Database) -> None:

@@ -616,7 +616,7 @@ def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
         "format('select count(*) from ai_storage_private.%I', table_name) into rows",
         "format('select count(*) from ai_storage_private.%I', table_name) into v_before",
         "'select count(*) from pg_dist_node where isactive and groupid > 0' into v_workers",
-        "'select create_distributed_function($1::regprocedure)' using 'ai_storage_private.' || v_name",
+        "'select create_distributed_function($1)' using p_function",
         "'select create_distributed_table($1::regclass, ''tenant_id'', ' 'colocate_with => $2)' using "
         "'ai_storage_private.' || table_name, case table_name when 'ai_progress_tenant' then 'none' "
         "when 'audit_event' then 'none' when 'audit_seal' then 'ai_storage_private.audit_event' "
@@ -629,8 +629,17 @@ def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
         "'select exists (select from pg_catalog.pg_dist_partition where logicalrelid = ' "
         "'''ai_storage_private.ai_progress_tenant''::regclass)' into v_is_distributed",
         "'select exists (select from pg_catalog.pg_dist_object ' "
-        "'where classid = ''pg_proc''::regclass and objid = $1::regprocedure)' into v_done "
-        "using 'ai_storage_private.' || v_name",
+        "'where classid = ''pg_proc''::regclass and objid = $1)' into v_is_there using p_function",
+        # in 40_audit.sql, a constant statement for nodes
+        "'select coalesce(bool_or(not r.success or r.result = ''t''), false) ' "
+        "'from run_command_on_workers($1) as r' into v_is_open "
+        "using 'select exists (select from pg_catalog.pg_locks as l ' "
+        "'join pg_catalog.pg_class as c on c.oid = l.relation ' "
+        "'where l.pid is null and l.mode = ''RowExclusiveLock'' ' "
+        "'and l.database = (select d.oid from pg_catalog.pg_database as d ' "
+        "'where d.datname = pg_catalog.current_database()) ' "
+        "'and c.relnamespace = ''ai_storage_private''::regnamespace ' "
+        "'and c.relname like ''audit_seal%'')'",
         "%L",  # the definition of a function, out of the catalog
         # in 62_shards.sql, on a new node
         "format('create role %I', v_role)",
@@ -677,6 +686,27 @@ def test_no_function_writes_a_setting_that_outlives_the_transaction() -> None:
         else:
             assert isinstance(local, ast.A_Const), local
             assert local.val.boolval is True
+
+
+def test_whoever_reaches_a_node_takes_the_callers_settings_out_first() -> None:
+    ours = r"\bai_storage(?:_private)?\.\w+"
+    distributed = {f"ai_storage_private.{table}" for table, kind in planned().items() if kind == "distributed"}
+    pinned = {"ai_storage_private.pin_nodes", "ai_storage_private.enter"}
+    named = {
+        name: set(re.findall(ours, re.sub(r"--[^\n]*|'[^']*'", "", body(function))))
+        for _, name, function, _ in FUNCTIONS
+    }
+    # On the coordinator it writes what lies there.
+    named["ai_storage_private.record_event"] = set()
+
+    def reaches(name: str, seen: set[str]) -> bool:
+        if name in seen or named[name] & pinned:
+            return False
+        seen.add(name)
+        return bool(named[name] & distributed) or any(reaches(other, seen) for other in named[name] & named.keys())
+
+    public = {name for names in DEFINERS.values() for name in names if name.startswith("ai_storage.")}
+    assert [name for name in sorted(public) if reaches(name, set())] == []
 
 
 def test_no_statement_writes_by_a_command_that_is_not_routed() -> None:

@@ -227,6 +227,24 @@ class TestApply:
         assert [(row.version, row.detail is None) for row in saved] == [(1, True), (2, True), (3, False)]
         assert verified(app, ACME)
 
+    def test_an_event_that_is_sealed_meanwhile_keeps_its_names(self, database: Database) -> None:
+        app, admin = database.connect("app"), database.connect()
+        sealer, watcher = database.connect(), database.connect()
+        save(app, "old", as_=ACME)
+        call(admin, "seal_audit")
+        call(admin, "set_retention", pattern="acme:*:*:*:*", keep_events_for=timedelta(microseconds=1))
+        app.execute("begin")
+        save(app, "new", as_=ACME)
+        # Retention has read the versions when it waits for this lock; the sealer does not.
+        sealer.execute("begin")
+        sealer.execute("lock table ai_storage_private.audit_event in share mode")
+        with blocked(watcher, admin, lambda: call(admin, "apply_retention")) as future:
+            app.execute("commit")
+            call(sealer, "seal_audit")
+            sealer.execute("commit")
+            future.result(30)
+        assert verified(app, ACME)
+
     def test_old_keys_go(self, database: Database) -> None:
         app, admin = database.connect("app"), database.connect()
         save(app, "m", 1, as_=ACME, idempotency_key="k")

@@ -257,14 +257,15 @@ CREATE FUNCTION ai_storage.apply_retention() RETURNS TABLE(tenants bigint, versi
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_now      constant timestamptz := clock_timestamp();
-    v_context  constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_now        constant timestamptz := clock_timestamp();
+    v_context    constant text := coalesce(current_setting('app.tenant_context', true), '');
     v_tenant_ids bigint[];
     v_model_ids  uuid[];
     v_numbers    bigint[];
-    v_rule     record;
-    v_versions bigint;
-    v_events   bigint;
+    v_last       bigint;
+    v_rule       record;
+    v_versions   bigint;
+    v_events     bigint;
 begin
     perform ai_storage_private.pin_nodes();
     perform ai_storage_private.refuse_old_snapshot();
@@ -288,6 +289,10 @@ begin
         v_versions := ai_storage_private.sweep_versions(
             v_rule.tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for
         );
+        -- Before the versions: an event that is sealed after they were read has one of its own.
+        select max(s.seal_number) into v_last
+        from ai_storage_private.audit_seal as s
+        where s.tenant_id = v_rule.tenant_id;
         -- What still exists can be compared with the log, for which it takes the salt.
         select array_agg(v.model_id), array_agg(v.version)
         into v_model_ids, v_numbers
@@ -297,6 +302,7 @@ begin
             salt   = null,
             detail = null
         where e.tenant_id = v_rule.tenant_id
+          and e.seal_number <= v_last
           and e.recorded_at < v_now - v_rule.keep_events_for
           and e.salt is not null
           and not exists (
@@ -396,7 +402,8 @@ begin
     v_after := coalesce(p_after, '00000000-0000-0000-0000-000000000000')::uuid;
 
     -- Each part by itself, so that a cluster asks the tenant's node alone, for no more than this.
-    -- The sealed ones last: what is sealed meanwhile there shows twice and not at all.
+    -- The sealed ones last: what is sealed meanwhile there may be in two parts, of which one is
+    -- taken, and now and then in none.
     return query
     select distinct on (e.event_id)
         e.event_id,
@@ -1107,6 +1114,7 @@ declare
 begin
     perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_open_seals();
 
     select c.* into v_last
     from ai_storage_private.audit_checkpoint as c
@@ -1141,7 +1149,7 @@ ALTER FUNCTION ai_storage.create_checkpoint() OWNER TO ai_storage_operator;
 -- Name: FUNCTION create_checkpoint(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.create_checkpoint() IS 'Chains one root over all seals since the last checkpoint and returns the checkpoint: number, time, root, previous hash, hash. Without new seals it returns the last one, or null. Keep the hash outside the database. Raises 25000.';
+COMMENT ON FUNCTION ai_storage.create_checkpoint() IS 'Chains one root over all seals since the last checkpoint and returns the checkpoint: number, time, root, previous hash, hash. Without new seals it returns the last one, or null. Keep the hash outside the database. Raises 25000, and 55000 while a cluster has a sealing to finish.';
 
 --
 -- Name: create_signing_key(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1434,21 +1442,7 @@ begin
             'bytea, text)',
         'merkle_root(bytea[])'
     ] loop
-        execute 'select exists (select from pg_catalog.pg_dist_object '
-            'where classid = ''pg_proc''::regclass and objid = $1::regprocedure)'
-        into v_done
-        using 'ai_storage_private.' || v_name;
-        if v_done then
-            -- A migration changed it here alone.
-            perform ai_storage_private.run_on_nodes(format(
-                'do $node$ begin set local citus.enable_ddl_propagation = off; '
-                'set local check_function_bodies = off; execute %L; end $node$',
-                pg_get_functiondef(('ai_storage_private.' || v_name)::regprocedure)
-            ));
-        else
-            execute 'select create_distributed_function($1::regprocedure)'
-            using 'ai_storage_private.' || v_name;
-        end if;
+        perform ai_storage_private.send_function(('ai_storage_private.' || v_name)::regprocedure);
     end loop;
 
     for v_table in
@@ -1498,8 +1492,7 @@ begin
         'check_seal(ai_storage_private.audit_seal, bytea[])',
         'render_event(ai_storage_private.audit_event)'
     ] loop
-        execute 'select create_distributed_function($1::regprocedure)'
-        using 'ai_storage_private.' || v_name;
+        perform ai_storage_private.send_function(('ai_storage_private.' || v_name)::regprocedure);
     end loop;
 
     -- Sent to the nodes, on which functions are born open.
@@ -1663,6 +1656,7 @@ begin
 
     -- The names in the log, also in the logs of those who used these tenants' models.
     perform ai_storage_private.take_turn();
+    perform ai_storage_private.refuse_open_seals();
     perform ai_storage_private.seal_events();
     v_model_ids := array(
         select distinct m.model_id
@@ -1739,7 +1733,7 @@ ALTER FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) OWNER TO a
 -- Name: FUNCTION erase_tenant(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
+COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55000, TN501.';
 
 --
 -- Name: erasure_certificate(uuid); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1754,6 +1748,7 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
+    perform ai_storage_private.pin_nodes();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;
@@ -2836,6 +2831,10 @@ declare
     v_checkpoint    bigint;
     v_chained_at    timestamptz;
     v_tail          tid;
+    v_node_count    bigint;
+    v_node_oldest   timestamptz;
+    v_unchained     bigint;
+    v_abandoned     bigint;
 begin
     perform ai_storage_private.pin_nodes();
     return query
@@ -2885,25 +2884,67 @@ begin
       and (not v_on_cluster or pg_relation_size(c.oid) > 0)
     order by c.relname;
 
-    -- Sealing reads this table whole every time, so it stays short, or it is what is wrong.
+    -- Sealing reads these tables whole every time, so they stay short, or that is what is wrong.
     select count(*), min(p.recorded_at) into v_count, v_oldest
     from (
         select d.recorded_at
         from ai_storage_private.audit_pending as d
         limit v_most
     ) as p;
-    return query
-    values
-    (
-        'ai_storage_unsealed_events', 'gauge',
-        'Events that wait to be sealed, counted up to 10000.',
-        '{}'::jsonb, v_count::double precision
-    ),
-    (
-        'ai_storage_oldest_unsealed_event_age_seconds', 'gauge',
-        'How long the oldest of these events waits, in seconds; 0 when none does.',
-        '{}', coalesce(extract(epoch from v_now - v_oldest), 0)::double precision
-    );
+    select c.checkpoint_number, c.created_at into v_checkpoint, v_chained_at
+    from ai_storage_private.audit_checkpoint as c
+    order by c.checkpoint_number desc
+    limit 1;
+    begin
+        select count(*), min(p.recorded_at) into v_node_count, v_node_oldest
+        from (
+            select n.recorded_at
+            from ai_storage_private.node_event as n
+            limit v_most
+        ) as p;
+        select count(*) into v_unchained
+        from (
+            select s.seal_number
+            from ai_storage_private.audit_seal as s
+            where s.checkpoint_number > coalesce(v_checkpoint, 0)
+            limit v_most
+        ) as s;
+        select count(*) into v_abandoned
+        from (
+            select a.touched_at
+            from ai_storage_private.artifact_upload as a
+            limit v_most
+        ) as u
+        where u.touched_at < v_now - interval '1 day';
+        return query
+        values
+        (
+            'ai_storage_unsealed_events', 'gauge',
+            'Events that wait to be sealed, counted up to 10000.',
+            '{}'::jsonb, least(v_count + v_node_count, v_most)::double precision
+        ),
+        (
+            'ai_storage_oldest_unsealed_event_age_seconds', 'gauge',
+            'How long the oldest of these events waits, in seconds; 0 when none does.',
+            '{}',
+            coalesce(extract(epoch from v_now - least(v_oldest, v_node_oldest)), 0)
+                ::double precision
+        ),
+        (
+            'ai_storage_unchained_seals', 'gauge',
+            'Seals that no checkpoint covers yet, counted up to 10000.',
+            '{}', v_unchained::double precision
+        ),
+        (
+            'ai_storage_abandoned_uploads', 'gauge',
+            'Uploads that stood still for a day and wait to be swept, out of 10000 that are looked '
+            'at.',
+            '{}', v_abandoned::double precision
+        );
+    exception when connection_exception then
+        -- A node is down: nobody knows how much waits, and what follows is known.
+        null;
+    end;
 
     -- Seals are only ever added, so the newest are at the table's end.
     if not v_on_cluster then
@@ -2922,11 +2963,7 @@ begin
         having count(*) > 0;
     end if;
 
-    select c.checkpoint_number, c.created_at into v_checkpoint, v_chained_at
-    from ai_storage_private.audit_checkpoint as c
-    order by c.checkpoint_number desc
-    limit 1;
-    if found then
+    if v_checkpoint is not null then
         return query
         values
         (
@@ -2935,17 +2972,6 @@ begin
             '{}'::jsonb, extract(epoch from v_now - v_chained_at)::double precision
         );
     end if;
-    return query
-    select
-        'ai_storage_unchained_seals', 'gauge',
-        'Seals that no checkpoint covers yet, counted up to 10000.',
-        '{}'::jsonb, count(*)::double precision
-    from (
-        select s.seal_number
-        from ai_storage_private.audit_seal as s
-        where s.checkpoint_number > coalesce(v_checkpoint, 0)
-        limit v_most
-    ) as s;
 
     return query
     select
@@ -2953,18 +2979,6 @@ begin
         'Credentials that were refused since the installation. A crash may add up to 32.',
         '{}'::jsonb, case when r.is_called then r.last_value else 0 end::double precision
     from ai_storage_private.refused_credential as r;
-
-    return query
-    select
-        'ai_storage_abandoned_uploads', 'gauge',
-        'Uploads that stood still for a day and wait to be swept, out of 10000 that are looked at.',
-        '{}'::jsonb, count(*)::double precision
-    from (
-        select a.touched_at
-        from ai_storage_private.artifact_upload as a
-        limit v_most
-    ) as u
-    where u.touched_at < v_now - interval '1 day';
 
     select count(*), min(k.created_at) into v_count, v_oldest
     from ai_storage_private.signing_key as k
@@ -3007,7 +3021,7 @@ ALTER FUNCTION ai_storage.metrics() OWNER TO ai_storage_operator;
 -- Name: FUNCTION metrics(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.metrics() IS 'Figures of the whole database for a monitor, in the terms of Prometheus: kind is gauge or counter. None tells of a tenant, and each costs the same however many there are. On a cluster, what lies on the nodes is left out. pydb metrics prints them as text.';
+COMMENT ON FUNCTION ai_storage.metrics() IS 'Figures of the whole database for a monitor, in the terms of Prometheus: kind is gauge or counter. None tells of a tenant, and each costs the same however many there are. On a cluster, sizes and estimates of what lies on the nodes are left out; of events, seals and uploads that wait every node is asked, and while one is down these figures are missing. pydb metrics prints them as text.';
 
 --
 -- Name: move_tenant(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -6202,10 +6216,13 @@ CREATE FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) RETUR
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_model text;
+    v_before text[]; -- what the looks before found
+    v_found  text[];
+    v_model  text;
 begin
     -- A cluster shows a model and its event of different moments, so whoever saves meanwhile may
-    -- seem to have missed the log. The next look shows both.
+    -- seem to have missed the log, and again while that event is sealed. What three looks miss is
+    -- not in it.
     for i in 1 .. case when ai_storage_private.on_cluster() then 3 else 1 end loop
         with log as not materialized (
             select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
@@ -6223,9 +6240,14 @@ begin
             where e.tenant_id = p_tenant_id
               and e.action in ('save model', 'delete model')
         )
-        select coalesce(quote_ident(m.model_name), '?') into v_model
+        select
+            array_agg(m.place),
+            (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
+        into v_found, v_model
         from (
             select
+                coalesce(p.model_id, l.model_id)
+                    || ' ' || coalesce(p.version, l.version) as place,
                 coalesce(p.model_name, l.model_name) as model_name,
                 case
                     when p.model_id is null then l.action = 'delete model'
@@ -6254,6 +6276,7 @@ begin
             ) as l on l.model_id = p.model_id
             union all
             select
+                v.model_id || ' ' || v.version,
                 p.model_name,
                 p.model_id is not null
                     and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
@@ -6274,9 +6297,9 @@ begin
             group by v.model_id, v.version, p.model_id, p.model_name
         ) as m
         where m.is_logged is not true
-        order by m.model_name
-        limit 1;
+          and (v_before is null or m.place = any (v_before));
         exit when v_model is null;
+        v_before := v_found;
     end loop;
     return v_model;
 end;
@@ -8916,7 +8939,7 @@ ALTER FUNCTION ai_storage_private.pin_nodes() OWNER TO ai_storage_operator;
 -- Name: FUNCTION pin_nodes(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.pin_nodes() IS 'Takes a caller''s own settings out of what nodes are sent until the transaction ends. Citus sends his SET LOCAL there, and types without their schema: what he put in front of them would run as their owner. To be called by PERFORM, as send_context().';
+COMMENT ON FUNCTION ai_storage_private.pin_nodes() IS 'Takes a caller''s own settings out of what nodes are sent until the transaction ends. Citus sends his SET LOCAL there, and types without their schema: what he put in front of them would run as their owner. So standard_conforming_strings is on, datestyle ISO and extra_float_digits 1 for what else the transaction does. By every function that may reach a node, before it does; to be called by PERFORM, as send_context().';
 
 --
 -- Name: prepare_nodes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8962,8 +8985,7 @@ begin
         ));
     end loop;
 
-    -- A node without the secret believes nobody. On one that has it calls are under way: nothing is
-    -- done there that they would wait for.
+    -- A node without the secret believes nobody.
     select s.inner_key, s.outer_key into v_secret
     from ai_storage_private.context_secret as s;
     -- Calls are under way on a node that has the table: no lock that they wait for.
@@ -9470,6 +9492,49 @@ ALTER FUNCTION ai_storage_private.refuse_old_snapshot() OWNER TO ai_storage_oper
 --
 
 COMMENT ON FUNCTION ai_storage_private.refuse_old_snapshot() IS 'Refuses a transaction that does not see what others committed meanwhile. Raises 25000.';
+
+--
+-- Name: refuse_open_seals(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.refuse_open_seals() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $_$
+declare
+    v_is_open boolean;
+begin
+    if not ai_storage_private.on_cluster() then
+        return;
+    end if;
+    -- Whoever has the turn knows that no sealing is under way, so one that is prepared is what a
+    -- crash left, and nobody sees its seals. Its locks are of no process.
+    execute 'select coalesce(bool_or(not r.success or r.result = ''t''), false) '
+        'from run_command_on_workers($1) as r'
+    into v_is_open
+    using 'select exists (select from pg_catalog.pg_locks as l '
+        'join pg_catalog.pg_class as c on c.oid = l.relation '
+        'where l.pid is null and l.mode = ''RowExclusiveLock'' '
+        'and l.database = (select d.oid from pg_catalog.pg_database as d '
+        'where d.datname = pg_catalog.current_database()) '
+        'and c.relnamespace = ''ai_storage_private''::regnamespace '
+        'and c.relname like ''audit_seal%'')';
+    if v_is_open then
+        raise exception using
+            errcode = '55000',
+            message = 'a sealing is not finished on a node',
+            hint = 'A crash interrupted it, or a node does not answer. The cluster finishes it '
+                'within a minute: try again then.';
+    end if;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.refuse_open_seals() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION refuse_open_seals(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.refuse_open_seals() IS 'Refuses to chain seals while a cluster has some that nobody sees yet, for whoever has the turn. Raises 55000.';
 
 --
 -- Name: render_checkpoint(ai_storage_private.audit_checkpoint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10255,6 +10320,43 @@ ALTER FUNCTION ai_storage_private.send_context() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage_private.send_context() IS 'Tells the nodes of a cluster, those in this transaction and those that join it, for whom it acts. To be called by PERFORM, since Citus sends a setting from inside a query only. Raises 55000.';
+
+--
+-- Name: send_function(regprocedure); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.send_function(p_function regprocedure) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_is_there boolean;
+begin
+    execute 'select exists (select from pg_catalog.pg_dist_object '
+        'where classid = ''pg_proc''::regclass and objid = $1)'
+    into v_is_there
+    using p_function;
+    if v_is_there then
+        -- A migration changed it here alone.
+        perform ai_storage_private.run_on_nodes(format(
+            'do $node$ begin set local citus.enable_ddl_propagation = off; '
+            'set local check_function_bodies = off; execute %L; end $node$',
+            pg_get_functiondef(p_function)
+        ));
+    else
+        execute 'select create_distributed_function($1)'
+        using p_function;
+    end if;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.send_function(p_function regprocedure) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION send_function(p_function regprocedure); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.send_function(p_function regprocedure) IS 'Gives every node a function as it is here. Raises 55000.';
 
 --
 -- Name: set_context(text, ai_storage_private.acting_tenant, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15474,6 +15576,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.refuse_but_superuser() FROM PUBLIC;
 REVOKE ALL ON FUNCTION ai_storage_private.refuse_old_snapshot() FROM PUBLIC;
 
 --
+-- Name: FUNCTION refuse_open_seals(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.refuse_open_seals() FROM PUBLIC;
+
+--
 -- Name: FUNCTION render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -15579,6 +15687,12 @@ GRANT ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.aud
 REVOKE ALL ON FUNCTION ai_storage_private.send_context() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.send_context() TO ai_storage_owner;
 GRANT ALL ON FUNCTION ai_storage_private.send_context() TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION send_function(p_function regprocedure); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.send_function(p_function regprocedure) FROM PUBLIC;
 
 --
 -- Name: FUNCTION set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
