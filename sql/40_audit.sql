@@ -1712,14 +1712,16 @@ comment on trigger record_rewrite on ai_storage_private.deleted_model is
 create or replace trigger record_change
     after insert or delete on ai_storage_private.idempotency_key
     for each row
-    when (current_user <> 'ai_storage_owner')
+    when (current_user not in ('ai_storage_owner', 'ai_storage_sharing'))
     execute function ai_storage_private.record_change('idempotency key', '');
 comment on trigger record_change on ai_storage_private.idempotency_key is
     'One event per change by hand.';
 create or replace trigger record_rewrite
     after update on ai_storage_private.idempotency_key
     for each row
-    when (old.version is not null or current_user <> 'ai_storage_owner')
+    when (
+        old.version is not null or current_user not in ('ai_storage_owner', 'ai_storage_sharing')
+    )
     execute function ai_storage_private.record_change('idempotency key', '');
 comment on trigger record_rewrite on ai_storage_private.idempotency_key is
     'One event per change by hand.';

@@ -106,6 +106,7 @@ to ai_storage_operator;
 grant select, insert, update, delete on ai_storage_private.model_share to ai_storage_sharing;
 grant select, update on ai_storage_private.ai_progress_tenant to ai_storage_sharing;
 grant select, insert on ai_storage_private.progress_version to ai_storage_sharing;
+grant select, insert, update on ai_storage_private.idempotency_key to ai_storage_sharing;
 grant select
 on ai_storage_private.model_artifact, ai_storage_private.artifact_blob,
     ai_storage_private.artifact_chunk
@@ -120,6 +121,10 @@ grant execute on function
     ),
     ai_storage_private.write_progress(
         bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid
+    ),
+    ai_storage_private.save_version(
+        ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint,
+        text, text
     ),
     ai_storage_private.target_patterns(text[]),
     ai_storage_private.render_target(jsonb, text[]),
@@ -148,6 +153,10 @@ grant execute on function
     ai_storage_private.write_shared(
         ai_storage_private.acting_tenant, text, text, double precision, bigint, jsonb, jsonb, bigint
     ),
+    ai_storage_private.save_shared(
+        ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint,
+        text, text
+    ),
     ai_storage_private.count_received(ai_storage_private.acting_tenant),
     ai_storage_private.open_shared_artifact(
         ai_storage_private.acting_tenant, text, text, text, bigint
@@ -173,11 +182,11 @@ grant execute on function
     ai_storage_private.on_cluster(),
     ai_storage_private.pin_nodes(),
     ai_storage_private.restore_context(text),
-    ai_storage_private.send_context()
+    ai_storage_private.send_context(),
+    ai_storage_private.current_tenant_id()
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
     ai_storage_private.enter_code_version(text),
-    ai_storage_private.current_tenant_id(),
     ai_storage_private.current_credential(),
     ai_storage.current_tenant()
 to ai_storage_owner;

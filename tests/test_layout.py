@@ -144,6 +144,7 @@ DEFINERS = {
         "ai_storage_private.may_receive",
         "ai_storage_private.write_share",
         "ai_storage_private.write_shared",
+        "ai_storage_private.save_shared",
         "ai_storage_private.count_received",
         "ai_storage_private.list_shared_artifacts",
         "ai_storage_private.open_shared_artifact",

@@ -10001,6 +10001,35 @@ ALTER FUNCTION ai_storage_private.run_on_nodes(p_command text) OWNER TO ai_stora
 COMMENT ON FUNCTION ai_storage_private.run_on_nodes(p_command text) IS 'Runs a statement on every node but the coordinator, at once and for good. Raises 55000.';
 
 --
+-- Name: save_shared(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_saved constant record := ai_storage_private.save_version(
+        p_tenant, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
+        p_expected_version, p_idempotency_key, p_owner
+    );
+begin
+    version := v_saved.version;
+    created := v_saved.created;
+    saved_at := v_saved.saved_at;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'save_version for a model of another tenant and with an idempotency key: the caller''s key and the owner''s model may lie in one shard of a cluster, which one role alone may change in a transaction. Raises 22023, TN101, TN102, TN103.';
+
+--
 -- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10024,6 +10053,16 @@ begin
                 p_metrics, p_metadata, p_expected_version
             );
         end if;
+        version := v_saved.version;
+        created := v_saved.created;
+        saved_at := v_saved.saved_at;
+        return;
+    end if;
+    if p_owner <> p_tenant.isolation_key and current_user = 'ai_storage_owner' then
+        v_saved := ai_storage_private.save_shared(
+            p_tenant, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
+            p_expected_version, p_idempotency_key, p_owner
+        );
         version := v_saved.version;
         created := v_saved.created;
         saved_at := v_saved.saved_at;
@@ -13304,7 +13343,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.external_sharing_permit I
 -- Name: idempotency_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR DELETE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '');
+CREATE TRIGGER record_change AFTER INSERT OR DELETE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN ((CURRENT_USER <> ALL (ARRAY['ai_storage_owner'::name, 'ai_storage_sharing'::name]))) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '');
 
 ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_change;
 
@@ -13458,7 +13497,7 @@ COMMENT ON TRIGGER record_rewrite ON ai_storage_private.deleted_model IS 'One ev
 -- Name: idempotency_key record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_rewrite AFTER UPDATE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN (((old.version IS NOT NULL) OR (CURRENT_USER <> 'ai_storage_owner'::name))) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '');
+CREATE TRIGGER record_rewrite AFTER UPDATE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN (((old.version IS NOT NULL) OR (CURRENT_USER <> ALL (ARRAY['ai_storage_owner'::name, 'ai_storage_sharing'::name])))) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '');
 
 ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_rewrite;
 
@@ -14063,6 +14102,18 @@ ALTER TABLE ai_storage_private.refusal_report ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE ai_storage_private.retention_rule ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: idempotency_key sharing_keeps_callers_idempotency_keys; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_keeps_callers_idempotency_keys ON ai_storage_private.idempotency_key TO ai_storage_sharing USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY sharing_keeps_callers_idempotency_keys ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_keeps_callers_idempotency_keys ON ai_storage_private.idempotency_key IS 'save_shared keeps the keys of the tenant that saves, and while a model is lent, of nobody.';
 
 --
 -- Name: model_share sharing_matches_grants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15104,6 +15155,7 @@ GRANT ALL ON FUNCTION ai_storage_private.current_credential() TO ai_storage_owne
 
 REVOKE ALL ON FUNCTION ai_storage_private.current_tenant_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.current_tenant_id() TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.current_tenant_id() TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION decode_base64url(p_text text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15662,10 +15714,18 @@ REVOKE ALL ON FUNCTION ai_storage_private.run_on_nodes(p_command text) FROM PUBL
 GRANT ALL ON FUNCTION ai_storage_private.run_on_nodes(p_command text) TO ai_storage_operator;
 
 --
+-- Name: FUNCTION save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION seal_events(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15876,6 +15936,12 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.erasure_certificate TO ai_storag
 --
 
 GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_operator;
+
+--
+-- Name: TABLE idempotency_key; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,UPDATE ON TABLE ai_storage_private.idempotency_key TO ai_storage_sharing;
 
 --
 -- Name: TABLE login_authorization; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
