@@ -115,6 +115,26 @@ def unchanged(database: Database, *but: str) -> Iterator[None]:
     assert {table: rows for table, rows in dump(database).items() if table not in but} == before
 
 
+def apart(database: Database, *tenants: str) -> None:
+    """Register tenants so that on a cluster each lies in another shard.
+
+    There, what one role of ours changed in a transaction no other may change or read: see docs/scaling.md.
+    """
+    if database.server.nodes is None:
+        return
+    with psycopg.connect(database.dsn()) as connection:
+        ids = connection.execute(
+            "select min(n) from generate_series(1, 64) as n "
+            "group by get_shard_id_for_distribution_column('ai_storage_private.ai_progress_tenant', n) order by 1"
+        ).fetchall()
+        for (tenant_id,), tenant in zip(ids, tenants, strict=False):
+            connection.execute(
+                "insert into ai_storage_private.tenant "
+                "(tenant_id, org_id, server_id, project_id, environment, code_hash) values (%s, %s, %s, %s, %s, %s)",
+                (tenant_id, *tenant.split(":")),
+            )
+
+
 def everything_said(error: psycopg.Error) -> str:
     """All the text of an error, in every field the server sends."""
     fields = [getattr(error.diag, name) for name in dir(error.diag) if not name.startswith("_")]

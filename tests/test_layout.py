@@ -721,3 +721,24 @@ def test_the_concern_has_one_name_in_every_folder() -> None:
         concern = path.stem.split("_", 1)[1]
         if concern not in ("version", "grants"):
             assert (ROOT / "tests" / f"test_{concern}.py").exists()
+
+
+def test_operators_that_reach_nodes_send_them_no_setting_of_the_caller() -> None:
+    bodies = {name: re.sub(r"--.*", "", body(function)) for _, name, function, _ in FUNCTIONS}
+    distributed = re.findall(r"\(\d+, '(\w+)', 'distributed'\)", bodies["ai_storage.distribution_plan"])
+    reached = re.compile(rf"\b(?:from|join|into|update|using) ai_storage_private\.(?:{'|'.join(distributed)})\b")
+
+    def reaches(name: str, seen: set[str]) -> bool:
+        # On the coordinator record_event() writes a table of its own.
+        if name in seen or name not in bodies or name == "ai_storage_private.record_event":
+            return False
+        seen.add(name)
+        called = re.findall(r"\b(ai_storage(?:_private)?\.\w+)\(", bodies[name])
+        return bool(reached.search(bodies[name])) or any(reaches(other, seen) for other in called)
+
+    # What is not public is called by one of these, or after enter().
+    public = sorted(name for name in DEFINERS["ai_storage_operator"] if name.startswith("ai_storage."))
+    on_nodes = [name for name in public if reaches(name, set())]
+    assert {"ai_storage.seal_audit", "ai_storage.erase_tenant", "ai_storage.metrics"} <= set(on_nodes)
+    pins = ("perform ai_storage_private.pin_nodes();", "ai_storage_private.enter(")
+    assert [name for name in on_nodes if not any(pin in bodies[name] for pin in pins)] == []
