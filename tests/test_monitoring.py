@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from examples.web.app import create_app
 from examples.web.metrics import Resources
-from pydb import AsyncTenantAwareStorage, environment
+from pydb import AsyncTenantAwareStorage, StorageError, aio, environment
 from tests.conftest import Database
 from tests.helpers import call, key
 from tests.redis_server import RedisServer
@@ -107,6 +108,38 @@ def test_without_the_database_the_page_says_so(database: Database, client: httpx
     assert "ai_storage_up 0" in page
     assert "ai_storage_tenants" not in page
     assert "canary" not in page
+
+
+def test_the_database_is_asked_once_however_often_anybody_asks(database: Database, client: httpx.Client) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        pages = list(pool.map(lambda _: client.get("/metrics").text, range(8)))
+    database.connect().execute("alter role canary_watcher connection limit 0")
+    pages.append(client.get("/metrics").text)
+    assert all("ai_storage_up 1" in page for page in pages)
+    assert len({page.partition("ai_storage_up")[2] for page in pages}) == 1
+
+
+def test_while_the_tables_are_held_the_page_has_what_the_application_knows(
+    database: Database, client: httpx.Client
+) -> None:
+    with database.connect() as admin, admin.transaction():
+        admin.execute("lock table ai_storage_private.tenant in access exclusive mode")  # as a migration does
+        page = client.get("/metrics").text
+    assert "ai_storage_up 0" in page
+    assert "psycopg_pool_max 10.0" in page
+
+
+def test_what_the_database_refuses_is_no_error_of_the_page(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> None:
+        raise StorageError("canary")
+
+    monkeypatch.setattr(aio, "run", refused)
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert "ai_storage_up 0" in answer.text
+    assert "canary" not in answer.text
 
 
 def test_the_cache_tells_what_it_did(

@@ -5,6 +5,7 @@ No path, header or body becomes a label: they are the tenants'.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from psycopg_pool import AsyncConnectionPool
 
-from pydb import aio, calls, environment, metrics
+from pydb import StorageError, aio, calls, environment, metrics
 from pydb.web import ASGIApp, Message, Receive, Send
 from pydb.web import Scope as ASGIScope
 
@@ -28,6 +29,7 @@ POOL_COUNTERS = (
     *("connections_num", "connections_errors", "connections_lost", "returns_bad"),
 )
 CACHE_COUNTERS = ("hits", "misses", "rejects", "errors")
+AGE = 10  # s that the operator's metrics are told again before the database is asked anew
 
 
 class Requests:
@@ -98,19 +100,48 @@ class Resources(Collector):
         yield GaugeMetricFamily("storage_cache_paused", "Whether Redis is left alone just now", paused)
 
 
-async def of_database(dsn: str) -> str:
-    """The operator's metrics, as a login that may call ai_storage.metrics(); ai_storage_up is 0 when it failed."""
-    found = ""
-    try:
-        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5) as connection:
-            rows = await aio.run(connection, calls.metrics())
-            found = metrics.render(rows)
-    except psycopg.Error:
-        pass  # what it says may hold the DSN; the server's log has the reason
-    up = "# HELP ai_storage_up Whether the database told its metrics.\n# TYPE ai_storage_up gauge\nai_storage_up"
-    return f"{up} {1 if found else 0}\n{found}"
+class Operators:
+    """The operator's metrics, as a login that may call ai_storage.metrics(); ai_storage_up is 0 when it failed.
+
+    Anybody may ask, so the database is asked by one at a time, AGE seconds after the last answer at the earliest. It
+    answers soon or not at all: a migration, or `pydb erase --rewrite`, holds the tables for as long as it takes.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._lock = asyncio.Lock()
+        self._text = ""
+        self._until = 0.0
+
+    async def text(self) -> str:
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                self._text = await self._ask()
+                self._until = time.monotonic() + AGE
+            return self._text
+
+    async def _ask(self) -> str:
+        found = ""
+        try:
+            async with (
+                asyncio.timeout(8),  # s; where not even the limits of libpq and the server help. Prometheus waits 10 s.
+                await psycopg.AsyncConnection.connect(
+                    self._dsn,
+                    autocommit=True,
+                    connect_timeout=3,
+                    options="-c statement_timeout=5s -c lock_timeout=1s",
+                ) as connection,
+            ):
+                rows = await aio.run(connection, calls.metrics())
+                found = metrics.render(rows)
+        except (psycopg.Error, StorageError, TimeoutError):
+            pass  # what it says may hold the DSN; the server's log has the reason
+        up = "# HELP ai_storage_up Whether the database told its metrics.\n# TYPE ai_storage_up gauge\nai_storage_up"
+        return f"{up} {1 if found else 0}\n{found}"
 
 
-async def text(registry: CollectorRegistry, dsn: str | None) -> str:
-    """The page. dsn: None leaves out the operator's metrics."""
-    return generate_latest(registry).decode() + (await of_database(dsn) if dsn else "")
+async def text(registry: CollectorRegistry, operators: Operators | None) -> str:
+    """The page. operators: None leaves out the operator's metrics."""
+    # The application's own are those of the moment when all is there.
+    told = await operators.text() if operators else ""
+    return generate_latest(registry).decode() + told
