@@ -93,6 +93,15 @@ def test_every_language_has_the_same_session(database: Database, client: Client)
     assert (done.stdout, done.returncode) == (EXPECTED, 0), done.stderr
 
 
+def test_no_password_is_an_argument_of_psql(tmp_path: Path) -> None:
+    stub = tmp_path / "psql"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$PGPASSWORD" "$1"\n')
+    stub.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = run(PSQL, f"postgresql://acme_app:{quote(PASSWORD, safe='')}@db:5432/app?sslmode=require", environment)
+    assert done.stdout == f"{PASSWORD}\npostgresql://acme_app@db:5432/app?sslmode=require\n"
+
+
 def test_the_server_asks_for_the_password(database: Database) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(url(database, "another"))

@@ -2,6 +2,14 @@
 # psql 16 or newer:  DATABASE_URL=postgresql://acme_app:PASSWORD@HOST:5432/DATABASE bash session.sh
 set -euo pipefail
 
+# psql takes a URL as an argument only, and everybody on the machine can read those. So its password goes another way.
+if [[ $DATABASE_URL =~ ^([a-z]+://[^:/@]*):([^@]*)@(.*)$ ]]; then
+    printf -v PGPASSWORD %b "${BASH_REMATCH[2]//%/\\x}"
+    export PGPASSWORD
+    DATABASE_URL=${BASH_REMATCH[1]}@${BASH_REMATCH[3]}
+    export DATABASE_URL
+fi
+
 # \bind sends values as parameters, and \gset keeps the answer's columns as variables.
 psql "$DATABASE_URL" --no-psqlrc --quiet --set=ON_ERROR_STOP=on --set=VERBOSITY=sqlstate <<'SQL'
 \set owner acme:mcp-1:shop:production:abc123
