@@ -8,14 +8,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
 import httpx
 import pytest
 
+from examples.web.app import create_app
 from tests.conftest import Database
-from tests.webserver import Mint, bearer, example, minter
+from tests.helpers import until
+from tests.webserver import AT_MOST, Mint, bearer, example, minter, serving
 
 ACME = "acme:mcp-1:shop:production:v1"
 TENANTS = [f"org{number % 7}:mcp-{number % 3}:p{number}:production:v1" for number in range(50)]
@@ -162,6 +165,34 @@ def test_the_operators_pages_need_no_token_and_name_no_tenant(
             finally:
                 admin.execute("alter role app connection limit -1")
     assert not [line for line in printed if token in line]
+
+
+def test_a_process_whose_connections_all_wait_is_ready_and_one_without_any_is_not(
+    mint: Mint, database: Database
+) -> None:
+    app = create_app(database.dsn("app"), connections=1)
+    with serving(app) as client, ThreadPoolExecutor(2) as pool, database.connect() as admin:
+
+        def models() -> int:
+            return client.get("/api/ai/models", headers=bearer(mint(ACME)), timeout=AT_MOST).status_code
+
+        assert models() == 200
+        with admin.transaction():
+            admin.execute("lock table ai_storage_private.tenant in access exclusive mode")  # as a migration does
+            waiting = [pool.submit(models) for _ in range(2)]
+            until(
+                lambda: "psycopg_pool_requests_waiting 1.0" in client.get("/metrics").text, "one to wait for the other"
+            )
+            assert client.get("/readyz").json() == {"status": "busy"}
+        assert [request.result() for request in waiting] == [200, 200]
+        assert client.get("/readyz").json() == {"status": "ok"}
+        admin.execute("alter role app connection limit 0")
+        admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
+        try:
+            for _ in range(2):  # the connection that was there, and then none
+                assert client.get("/readyz").status_code == 503
+        finally:
+            admin.execute("alter role app connection limit -1")
 
 
 def test_schemathesis_finds_no_fault(served: tuple[str, list[str]], mint: Mint, tmp_path: Path) -> None:

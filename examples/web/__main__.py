@@ -20,6 +20,9 @@ from pydb import calls, embedded, migrate, session, token
 
 LOGIN = "ai_storage_web_example"
 GRACE = 30  # s; the longest answer that is waited for
+# s that an idle connection is kept. A balancer has to close it first, as most do after 60, or it sends a request into
+# one that just closes.
+KEEP_ALIVE = 75
 TENANTS = [token.Tenant("acme", server, "shop", "production", "v1") for server in ("mcp-1", "mcp-2")]
 TRAIN = '{"model_name": "line", "samples": [{"x": [1], "y": 3}, {"x": [2], "y": 5}]}'
 
@@ -32,7 +35,9 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, host: str, port: int, drain: float) -> None:
-        super().__init__(uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=GRACE))
+        super().__init__(
+            uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=GRACE, timeout_keep_alive=KEEP_ALIVE)
+        )
         self.app = app
         self.drain = drain
         self.ends_at: float | None = None

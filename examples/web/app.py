@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
+from weakref import WeakSet
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry
-from psycopg_pool import AsyncConnectionPool
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -283,19 +285,26 @@ def _refusal(status: int, detail: str, headers: Any = None) -> Response:
     return Response(body, status, headers, media_type="application/problem+json")
 
 
-def create_app(database_url: str | None = None, metrics_url: str | None = None) -> FastAPI:
+def create_app(database_url: str | None = None, metrics_url: str | None = None, *, connections: int = 10) -> FastAPI:
     """Build it.
 
     database_url: None for DATABASE_URL. metrics_url: as an auditor's login, for the metrics of the whole database; None
-    for METRICS_DATABASE_URL, and without it there are none.
+    for METRICS_DATABASE_URL, and without it there are none. connections: to the database at most, for requests.
     """
     metrics_url = metrics_url or os.environ.get("METRICS_DATABASE_URL")
+    operators = metrics.Operators(metrics_url) if metrics_url else None
+    made: WeakSet[AsyncConnection[Any]] = WeakSet()
+
+    async def note(connection: AsyncConnection[Any]) -> None:
+        made.add(connection)
+
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
         database_url or environment.dsn(),
         min_size=1,
-        max_size=10,
-        timeout=5,  # s; a client of a database that is down is told so soon
+        max_size=connections,
+        timeout=15,  # s; longer than a migration holds the tables, and a client of a database that is down is told so
         kwargs={"autocommit": True},
+        configure=note,
         open=False,
     )
 
@@ -318,8 +327,15 @@ def create_app(database_url: str | None = None, metrics_url: str | None = None) 
         """Whether to send requests here: the database answers, this release runs on it, and the end is not near."""
         if app.state.draining:
             raise HTTPException(503, "shutting down")
-        async with pool.connection(timeout=2) as connection:
-            found = await aio.run(connection, calls.version())
+        try:
+            async with pool.connection(timeout=2) as connection:
+                found = await aio.run(connection, calls.version())
+        except PoolTimeout:
+            # None is free. If there are any all the same, requests have them: they wait for a migration, say, as they
+            # would at every other process. Those of a database that is away are closed.
+            if all(connection.closed for connection in made):
+                raise
+            return Health(status="busy")
         # A newer database serves older processes, and is what a migration leaves them with. The reverse does not hold.
         if _release(found) < _release(__version__):
             raise HTTPException(503, f"the database is at release {found}, and needs: pydb migrate")
@@ -331,7 +347,7 @@ def create_app(database_url: str | None = None, metrics_url: str | None = None) 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def for_prometheus() -> Response:
         """For Prometheus."""
-        return Response(await metrics.text(registry, metrics_url), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Response(await metrics.text(registry, operators), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
