@@ -631,6 +631,7 @@ create or replace function ai_storage_private.refuse_open_seals()
 returns void
 language plpgsql
 stable
+set search_path = pg_catalog, pg_temp
 as $fn$
 declare
     v_is_open boolean;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,6 +206,36 @@ def test_a_migration_reaches_the_nodes_with_the_next_call_of_distribute(cluster:
     test_every_shard_has_row_level_security_and_the_policies(cluster)
     assert save(app, "m", as_=ACME).version == 2
     assert names(app, as_=BETA) == []
+
+
+def test_a_migration_may_add_a_function_that_a_policy_runs(cluster: Database, tmp_path: Path) -> None:
+    for folder in ("migrations", "sql", "deploy"):
+        shutil.copytree(Schema().root / folder, tmp_path / folder)
+
+    def change(file: str, change: Callable[[str], str]) -> None:
+        path = tmp_path / "sql" / file
+        path.write_text(change(path.read_text("utf-8")))
+
+    function = "create or replace function ai_storage_private.is_shown(p_name text) returns boolean"
+    change(
+        "10_context.sql", lambda text: f"{text}\n{function} language sql stable as $fn$ select p_name <> 'b'; $fn$;\n"
+    )
+    change(
+        "20_progress.sql",
+        lambda text: re.sub(
+            "(tenant_keeps_its_models on ai_storage_private.ai_progress_tenant[^;]*using \\()",
+            "\\1ai_storage_private.is_shown(model_name) and ",
+            text,
+        ),
+    )
+    change("60_distribution.sql", lambda text: text.replace("'forget_model()',", "'forget_model()', 'is_shown(text)',"))
+    migrate.migrate(cluster.dsn(), schema=Schema(tmp_path))
+    call(cluster.connect(), "distribute")
+    app = cluster.connect("app")
+    save(app, "a", as_=ACME)
+    save(app, "b", as_=ACME)
+    assert names(app, as_=ACME) == ["a"]
+    test_nodes_have_only_what_policies_and_triggers_run_and_it_is_closed(cluster)
 
 
 # A full database ---------------------------------------------------------------------------------

@@ -9499,6 +9499,7 @@ COMMENT ON FUNCTION ai_storage_private.refuse_old_snapshot() IS 'Refuses a trans
 
 CREATE FUNCTION ai_storage_private.refuse_open_seals() RETURNS void
     LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
     v_is_open boolean;
