@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,10 @@ FAST = {
 # A file system in memory, and what has to be free there for two suites at a time.
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 8 * 2**30
+
+# In the background of a script SIGINT is ignored, and would be by the commands that tests end with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # login -> what it is authorised for
 LOGINS = {"app": "*:*:*:*:*", "acme_app": "acme:*:*:*:*", "beta_app": "beta:*:*:*:*", "reporter": "acme:*:*:*:*"}

@@ -150,8 +150,8 @@ HOLES = {
     ),
     "a context of another session": _rewrite(
         "ai_storage_private.verified_context",
-        "v_is_sent boolean := false",
-        "v_is_sent boolean := true",
+        "(v_is_sent and v_field[12] = v_whole)",
+        "true",
     ),
     "a key without authorisation": _rewrite(
         "ai_storage_private.check_credential", "if v_authorized is null", "if false"
