@@ -19,11 +19,13 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/demo.stamp: pyproject.toml
+	@echo "Installing into $(VENV): this takes a minute or two."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo]'
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml
+	@echo "Installing into $(VENV): this takes a minute or two."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
@@ -35,6 +37,7 @@ demo: $(VENV)/demo.stamp ## Train real models as three servers of two organisati
 	@echo "Here, pydb is $(BIN)/pydb."
 
 $(VENV)/examples.stamp: pyproject.toml
+	@echo "Installing into $(VENV): this takes a minute or two."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,examples]'
 	touch $@

@@ -1406,7 +1406,7 @@ CHECKS: tuple[Check, ...] = (
         "info",
         "A login is in ai_storage_app and authorised for nothing",
         "It may call the tenant functions, and each refuses it.",
-        "revoke ai_storage_app from {login}",
+        "unless another database of this server authorises it: revoke ai_storage_app from {login}",
         """
         select r.oid::regrole::text
         from app as r
