@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -117,7 +118,9 @@ def test_seal_goes_on_until_it_is_ended(database: Database, number: int) -> None
         until(lambda: other.execute(waits).fetchone() == (1,), "the second sealer to wait")
         assert sealer.end(number) == 0
         until(lambda: other.execute(waits).fetchone() == (0,), "the second sealer's cancel")
-        assert sealer.is_quiet(0.1)
+        # On its way out psycopg may warn of a cancel that was not answered in time, as on a slow machine.
+        while not sealer.is_quiet(0.1):
+            assert re.match("query (cancellation|not terminated)|error ignored", line := sealer.line()), line
         other.execute("rollback")
 
 
