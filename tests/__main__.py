@@ -18,16 +18,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests import servers
 
-# What another server does not change: the text of the files, pages, pictures, the web, other languages, what lies in
-# Redis; and the long walk through the rules of sharing, each of which has a test of its own.
+# What another server does not change: the text of the files, pages, pictures, commands, the web, other languages, what
+# lies in Redis; and the long walk through the rules of sharing, each of which has a test of its own.
 ONCE = [
+    "audit_cli",
     "bench",
     "cache",
+    "cli",
     "clients",
     "code_hash",
     "cost",
     "demo",
     "deploy",
+    "embedded",
     "environment",
     "evidence",
     "example_mcp",

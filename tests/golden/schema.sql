@@ -2263,7 +2263,10 @@ CREATE FUNCTION ai_storage.is_isolation_key(p_key text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
-    select p_key ~ '^([A-Za-z0-9._+@~=/-]{1,63}:){4}[A-Za-z0-9._+@~=/-]{1,63}$';
+    -- A level of more than 63 characters is looked for only where there is room for one: as a bound
+    -- within the first pattern it took 20 to 100 times as long.
+    select p_key ~ '^([A-Za-z0-9._+@~=/-]+:){4}[A-Za-z0-9._+@~=/-]+$'
+        and (length(p_key) < 64 + length(':s:p:e:c') or p_key !~ '[^:]{64}');
 $_$;
 
 ALTER FUNCTION ai_storage.is_isolation_key(p_key text) OWNER TO ai_storage_owner;
@@ -7214,8 +7217,9 @@ begin
     end if;
     if pg_column_size(p_metadata) >= 2048 then
         if exists (
-            select from jsonb_path_query(
-                p_metadata, 'strict $.** ? (@.type() == "number")'
+            -- An array first: jsonb_path_query() takes time in the square of what it returns.
+            select from jsonb_array_elements(
+                jsonb_path_query_array(p_metadata, 'strict $.** ? (@.type() == "number")')
             ) as n (number)
             where scale(n.number::numeric) > 1000
         ) then
