@@ -182,9 +182,8 @@ class Database:
         return TenantAwareStorage(self.connect(user), key)
 
 
-@pytest.fixture(scope="session")
-def distributed(server: Server) -> str:
-    """The name of a database with everything installed and distributed, to be copied."""
+def new_distributed(server: Server) -> str:
+    """The name of a new database of a cluster, with everything installed and distributed, to be copied."""
     name = citus.new_name()
     server.nodes.create(name)
     install(server.dsn(dbname=name))
@@ -192,6 +191,9 @@ def distributed(server: Server) -> str:
         connection.execute("select ai_storage.distribute()")
     server.nodes.freeze(name)
     return name
+
+
+distributed = pytest.fixture(new_distributed, scope="session", name="distributed")
 
 
 @contextmanager
