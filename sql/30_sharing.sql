@@ -521,7 +521,9 @@ begin
                   or (p_version is not null and s.pinned_version is distinct from p_version)
               )
         );
-        perform ai_storage_private.end_shares(p_held.tenant_id, p_held.model_id, v_ended);
+        if v_ended <> '{}' then
+            perform ai_storage_private.end_shares(p_held.tenant_id, p_held.model_id, v_ended);
+        end if;
     end if;
     return v_share_id;
 end;
