@@ -377,7 +377,7 @@ def dumped(database: Database, *options: str, user: str = "postgres") -> subproc
 @attack(7)
 @only("direct")
 def test_a_full_dump_holds_the_secrets_and_one_without_their_rows_does_not(house: House, mint: Mint) -> None:
-    # As COPY writes bytea. By length alone, one in some thousand times another spelling would be among them.
+    # As COPY writes bytea. By length alone, another spelling is among them at times.
     secrets = {text for text in spellings(house.database) if re.fullmatch("[0-9a-f]{64}", text)}
     assert len(secrets) >= 4
     full = dumped(house.database)
