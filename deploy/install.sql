@@ -48,12 +48,6 @@ begin
             message = 'the database is not encoded in UTF8',
             hint = 'Create it with: create database NAME encoding ''UTF8'' template template0';
     end if;
-    if to_regclass('pg_catalog.pg_dist_partition') is not null then
-        raise exception using
-            errcode = '0A000',
-            message = 'this database has the extension Citus',
-            hint = 'Install and upgrade it with pydb, which knows what to keep off the nodes.';
-    end if;
 
     select array_agg(f.path order by f.place), array_agg(f.content order by f.place)
     into v_paths, v_contents

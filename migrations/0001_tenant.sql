@@ -47,7 +47,6 @@ create table ai_storage_private.login_authorization (
 create table ai_storage_private.context_secret (
     inner_key      bytea not null,
     outer_key      bytea not null,
-    is_distributed boolean not null default false,
     constraint context_secret_block_size check (length(inner_key) = 64 and length(outer_key) = 64)
 );
 

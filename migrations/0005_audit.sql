@@ -21,24 +21,6 @@ create table ai_storage_private.audit_pending (
     constraint audit_pending_pk primary key (tenant_id, event_id)
 );
 
--- What triggers write on a node of a cluster. A table of its own: there each owning role has its
--- connection to a node, and what one of them wrote in a transaction no other may touch.
-create table ai_storage_private.node_event (
-    tenant_id      bigint not null,
-    event_id       uuid not null,
-    recorded_at    timestamptz not null,
-    version        bigint,
-    model_id       uuid,
-    action         text collate "C" not null,
-    login          text collate "C" not null,
-    credential     text collate "C" not null,
-    content_digest bytea,
-    detail_digest  bytea not null,
-    salt           uuid,
-    detail         text collate "C",
-    constraint node_event_pk primary key (tenant_id, event_id)
-);
-
 create table ai_storage_private.audit_event (
     tenant_id      bigint not null,
     event_id       uuid not null,
@@ -101,8 +83,6 @@ insert into ai_storage_private.refusal_report (reported) values (0);
 
 alter table ai_storage_private.audit_pending enable row level security;
 alter table ai_storage_private.audit_pending force row level security;
-alter table ai_storage_private.node_event enable row level security;
-alter table ai_storage_private.node_event force row level security;
 alter table ai_storage_private.audit_event enable row level security;
 alter table ai_storage_private.audit_event force row level security;
 alter table ai_storage_private.audit_seal enable row level security;

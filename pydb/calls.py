@@ -24,18 +24,13 @@ __all__ = [
     "Authorization",
     "Call",
     "Control",
-    "DistributedTable",
     "Erasure",
     "ExternalSharing",
     "Grant",
     "Metric",
-    "Moved",
     "NewSigningKey",
-    "NodeProblem",
     "Opened",
     "Permission",
-    "PlacedTenant",
-    "PlannedTable",
     "Progress",
     "Promoted",
     "Put",
@@ -52,7 +47,6 @@ __all__ = [
     "Upload",
     "Version",
     "abort_artifact",
-    "add_node",
     "allow_external_sharing",
     "append_artifact",
     "apply_retention",
@@ -61,7 +55,6 @@ __all__ = [
     "authorize_login",
     "begin_artifact",
     "break_glass",
-    "check_nodes",
     "clear_tenant",
     "collect_evidence",
     "compliance_report",
@@ -71,8 +64,6 @@ __all__ = [
     "deauthorize_login",
     "delete_artifact",
     "delete_progress",
-    "distribute",
-    "distribution_plan",
     "drop_retention",
     "erase_tenant",
     "erasure_certificate",
@@ -98,14 +89,12 @@ __all__ = [
     "load_history",
     "load_progress",
     "metrics",
-    "move_tenant",
     "open_artifact",
     "parse_isolation_key",
     "promote_progress",
     "put_artifact",
     "read_artifact",
     "read_chunks",
-    "rebalance",
     "renew_context_secret",
     "report_backup",
     "retire_signing_key",
@@ -116,7 +105,6 @@ __all__ = [
     "set_artifact_limit",
     "set_retention",
     "set_tenant",
-    "shard_map",
     "share_model",
     "tenant_stats",
     "unshare_model",
@@ -370,64 +358,6 @@ class AuditSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedTable:
-    """What becomes of a private table. kind: distributed, every node, or coordinator."""
-
-    place: int
-    table_name: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class DistributedTable:
-    """What became of a private table. rows: how many it has on the whole cluster."""
-
-    table_name: str
-    kind: str
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedTenant:
-    """Where a tenant lives.
-
-    node: host:port of its models. log_node: of its sealed log. shard_id: None on one server alone. tenants: how many
-    share the shard. bytes: of the shards, with all who share them. queries: in this period of Citus and the last, None
-    unless citus.stat_tenants_track is on.
-    """
-
-    isolation_key: str
-    node: str
-    log_node: str
-    shard_id: int | None
-    tenants: int
-    models: int
-    bytes: int
-    queries: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """One step of a move. step: isolated or moved. digest: SHA-256 over all rows that moved. is_done: the last step."""
-
-    step: str
-    table_names: list[str]
-    shard_id: int
-    from_node: str
-    digest: str | None
-    is_done: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NodeProblem:
-    """What is wrong with a node. problem: secret, function, role, policy, setting, unsafe, hba or unreachable."""
-
-    node: str
-    problem: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class Sealed:
     """How many events were sealed, under how many seals."""
 
@@ -569,11 +499,6 @@ _EVENTS = _rows_of(AuditEvent)
 _VERIFICATION = _row_of(AuditVerification)
 _SUMMARY = _row_of(AuditSummary)
 _SEALED = _row_of(Sealed)
-_PLANNED = _rows_of(PlannedTable)
-_DISTRIBUTED = _rows_of(DistributedTable)
-_PLACED = _rows_of(PlacedTenant)
-_MOVED = _row_of(Moved)
-_NODE_PROBLEMS = _rows_of(NodeProblem)
 _TENANTS = _rows_of(Tenant)
 _RULES = _rows_of(RetentionRule)
 _SWEPT = _row_of(Swept)
@@ -1273,78 +1198,6 @@ def export_audit() -> Call[list[dict[str, Any]]]:
     Source: sql/40_audit.sql, ai_storage.export_audit
     """
     return Call("select * from ai_storage.export_audit(p_as => %s)", (), _values)
-
-
-def distribution_plan() -> Call[list[PlannedTable]]:
-    """What distribute would make of each table. Needs no cluster. For administrators.
-
-    Source: sql/60_distribution.sql, ai_storage.distribution_plan
-    """
-    return Call("select * from ai_storage.distribution_plan()", (), _PLANNED, tenant=False)
-
-
-def distribute() -> Call[list[DistributedTable]]:
-    """Distribute the tenants' tables over the nodes of a Citus cluster. For superusers; can be repeated.
-
-    Source: sql/60_distribution.sql, ai_storage.distribute
-    """
-    return Call("select * from ai_storage.distribute()", (), _DISTRIBUTED, tenant=False)
-
-
-def add_node(host: str, port: int = 5432) -> Call[None]:
-    """Add a server to the cluster. For superusers; distribute, in the next transaction, makes it ready.
-
-    Raises: psycopg's ObjectNotInPrerequisiteState when the database is not distributed.
-    Source: sql/62_shards.sql, ai_storage.add_node
-    """
-    return Call(
-        "select ai_storage.add_node(p_host => %s, p_port => %s::integer)",
-        (host, port),
-        lambda rows: None,
-        tenant=False,
-    )
-
-
-def check_nodes() -> Call[list[NodeProblem]]:
-    """What is wrong with the nodes of a cluster. For superusers.
-
-    Source: sql/62_shards.sql, ai_storage.check_nodes
-    """
-    return Call("select * from ai_storage.check_nodes()", (), _NODE_PROBLEMS, tenant=False)
-
-
-def shard_map() -> Call[list[PlacedTenant]]:
-    """Which tenant lives where, in the order of their keys. For superusers.
-
-    Source: sql/62_shards.sql, ai_storage.shard_map
-    """
-    return Call("select * from ai_storage.shard_map()", (), _PLACED, tenant=False)
-
-
-def move_tenant(isolation_key: str, node: str) -> Call[Moved]:
-    """Do the next step of moving a tenant, in a transaction of its own, until is_done. For superusers.
-
-    node: host:port, as shard_map shows it.
-    Raises: psycopg's UndefinedObject when there is no such tenant or node, ObjectNotInPrerequisiteState when the tenant
-    is there already, the node is not ready or the database is not distributed.
-    Source: sql/62_shards.sql, ai_storage.move_tenant
-    """
-    return Call(
-        "select * from ai_storage.move_tenant(p_isolation_key => %s, p_node => %s)",
-        (isolation_key, node),
-        _MOVED,
-        tenant=False,
-    )
-
-
-def rebalance() -> Call[int | None]:
-    """Begin to spread shards over all nodes by their size, in the background. For superusers.
-
-    Returns: the job's id, or None when nothing has to move.
-    Raises: psycopg's ObjectNotInPrerequisiteState when a node is not ready or the database is not distributed.
-    Source: sql/62_shards.sql, ai_storage.rebalance
-    """
-    return Call("select ai_storage.rebalance()", (), _value, tenant=False)
 
 
 def seal_audit() -> Call[Sealed]:

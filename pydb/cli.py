@@ -361,60 +361,6 @@ def _token(args: argparse.Namespace) -> None:
         raise
 
 
-# A cluster
-
-
-def _distribute(args: argparse.Namespace) -> None:
-    if args.plan:
-        planned = _run_on(_admin_dsn(args), calls.distribution_plan())
-        _print_rows(args, planned, ["place", "table_name", "kind"])
-    else:
-        distributed = _run_on(_admin_dsn(args), calls.distribute())
-        _print_rows(args, distributed, ["table_name", "kind", "rows"])
-
-
-def _add_node(args: argparse.Namespace) -> None:
-    host, port, name = args.node
-    with migrate.connect(_admin_dsn(args)) as connection:
-        session.run(connection, calls.add_node(host, port))
-        # Only now is the node in the cluster, to be given the secret, roles and rights.
-        session.run(connection, calls.distribute())
-        problems = [problem for problem in session.run(connection, calls.check_nodes()) if problem.node == name]
-    if problems:
-        _print_rows(args, problems, ["node", "problem", "detail"])
-    print(f"Node {name} is ready. pydb rebalance gives it tenants.")
-
-
-def _shards(args: argparse.Namespace) -> None:
-    rows = _run_on(_admin_dsn(args), calls.shard_map())
-    columns = ["isolation_key", "node", "log_node", "shard_id", "tenants", "models", "bytes", "queries"]
-    _print_rows(args, rows, columns)
-
-
-def _move_tenant(args: argparse.Namespace) -> None:
-    done = False
-    with migrate.connect(_admin_dsn(args)) as connection:
-        while not done:
-            # Each step commits, so that writers wait for none but the one under way.
-            moved = session.run(connection, calls.move_tenant(args.key, args.node))
-            done = moved.is_done
-            what = _count(len(moved.table_names), "table")
-            if moved.step == "isolated":
-                print(f"Gave {what} of the tenant a shard of its own on {moved.from_node}.", flush=True)
-            else:
-                print(f"Moved {what} from {moved.from_node}; SHA-256 here and there {moved.digest}.", flush=True)
-    print(f"{args.key} lives on {args.node}.")
-
-
-def _rebalance(args: argparse.Namespace) -> None:
-    with migrate.connect(_admin_dsn(args)) as connection:
-        job = session.run(connection, calls.rebalance())
-        if job is None:
-            print("Nothing has to move.")
-            return
-        print(f"Job {job} moves shards in the background; the function citus_rebalance_status() shows how far it is.")
-
-
 # The audit trail
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts to reach a server that is gone
@@ -1153,14 +1099,6 @@ def _picture(text: str) -> Path:
     return path
 
 
-def _node(text: str) -> tuple[str, int, str]:
-    """HOST or HOST:PORT. Returns: host, port, and both as pydb shards shows them."""
-    host, _, port = text.partition(":")
-    if not re.fullmatch("[A-Za-z0-9._-]+", host) or not re.fullmatch("[0-9]{0,5}", port):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST or HOST:PORT")
-    return host, int(port or 5432), f"{host}:{port or 5432}"
-
-
 def _share(args: argparse.Namespace) -> None:
     call = calls.share_model(
         args.name,
@@ -1339,22 +1277,6 @@ def _parser() -> argparse.ArgumentParser:
         help="the claim that holds a level: its name, or a path that begins with a dot, such as org=.realm.org; for "
         "each level that has no option",
     )
-    added = command(
-        "distribute", _distribute, "spread the tenants over the nodes of a Citus cluster", database, listing
-    )
-    added.epilog = "To be run by a superuser, and again after a migration. What is distributed already stays as it is."
-    added.add_argument("--plan", action="store_true", help="only show what would become of each table, on any server")
-    added = command(
-        "add-node", _add_node, "add a server to the cluster, and make it ready for tenants", database, listing
-    )
-    added.epilog = "The server has the same database, with Citus in it, and lets the coordinator connect to it."
-    added.add_argument("node", type=_node, metavar="HOST[:PORT]", help="its address; the port is 5432 by default")
-    command("shards", _shards, "show which tenant lives on which node, and how big it is", database, listing)
-    added = command("move-tenant", _move_tenant, "move a tenant to another node; whoever writes to it waits", database)
-    added.epilog = "In steps that each stay done: what was interrupted goes on where it was, when it is run again."
-    added.add_argument("key", metavar="KEY", help="isolation key: org:server:project:env:code")
-    added.add_argument("node", metavar="NODE", help="host:port, as pydb shards shows it")
-    command("rebalance", _rebalance, "spread shards over all nodes by their size, in the background", database)
     added = command(
         "seal", _seal, "seal what happened since the last time, so that no change of the log is unseen", database
     )

@@ -234,17 +234,6 @@ NEEDS: dict[str, tuple[LiteralString, str]] = {
         + OURS_TO_READ.format("ai_storage_private", "context_secret"),
         "membership of ai_storage_operator",
     ),
-    # Null: there is no cluster to look at. A superuser runs the function with his own rights, so it has to be this
-    # release's, word for word.
-    "nodes": (
-        "case when exists (select from pg_extension as e where e.extname = 'citus') then "
-        "(select r.rolsuper from pg_roles as r where r.rolname = current_user) "
-        "and exists (select from pg_proc as p where p.pronamespace = to_regnamespace('ai_storage') "
-        "and p.proname = 'check_nodes' "
-        "and p.proconfig = array['search_path=pg_catalog, pg_temp'] and %(functions)s::jsonb "
-        "-> 'ai_storage.check_nodes' ? encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex')) end",
-        "the rights of a superuser, which looking at the nodes of a cluster takes",
-    ),
     "ledger": (
         "coalesce(has_schema_privilege(to_regnamespace('ai_storage_migration')::oid, 'usage') "
         "and has_table_privilege(to_regclass('ai_storage_migration.applied_file')::oid, 'select'), false)"
@@ -305,38 +294,6 @@ CHECKS: tuple[Check, ...] = (
         select s.name || ' = ' || s.value || ' (' || s.place || ')' from setting as s
         where s.name in ('fsync', 'full_page_writes') and s.value = 'off'
         """,
-    ),
-    # Nodes of a cluster ----------------------------------------------------------------------------------------------
-    Check(
-        "node-walls",
-        "cluster",
-        "error",
-        "A node of the cluster lacks what keeps tenants apart there",
-        "Policies and triggers run on the nodes. They need the coordinator's secret, functions that nobody else may "
-        "call, permissive policies, roles that Citus logs in as, and no node that cannot be asked.",
-        "pydb distribute",
-        """
-        select c.node || ': ' || c.problem || ': ' || c.detail, case c.problem
-            when 'unreachable' then 'Start node ' || c.node || ', or take it out: citus_remove_node()'
-            when 'policy' then 'Compare with the coordinator, mend there: pydb migrate; then: pydb distribute'
-            when 'setting' then 'On node ' || c.node || ' set citus.enable_unsafe_triggers = on, wal_level = logical'
-        end as mend
-        from ai_storage.check_nodes() as c where c.problem not in ('unsafe', 'hba')
-        """,
-        "nodes",
-    ),
-    Check(
-        "node-open",
-        "cluster",
-        "warning",
-        "A node of the cluster lets others in than the cluster, or may lose committed data",
-        "Citus logs in to nodes as the roles that own the tables. Whoever is trusted as them there owns all tenants' "
-        "data.",
-        "pg_hba.conf of the node: these roles from the cluster's addresses only, then reject; fsync = on",
-        """
-        select c.node || ': ' || c.detail from ai_storage.check_nodes() as c where c.problem in ('unsafe', 'hba')
-        """,
-        "nodes",
     ),
     # Schema ----------------------------------------------------------------------------------------------------------
     Check(
@@ -2153,9 +2110,7 @@ def _look(connection: Connection, version: int) -> list[Result]:
                 failed[check.id] = error.diag.message_primary or str(error)
     results = []
     for check in CHECKS:
-        if check.needs == "nodes" and has["nodes"] is None:
-            results.append(_result(check, "passed", []))
-        elif check.id in found:
+        if check.id in found:
             results.append(_result(check, "failed" if found[check.id] else "passed", found[check.id]))
         else:
             missing = failed.get(check.id) or f"missing: {NEEDS[check.needs][1]}"

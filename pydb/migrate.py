@@ -323,66 +323,6 @@ def _compare(schema: Schema, applied: dict[str, str]) -> list[FileStatus]:
     ]
 
 
-def _prepare_cluster(connection: psycopg.Connection[Any]) -> bool:
-    """Where the database is distributed by Citus, send changes of what nodes have to them; else keep all here.
-
-    Nodes get the functions that ai_storage.distribute() names, and no others. Returns: whether it is distributed.
-    """
-    row = connection.execute("select pg_catalog.to_regclass('pg_catalog.pg_dist_partition')").fetchone()
-    if row == (None,):
-        return False
-    row = connection.execute(
-        "select from pg_catalog.pg_dist_partition "
-        "where logicalrelid = pg_catalog.to_regclass('ai_storage_private.ai_progress_tenant')"
-    ).fetchone()
-    if row is None:
-        connection.execute("set local citus.enable_ddl_propagation = off")
-    else:
-        connection.execute("set local citus.create_object_propagation = 'deferred'")
-        connection.execute("set local citus.multi_shard_modify_mode = 'sequential'")
-    return row is not None
-
-
-#: One statement of a file of ours, with the comments before it; and the few that nodes of a cluster are sent.
-_STATEMENT = re.compile(r"(?:--[^\n]*|'[^']*'|\$(\w*)\$.*?\$\1\$|[^;])*?;", re.DOTALL)
-_ON_TABLES = re.compile(r"^(create|create or replace|drop) (policy|trigger)\b", re.MULTILINE)
-_FUNCTION = re.compile(r"^create or replace function (ai_storage_private\.(\w+))\(", re.MULTILINE)
-IS_NEW: LiteralString = "select pg_catalog.to_regproc(%s) is null"
-SEND_FUNCTION: LiteralString = """
-    select r.result
-    from pg_catalog.run_command_on_workers(pg_catalog.format(
-        'do $node$ begin set local citus.enable_ddl_propagation = off; '
-        'set local check_function_bodies = off; execute %%L; end $node$',
-        pg_catalog.pg_get_functiondef(pg_catalog.to_regproc(%s))
-    )) as r
-    where not r.success
-"""
-
-
-def _apply_on_cluster(connection: psycopg.Connection[Any], text: str, distribution: str) -> None:
-    """Apply a file of sql/ to a distributed database.
-
-    Citus sends nodes the whole message, and they take but one statement. It connects to them as each role that acts,
-    and two of these would wait for each other: so policies and triggers go there, and functions with distribute(). But
-    a policy or trigger of this release may run a function that no node has, so a new one goes there at once, and stays
-    if the migration fails. distribution: the file that names those that nodes get.
-    """
-    for match in _STATEMENT.finditer(text):
-        sent = "on" if _ON_TABLES.search(match[0]) else "off"
-        connection.execute(f"set local citus.enable_ddl_propagation = {sent}".encode())
-        made = _FUNCTION.search(match[0])
-        is_new = (
-            made is not None
-            and f"'{made[2]}(" in distribution
-            and connection.execute(IS_NEW, (made[1],)).fetchone() == (True,)
-        )
-        connection.execute(match[0].encode())
-        if made is not None and is_new:
-            refusal = connection.execute(SEND_FUNCTION, (made[1],)).fetchone()
-            if refusal is not None:
-                raise MigrationError(f"A node refused the function {made[1]}: {refusal[0]}.", "Mend it, and run again.")
-
-
 def _close_tables(connection: psycopg.Connection[Any], lock_timeout: str) -> None:
     """Keep everybody out of the tables until the end of the transaction.
 
@@ -409,7 +349,6 @@ def _close_tables(connection: psycopg.Connection[Any], lock_timeout: str) -> Non
 
 def _upgrade(connection: psycopg.Connection[Any], schema: Schema, lock_timeout: str) -> list[str]:
     connection.execute("set local search_path = ai_storage_migration")
-    distributed = _prepare_cluster(connection)
     _refuse_newer(connection)
     state = _compare(schema, _applied(connection))
     edited = [file.path for file in state if file.state == "changed" and file.path in schema.migrations]
@@ -435,10 +374,7 @@ def _upgrade(connection: psycopg.Connection[Any], schema: Schema, lock_timeout: 
     if pending:
         first = 0
     for name in names[first:]:
-        if distributed:
-            _apply_on_cluster(connection, schema.read(name), schema.read("sql/60_distribution.sql"))
-        else:
-            connection.execute(schema.read(name))
+        connection.execute(schema.read(name))
 
     connection.execute("set local role ai_storage_owner")
     written = [f"migrations/{migration.id}.sql" for migration in pending] + names[first:]
@@ -491,8 +427,6 @@ def _in_turn(connection: psycopg.Connection[Any], work: Callable[[], T]) -> T:
 def _create_roles(connection: psycopg.Connection[Any], schema: Schema) -> None:
     def work() -> None:
         connection.execute("set local client_min_messages = warning")
-        # A parameter of Citus, which would send the roles to the nodes of a cluster: distribute() does, with less.
-        connection.execute("set local citus.enable_ddl_propagation = off")
         connection.execute(schema.read("deploy/roles.sql"))
 
     try:

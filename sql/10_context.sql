@@ -4,8 +4,7 @@
 -- credential, then writes app.tenant_context = MAC | scope | tenant_id | isolation key | expiry |
 -- credential | backend | transaction. The MAC is made with a secret only the operator's functions
 -- can read. Policies and functions believe a context whose MAC fits, in the backend and transaction
--- it was made for; anything else counts as no context at all. Of a distributed database every node
--- has the secret, and is sent the context as app.node_context.
+-- it was made for; anything else counts as no context at all.
 -- scope: 'transaction' after set_tenant, 'call' after an argument p_as, 'cleared' after
 -- clear_tenant, 'lent' while a function reads models that were shared with the caller.
 --
@@ -54,8 +53,6 @@ comment on column ai_storage_private.context_secret.inner_key is
     'Key of the inner hash, 64 random bytes.';
 comment on column ai_storage_private.context_secret.outer_key is
     'Key of the outer hash, 64 random bytes.';
-comment on column ai_storage_private.context_secret.is_distributed is
-    'Whether contexts are sent to the nodes of a cluster: true after distribute().';
 
 -- Keys --------------------------------------------------------------------------------------------
 
@@ -211,23 +208,9 @@ begin
     -- Not DELETE: an older snapshot, even an imported one, would still see the row. Others wait for
     -- the lock that this takes, so it is not waited for long.
     perform set_config('lock_timeout', '2s', true);
-    if ai_storage_private.on_cluster() then
-        -- Nodes learn the new one first and forget the old one last: where a node does not answer,
-        -- all of them still believe the one that holds.
-        perform ai_storage_private.run_on_nodes(format(
-            'insert into ai_storage_private.context_secret (inner_key, outer_key) values (%L, %L)',
-            v_key[1] || v_key[2], v_key[3] || v_key[4]
-        ));
-    end if;
     truncate ai_storage_private.context_secret;
-    insert into ai_storage_private.context_secret (inner_key, outer_key, is_distributed)
-    values (v_key[1] || v_key[2], v_key[3] || v_key[4], ai_storage_private.on_cluster());
-    if ai_storage_private.on_cluster() then
-        perform ai_storage_private.run_on_nodes(format(
-            'delete from ai_storage_private.context_secret where inner_key <> %L',
-            v_key[1] || v_key[2]
-        ));
-    end if;
+    insert into ai_storage_private.context_secret (inner_key, outer_key)
+    values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
     perform ai_storage_private.record_event(0, 'renew context secret');
 end;
 $fn$;
@@ -243,26 +226,12 @@ stable
 parallel restricted
 as $fn$
 declare
-    v_context text := current_setting('app.tenant_context', true);
-    v_is_sent boolean := false;
-    v_whole   text; -- the transaction of the cluster that this one is a part of
+    v_context constant text := current_setting('app.tenant_context', true);
     v_field   text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
     if coalesce(v_context, '') = '' then
-        -- Only a cluster's own connection to a node, which no application can open, takes over
-        -- what the coordinator sent.
-        v_context := current_setting('app.node_context', true);
-        if coalesce(v_context, '') = ''
-            or session_user not in (
-                'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
-            )
-        then
-            return null;
-        end if;
-        v_is_sent := true;
-        select t.transaction_number || ' ' || extract(epoch from t.transaction_stamp) into v_whole
-        from get_current_transaction_id() as t;
+        return null;
     end if;
     select string_to_array(substr(v_context, 66), '|') into v_field
     from ai_storage_private.context_secret as s
@@ -270,120 +239,17 @@ begin
         = left(v_context, 64);
     -- A context is good in one transaction of one backend, and no longer than its token.
     if (v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric)
-        and (
-            (v_is_sent and v_field[12] = v_whole)
-            or (
-                v_field[6] = pg_backend_pid()::text
-                and v_field[7] = extract(epoch from now())::text
-            )
-        )
+        and v_field[6] = pg_backend_pid()::text
+        and v_field[7] = extract(epoch from now())::text
     then
         return v_field;
-    end if;
-    if v_is_sent and v_field is null then
-        -- To believe nobody would show as tenants without models.
-        raise exception using
-            errcode = '55000',
-            message = 'this node does not know the secret that signs contexts',
-            hint = 'An administrator calls ai_storage.renew_context_secret(), or a superuser '
-                'ai_storage.distribute().';
     end if;
     return null;
 end;
 $fn$;
 comment on function ai_storage_private.verified_context() is
     'The fields of this transaction''s context (scope, tenant_id, isolation key, expiry, '
-    'credential, backend, transaction), or null when there is none that can be believed. Raises '
-    '55000 on a node that has another secret than the one that sent it.';
-
-create or replace function ai_storage_private.send_context()
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-set client_min_messages = notice
-as $fn$
-declare
-    v_field   constant text[] := ai_storage_private.verified_context();
-    -- Of this transaction, or what somebody wrote.
-    v_before  constant text := current_setting('app.node_context', true);
-    v_payload text;
-    v_sent    text := '';
-begin
-    -- Outside a transaction block a read opens none on a node, and a setting would not arrive. To
-    -- write an intermediate result, which nobody reads, needs a transaction of the whole cluster:
-    -- from here on there is one.
-    if split_part(v_before, '|', 7) is distinct from v_field[6]
-        or split_part(v_before, '|', 8) is distinct from v_field[7]
-    then
-        if to_regprocedure('pg_catalog.create_intermediate_result(text, text)') is null then
-            raise exception using
-                errcode = '55000',
-                message = 'this database came from a cluster and is on one server now',
-                hint = 'An administrator tells it so: select ai_storage.renew_context_secret().';
-        end if;
-        perform create_intermediate_result('ai_storage', 'select 1');
-    end if;
-    if v_field is not null then
-        -- With who calls, for the log: nodes see the cluster's own login. And good in this
-        -- transaction only, of which nodes know the number and the start.
-        select
-            array_to_string(
-                v_field || array_fill(''::text, array[9 - cardinality(v_field)]) || array[
-                    encode(convert_to(session_user, 'UTF8'), 'hex'),
-                    encode(convert_to(current_setting('application_name'), 'UTF8'), 'hex'),
-                    t.transaction_number || ' ' || extract(epoch from t.transaction_stamp)
-                ],
-                '|'
-            )
-        into v_payload
-        from get_current_transaction_id() as t;
-        select ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
-            || '|' || v_payload
-        into v_sent
-        from ai_storage_private.context_secret as s;
-    end if;
-    -- Which would show the context to the caller.
-    set local citus.log_remote_commands = off;
-    set local citus.propagate_set_commands = 'local';
-    execute format('set local app.node_context = %L', v_sent);
-    set local citus.propagate_set_commands = 'none';
-end;
-$fn$;
-comment on function ai_storage_private.send_context() is
-    'Tells the nodes of a cluster, those in this transaction and those that join it, for whom it '
-    'acts. To be called by PERFORM, since Citus sends a setting from inside a query only. Raises '
-    '55000.';
-
-create or replace function ai_storage_private.pin_nodes()
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $fn$
-begin
-    -- Known wherever Citus is loaded, whatever its value.
-    if current_setting('citus.propagate_set_commands', true) is null then
-        return;
-    end if;
-    set local citus.propagate_set_commands = 'local';
-    set local search_path = pg_catalog, pg_temp;
-    -- Citus writes values into the text of queries. Where it and a node disagree on backslashes, a
-    -- value is a statement.
-    set local standard_conforming_strings = on;
-    set local citus.propagate_set_commands = 'none';
-    -- Nor would a node read other forms of these as what they are.
-    set local datestyle = 'ISO';
-    set local extra_float_digits = 1;
-end;
-$fn$;
-comment on function ai_storage_private.pin_nodes() is
-    'Takes a caller''s own settings out of what nodes are sent until the transaction ends. Citus '
-    'sends his SET LOCAL there, and types without their schema: what he put in front of them would '
-    'run as their owner. So standard_conforming_strings is on, datestyle ISO and '
-    'extra_float_digits 1 for what else the transaction does. By every function that may reach a '
-    'node, before it does; to be called by PERFORM, as send_context().';
+    'credential, backend, transaction), or null when there is none that can be believed.';
 
 create or replace function ai_storage_private.set_context(
     p_scope  text,
@@ -395,16 +261,13 @@ language plpgsql
 volatile
 as $fn$
 declare
-    v_context        text;
-    v_is_distributed boolean;
+    v_context text;
 begin
-    select
-        ai_storage_private.sign_context(
-            s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
-            p_tenant.expires_at, p_tenant.credential, p_lent
-        ),
-        s.is_distributed
-    into v_context, v_is_distributed
+    select ai_storage_private.sign_context(
+        s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
+        p_tenant.expires_at, p_tenant.credential, p_lent
+    )
+    into v_context
     from ai_storage_private.context_secret as s;
     if not found then
         raise exception using
@@ -413,11 +276,7 @@ begin
             hint = 'It was restored without one. An administrator makes a new one: select '
                 'ai_storage.renew_context_secret().';
     end if;
-    v_context := set_config('app.tenant_context', v_context, true);
-    if v_is_distributed then
-        perform ai_storage_private.send_context();
-    end if;
-    return v_context;
+    return set_config('app.tenant_context', v_context, true);
 end;
 $fn$;
 comment on function ai_storage_private.set_context(
@@ -425,40 +284,13 @@ comment on function ai_storage_private.set_context(
 ) is
     'Signs a context and sets it for the rest of this transaction. Raises 55000.';
 
-create or replace function ai_storage_private.on_cluster()
-returns boolean
-language plpgsql
-stable
-as $fn$
-declare
-    v_is_distributed boolean := false;
-begin
-    -- Asked of Citus, since anybody may write a setting.
-    if to_regclass('pg_catalog.pg_dist_partition') is not null then
-        execute 'select exists (select from pg_catalog.pg_dist_partition where logicalrelid = '
-            '''ai_storage_private.ai_progress_tenant''::regclass)'
-        into v_is_distributed;
-    end if;
-    return v_is_distributed;
-end;
-$fn$;
-comment on function ai_storage_private.on_cluster() is
-    'Whether the tables of tenants lie on the nodes of a cluster.';
-
 create or replace function ai_storage_private.restore_context(p_context text)
 returns text
 language plpgsql
 volatile
 as $fn$
-declare
-    v_context constant text := set_config('app.tenant_context', p_context, true);
 begin
-    if coalesce(current_setting('app.node_context', true), '') <> ''
-        and ai_storage_private.on_cluster()
-    then
-        perform ai_storage_private.send_context();
-    end if;
-    return v_context;
+    return set_config('app.tenant_context', p_context, true);
 end;
 $fn$;
 comment on function ai_storage_private.restore_context(text) is
@@ -595,7 +427,6 @@ declare
     v_authorized boolean;
     v_tenant_id  bigint;
     v_set        text;
-    v_is_distributed boolean;
 begin
     if v_is_token then
         select t.isolation_key, t.credential, t.expires_at
@@ -616,9 +447,8 @@ begin
                 s.inner_key, s.outer_key, p_scope, t.tenant_id, v_key, v_expires_at, v_credential
             ),
             true
-        ) end,
-        s.is_distributed
-    into v_authorized, v_tenant_id, v_set, v_is_distributed
+        ) end
+    into v_authorized, v_tenant_id, v_set
     from ai_storage_private.login_authorization as a
     left join ai_storage_private.tenant as t on t.isolation_key = v_key
     left join ai_storage_private.context_secret as s on true
@@ -653,8 +483,6 @@ begin
         v_set := ai_storage_private.set_context(
             p_scope, (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at)
         );
-    elsif v_is_distributed then
-        perform ai_storage_private.send_context();
     end if;
     return (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at);
 end;
@@ -746,11 +574,6 @@ begin
         if v_tenant.tenant_id > 0 then
             v_set := ai_storage_private.set_context(v_scope, v_tenant);
         end if;
-    end if;
-    -- The caller may have set something since the last call. Asked here too, to spare one server a
-    -- call.
-    if current_setting('citus.propagate_set_commands', true) is not null then
-        perform ai_storage_private.pin_nodes();
     end if;
     return v_tenant;
 end;
@@ -896,7 +719,6 @@ set client_min_messages = notice
 as $fn$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
-    v_sent  constant text := current_setting('citus.enable_ddl_propagation', true);
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -948,10 +770,7 @@ begin
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
     if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
-        -- Nodes of a cluster know no application.
-        set local citus.enable_ddl_propagation = off;
         execute format('grant ai_storage_app to %I', p_login);
-        perform set_config('citus.enable_ddl_propagation', v_sent, true);
     end if;
 end;
 $fn$;
@@ -970,7 +789,6 @@ set client_min_messages = notice
 as $fn$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
-    v_sent  constant text := current_setting('citus.enable_ddl_propagation', true);
     v_count integer;
 begin
     if p_pattern is not null and not ai_storage_private.is_tenant_pattern(p_pattern) then
@@ -996,9 +814,7 @@ begin
             where a.login_name = p_login collate "C"
         )
     then
-        set local citus.enable_ddl_propagation = off;
         execute format('revoke ai_storage_app from %I', p_login);
-        perform set_config('citus.enable_ddl_propagation', v_sent, true);
     end if;
     return v_count;
 end;

@@ -7,8 +7,8 @@
 -- its last version in deleted_model, so a later model of that name goes on counting.
 --
 -- Tables: ai_progress_tenant, progress_version, deleted_model, idempotency_key (0002_progress).
--- Every statement names tenant_id itself, although the policies would add it: the planner needs it,
--- and so does a cluster. Errors: 22023, 23505, TN101 to TN103, TN501, those of 10_context.sql.
+-- Every statement names tenant_id itself, although the policies would add it: the planner needs it.
+-- Errors: 22023, 23505, TN101 to TN103, TN501, those of 10_context.sql.
 
 set local role ai_storage_owner;
 
@@ -711,14 +711,6 @@ begin
     on conflict do nothing;
     get diagnostics v_kept = row_count;
     if v_kept <> v_updated + v_inserted then
-        -- On a cluster v_inserted counts what was taken meanwhile, too.
-        select count(*) into v_updated
-        from ai_storage_private.ai_progress_tenant as p
-        where p.tenant_id = p_tenant_id
-          and p.model_id = any (v_model_id);
-        v_inserted := 0;
-    end if;
-    if v_kept <> v_updated + v_inserted then
         raise exception using
             errcode = '23505',
             message = 'a version that was to be saved is in the history already',
@@ -867,9 +859,6 @@ begin
         returning p.model_id
         into v_model_id;
         if found then
-            if ai_storage_private.on_cluster() then
-                perform ai_storage_private.forget_shares(v_tenant.tenant_id, v_model_id);
-            end if;
             return true;
         end if;
 
@@ -933,10 +922,7 @@ begin
     where v.tenant_id = old.tenant_id
       and v.model_id = old.model_id;
 
-    -- Nodes of a cluster have no grants: there delete_progress() ends them.
-    if to_regclass('ai_storage_private.model_share') is not null then
-        perform ai_storage_private.forget_shares(old.tenant_id, old.model_id);
-    end if;
+    perform ai_storage_private.forget_shares(old.tenant_id, old.model_id);
 
     perform ai_storage_private.forget_artifacts(old.tenant_id, old.model_id);
 
@@ -1266,7 +1252,6 @@ as $fn$
 declare
     v_tenant ai_storage_private.tenant;
 begin
-    perform ai_storage_private.pin_nodes();
     select t.* into v_tenant
     from ai_storage_private.tenant as t
     where t.tenant_id = ai_storage_private.current_tenant_id()

@@ -881,133 +881,6 @@ comment on function ai_storage_private.may_receive(text) is
     'Whether there is any grant to somebody in an organisation, or to any. Spares all others the '
     'search for their 32 patterns.';
 
-create or replace function ai_storage_private.read_lent(
-    p_tenant_ids bigint[],
-    p_model_ids  uuid[],
-    p_versions   bigint[]
-)
-returns table (
-    tenant_id        bigint,
-    model_id         uuid,
-    is_current       boolean,
-    model_name       text,
-    version          bigint,
-    mse              double precision,
-    training_samples bigint,
-    metrics          jsonb,
-    metadata         jsonb,
-    created_at       timestamptz,
-    updated_at       timestamptz
-)
-language plpgsql
-stable
--- To find a shard, Citus has to know the values.
-set plan_cache_mode = force_custom_plan
-as $fn$
-begin
-    return query
-    select
-        p.tenant_id, p.model_id, true, p.model_name, p.version, p.mse, p.training_samples,
-        p.metrics, p.metadata, p.created_at, p.updated_at
-    from ai_storage_private.ai_progress_tenant as p
-    where p.tenant_id = any (p_tenant_ids)
-      and p.model_id = any (p_model_ids);
-    if p_versions <> '{}' then
-        return query
-        select
-            v.tenant_id, v.model_id, false, p.model_name, v.version, v.mse, v.training_samples,
-            v.metrics, v.metadata, p.created_at, v.saved_at
-        from ai_storage_private.progress_version as v
-        join ai_storage_private.ai_progress_tenant as p
-            on p.tenant_id = v.tenant_id
-            and p.model_id = v.model_id
-        where v.tenant_id = any (p_tenant_ids)
-          and p.tenant_id = any (p_tenant_ids)
-          and v.model_id = any (p_model_ids)
-          and v.version = any (p_versions);
-    end if;
-end;
-$fn$;
-comment on function ai_storage_private.read_lent(bigint[], uuid[], bigint[]) is
-    'The current state of models that are lent to this transaction, and some of their versions, '
-    'from the nodes of a cluster.';
-
-create or replace function ai_storage_private.load_lent(
-    p_tenant_ids bigint[],
-    p_model_ids  uuid[],
-    p_names      text[],
-    p_patterns   text[]
-)
-returns table (
-    model_name       text,
-    owner_key        text,
-    is_shared        boolean,
-    permissions      text[],
-    mse              double precision,
-    training_samples bigint,
-    metrics          jsonb,
-    metadata         jsonb,
-    version          bigint,
-    created_at       timestamptz,
-    updated_at       timestamptz,
-    cursor           text
-)
-language plpgsql
-volatile
-as $fn$
-begin
-    return query
-    with granted as materialized (
-        -- Several grants on one model add up; one that shows the current version wins over a
-        -- pin.
-        select
-            s.tenant_id,
-            s.model_id,
-            min(s.owner_key) as owner_key,
-            min(s.model_name) as model_name,
-            array_agg(distinct e.permission order by e.permission) as permissions,
-            case
-                when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
-                then max(w.pinned_version) filter (where w.permissions @> '{read}')
-            end as pinned_version
-        from ai_storage_private.model_share as s
-        cross join lateral ai_storage_private.worth(s) as w
-        cross join unnest(w.permissions) as e (permission)
-        where s.tenant_id = any (p_tenant_ids)
-          and s.model_id = any (p_model_ids)
-          and s.model_name = any (p_names)
-          and s.target = any (p_patterns)
-        group by s.tenant_id, s.model_id
-        -- read may have ended since the page was made
-        having bool_or(w.permissions @> '{read}')
-    )
-    select
-        p.model_name,
-        g.owner_key,
-        true,
-        g.permissions,
-        p.mse,
-        p.training_samples,
-        p.metrics,
-        p.metadata,
-        p.version,
-        p.created_at,
-        p.updated_at,
-        g.owner_key || ' ' || p.model_name
-    from granted as g
-    join ai_storage_private.read_lent(
-        p_tenant_ids, p_model_ids,
-        array(select n.pinned_version from granted as n where n.pinned_version is not null)
-    ) as p
-        on p.tenant_id = g.tenant_id
-        and p.model_id = g.model_id
-        and p.is_current = (g.pinned_version is null)
-        and p.version = coalesce(g.pinned_version, p.version);
-end;
-$fn$;
-comment on function ai_storage_private.load_lent(bigint[], uuid[], text[], text[]) is
-    'One page of load_shared() on a cluster: the grants from here, the models from the nodes.';
-
 create or replace function ai_storage_private.load_shared(
     p_tenant      ai_storage_private.acting_tenant,
     p_first       text,
@@ -1088,70 +961,60 @@ begin
         exit when v_count = 0;
 
         perform ai_storage_private.lend(v_tenant_ids, v_model_ids);
-        if ai_storage_private.on_cluster() then
-            return query
-            select l.*
-            from ai_storage_private.load_lent(
-                v_tenant_ids, v_model_ids, v_names, v_patterns
-            ) as l
-            order by l.model_name collate "C", l.owner_key collate "C";
-            get diagnostics v_rows = row_count;
-        else
-            return query
-            with granted as materialized (
-                -- Several grants on one model add up; one that shows the current version wins over
-                -- a pin.
-                select
-                    s.tenant_id,
-                    s.model_id,
-                    min(s.owner_key) as owner_key,
-                    min(s.model_name) as model_name,
-                    array_agg(distinct e.permission order by e.permission) as permissions,
-                    case
-                        when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
-                        then max(w.pinned_version) filter (where w.permissions @> '{read}')
-                    end as pinned_version
-                from ai_storage_private.model_share as s
-                cross join lateral ai_storage_private.worth(s) as w
-                cross join unnest(w.permissions) as e (permission)
-                where s.tenant_id = any (v_tenant_ids)
-                  and s.model_id = any (v_model_ids)
-                  and s.model_name = any (v_names)
-                  and s.target = any (v_patterns)
-                group by s.tenant_id, s.model_id
-                -- read may have ended since the page was made
-                having bool_or(w.permissions @> '{read}')
-            )
+        return query
+        with granted as materialized (
+            -- Several grants on one model add up; one that shows the current version wins over
+            -- a pin.
             select
-                p.model_name,
-                g.owner_key,
-                true,
-                g.permissions,
-                case when g.pinned_version is null then p.mse else v.mse end,
+                s.tenant_id,
+                s.model_id,
+                min(s.owner_key) as owner_key,
+                min(s.model_name) as model_name,
+                array_agg(distinct e.permission order by e.permission) as permissions,
                 case
-                    when g.pinned_version is null then p.training_samples else v.training_samples
-                end,
-                case when g.pinned_version is null then p.metrics else v.metrics end,
-                case when g.pinned_version is null then p.metadata else v.metadata end,
-                coalesce(g.pinned_version, p.version),
-                p.created_at,
-                case when g.pinned_version is null then p.updated_at else v.saved_at end,
-                g.owner_key || ' ' || p.model_name
-            from granted as g
-            join ai_storage_private.ai_progress_tenant as p
-                on p.tenant_id = g.tenant_id
-                and p.model_id = g.model_id
-                -- By name too, or a plan may read all models of the owner to find the one.
-                and p.model_name = g.model_name
-            left join ai_storage_private.progress_version as v
-                on v.tenant_id = g.tenant_id
-                and v.model_id = g.model_id
-                and v.version = g.pinned_version
-            where p.tenant_id = any (v_tenant_ids)
-              and (g.pinned_version is null or v.version is not null)
-            order by p.model_name, g.owner_key;
-            get diagnostics v_rows = row_count;
-        end if;
+                    when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
+                    then max(w.pinned_version) filter (where w.permissions @> '{read}')
+                end as pinned_version
+            from ai_storage_private.model_share as s
+            cross join lateral ai_storage_private.worth(s) as w
+            cross join unnest(w.permissions) as e (permission)
+            where s.tenant_id = any (v_tenant_ids)
+              and s.model_id = any (v_model_ids)
+              and s.model_name = any (v_names)
+              and s.target = any (v_patterns)
+            group by s.tenant_id, s.model_id
+            -- read may have ended since the page was made
+            having bool_or(w.permissions @> '{read}')
+        )
+        select
+            p.model_name,
+            g.owner_key,
+            true,
+            g.permissions,
+            case when g.pinned_version is null then p.mse else v.mse end,
+            case
+                when g.pinned_version is null then p.training_samples else v.training_samples
+            end,
+            case when g.pinned_version is null then p.metrics else v.metrics end,
+            case when g.pinned_version is null then p.metadata else v.metadata end,
+            coalesce(g.pinned_version, p.version),
+            p.created_at,
+            case when g.pinned_version is null then p.updated_at else v.saved_at end,
+            g.owner_key || ' ' || p.model_name
+        from granted as g
+        join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = g.tenant_id
+            and p.model_id = g.model_id
+            -- By name too, or a plan may read all models of the owner to find the one.
+            and p.model_name = g.model_name
+        left join ai_storage_private.progress_version as v
+            on v.tenant_id = g.tenant_id
+            and v.model_id = g.model_id
+            and v.version = g.pinned_version
+        where p.tenant_id = any (v_tenant_ids)
+          and (g.pinned_version is null or v.version is not null)
+        order by p.model_name, g.owner_key;
+        get diagnostics v_rows = row_count;
         perform ai_storage_private.restore_context(v_context);
         perform ai_storage_private.record_use(
             'read model', p_tenant, v_tenant_ids, v_owners, v_model_ids, null, v_names

@@ -34,22 +34,6 @@ comment on column ai_storage_private.audit_pending.salt is
 comment on column ai_storage_private.audit_pending.detail is
     'Names, as JSON; null after an erasure.';
 
-comment on table ai_storage_private.node_event is
-    'Events that triggers wrote on nodes of a cluster, until sealing moves them to audit_pending. '
-    'Empty elsewhere.';
-comment on column ai_storage_private.node_event.tenant_id is 'Whose log it is in.';
-comment on column ai_storage_private.node_event.event_id is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.recorded_at is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.version is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.model_id is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.action is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.login is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.credential is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.content_digest is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.detail_digest is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.salt is 'As in audit_pending.';
-comment on column ai_storage_private.node_event.detail is 'As in audit_pending.';
-
 comment on table ai_storage_private.audit_event is
     'Events under a seal. A row changes no more but for an erasure.';
 comment on column ai_storage_private.audit_event.tenant_id is
@@ -135,31 +119,10 @@ declare
             || substr(uuid_send(gen_random_uuid()), 9),
         'hex'
     )::uuid;
-    v_context     text := current_setting('app.tenant_context', true);
-    v_login       text := session_user::text;
-    v_application text := current_setting('application_name');
-    v_credential  text := 'none';
-    v_is_node     boolean := false;
-    v_detail      text;
+    v_context  constant text := current_setting('app.tenant_context', true);
+    v_credential text := 'none';
+    v_detail     text;
 begin
-    if coalesce(v_context, '') = '' then
-        v_is_node := to_regclass('ai_storage_private.audit_pending') is null;
-        -- Citus moves rows between nodes so; nothing happened to them.
-        if v_is_node and current_setting('session_replication_role') = 'replica' then
-            return null;
-        end if;
-        -- A node of a cluster was told who calls; a change by hand comes as whoever makes it.
-        if v_is_node
-            and session_user in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
-        then
-            v_context := coalesce(current_setting('app.node_context', true), '');
-            v_login := coalesce(
-                nullif(convert_from(decode(split_part(v_context, '|', 11), 'hex'), 'UTF8'), ''),
-                v_login
-            );
-            v_application := convert_from(decode(split_part(v_context, '|', 12), 'hex'), 'UTF8');
-        end if;
-    end if;
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
@@ -169,29 +132,17 @@ begin
         p_detail || jsonb_build_object(
             'application',
             case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
-                then nullif(v_application, '')
+                then nullif(current_setting('application_name'), '')
             end
         )
     )::text;
-    if v_is_node then
-        insert into ai_storage_private.node_event (
-            tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
-            content_digest, detail_digest, salt, detail
-        )
-        values (
-            p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, v_login, v_credential,
-            sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
-            sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
-            v_salt, v_detail
-        );
-        return v_event_id;
-    end if;
     insert into ai_storage_private.audit_pending (
         tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
         content_digest, detail_digest, salt, detail
     )
     values (
-        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, v_login, v_credential,
+        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
+        v_credential,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -458,27 +409,6 @@ comment on function ai_storage_private.take_turn() is
     'Lets one of those who seal and chain work at a time, on what the others committed. Raises '
     '25000.';
 
-create or replace function ai_storage_private.collect_events()
-returns void
-language plpgsql
-volatile
-as $fn$
-declare
-    v_event ai_storage_private.node_event;
-begin
-    -- One statement, so that what is written meanwhile stays.
-    for v_event in
-        delete from ai_storage_private.node_event as e
-        returning e.*
-    loop
-        insert into ai_storage_private.audit_pending
-        values (v_event.*);
-    end loop;
-end;
-$fn$;
-comment on function ai_storage_private.collect_events() is
-    'Moves the events that nodes of a cluster hold to where sealing finds them.';
-
 create or replace function ai_storage_private.seal_events()
 returns table (events bigint, seals bigint)
 language plpgsql
@@ -615,9 +545,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
-    perform ai_storage_private.collect_events();
     return query
     select n.events, n.seals
     from ai_storage_private.seal_events() as n;
@@ -626,43 +554,6 @@ $fn$;
 comment on function ai_storage.seal_audit() is
     'Seals the events that are committed and not sealed yet: one seal per tenant that has any. '
     'Returns how many events and seals. Several sealers take turns. Raises 23505, 25000.';
-
-create or replace function ai_storage_private.refuse_open_seals()
-returns void
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $fn$
-declare
-    v_is_open boolean;
-begin
-    if not ai_storage_private.on_cluster() then
-        return;
-    end if;
-    -- Whoever has the turn knows that no sealing is under way, so one that is prepared is what a
-    -- crash left, and nobody sees its seals. Its locks are of no process.
-    execute 'select coalesce(bool_or(not r.success or r.result = ''t''), false) '
-        'from run_command_on_workers($1) as r'
-    into v_is_open
-    using 'select exists (select from pg_catalog.pg_locks as l '
-        'join pg_catalog.pg_class as c on c.oid = l.relation '
-        'where l.pid is null and l.mode = ''RowExclusiveLock'' '
-        'and l.database = (select d.oid from pg_catalog.pg_database as d '
-        'where d.datname = pg_catalog.current_database()) '
-        'and c.relnamespace = ''ai_storage_private''::regnamespace '
-        'and c.relname like ''audit_seal%'')';
-    if v_is_open then
-        raise exception using
-            errcode = '55000',
-            message = 'a sealing is not finished on a node',
-            hint = 'A crash interrupted it, or a node does not answer. The cluster finishes it '
-                'within a minute: try again then.';
-    end if;
-end;
-$fn$;
-comment on function ai_storage_private.refuse_open_seals() is
-    'Refuses to chain seals while a cluster has some that nobody sees yet, for whoever has the '
-    'turn. Raises 55000.';
 
 create or replace function ai_storage.create_checkpoint()
 returns jsonb
@@ -677,9 +568,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
-    perform ai_storage_private.refuse_open_seals();
 
     select c.* into v_last
     from ai_storage_private.audit_checkpoint as c
@@ -710,8 +599,7 @@ $fn$;
 comment on function ai_storage.create_checkpoint() is
     'Chains one root over all seals since the last checkpoint and returns the checkpoint: number, '
     'time, root, previous hash, hash. Without new seals it returns the last one, or null. '
-    'Keep the hash outside the database. Raises 25000, and 55000 while a cluster has a sealing to '
-    'finish.';
+    'Keep the hash outside the database. Raises 25000.';
 
 create or replace function ai_storage_private.render_event(p_event ai_storage_private.audit_event)
 returns jsonb
@@ -964,28 +852,6 @@ set min_parallel_table_scan_size = 0
 set jit = off
 as $fn$
 begin
-    if ai_storage_private.on_cluster() then
-        return query
-        select
-            s.tenant_id, s.seal_number, s.previous_hash, s.seal_hash,
-            ai_storage_private.check_seal(
-                (
-                    s.tenant_id, s.seal_number, s.checkpoint_number, s.sealed_at, s.event_count,
-                    s.root, s.previous_hash, s.seal_hash
-                )::ai_storage_private.audit_seal,
-                array(
-                    select e.leaf_hash
-                    from ai_storage_private.audit_event as e
-                    where (p_tenant_id is null or e.tenant_id = p_tenant_id)
-                      and e.tenant_id = s.tenant_id
-                      and e.seal_number = s.seal_number
-                    order by e.leaf_index
-                )
-            )
-        from ai_storage_private.audit_seal as s
-        where p_tenant_id is null or s.tenant_id = p_tenant_id;
-        return;
-    end if;
     -- A correlated subquery would keep PostgreSQL to one process, a function does not.
     return query
     select
@@ -1082,14 +948,12 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
-    perform ai_storage_private.pin_nodes();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
     -- The last seals may be under no checkpoint yet; every checkpoint has all of its own.
     select
         array_agg(s.checkpoint_number), array_agg(s.seal_count), array_agg(s.root),
-        -- Nodes of a cluster also show seals from after the checkpoints that are seen here.
         max(s.checkpoint_number) filter (where s.sealed_at < now())
     into v_numbers, v_counts, v_roots, v_highest
     from (
@@ -1128,7 +992,6 @@ begin
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
     select count(*) into pending from ai_storage_private.audit_pending as p;
-    pending := pending + (select count(*) from ai_storage_private.node_event as n);
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -1154,39 +1017,6 @@ comment on function ai_storage.verify_all_audit() is
     'where, as far as they are known.';
 
 set local role ai_storage_owner;
-
-create or replace function ai_storage_private.take_events(p_tenant_id bigint)
-returns table (
-    tenant_id      bigint,
-    event_id       uuid,
-    recorded_at    timestamptz,
-    version        bigint,
-    model_id       uuid,
-    action         text,
-    login          text,
-    credential     text,
-    content_digest bytea,
-    detail_digest  bytea,
-    salt           uuid,
-    detail         text
-)
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-set client_min_messages = notice
-as $fn$
-begin
-    return query
-    delete from ai_storage_private.node_event as e
-    where e.tenant_id = p_tenant_id
-    returning e.*;
-end;
-$fn$;
-comment on function ai_storage_private.take_events(bigint) is
-    'Takes the events of the tenant that the context names from its node, for an administrator''s '
-    'function that keeps them: what one role changed on a node in a transaction no other may touch '
-    'there, so after erase_content() collect_events() is refused.';
 
 create or replace function ai_storage_private.record_model_change()
 returns trigger
@@ -1298,87 +1128,74 @@ declare
     v_found  text[];
     v_model  text;
 begin
-    -- A cluster shows a model and its event of different moments, so whoever saves meanwhile may
-    -- seem to have missed the log, and again while that event is sealed. What three looks miss is
-    -- not in it.
-    for i in 1 .. case when ai_storage_private.on_cluster() then 3 else 1 end loop
-        with log as not materialized (
-            select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
-            from ai_storage_private.audit_pending as p
-            where p.tenant_id = p_tenant_id
-              and p.action in ('save model', 'delete model')
-            union all
-            select n.model_id, n.event_id, n.action, n.version, n.content_digest, n.salt, n.detail
-            from ai_storage_private.node_event as n
-            where n.tenant_id = p_tenant_id
-              and n.action in ('save model', 'delete model')
-            union all
-            select e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
-            from ai_storage_private.audit_event as e
-            where e.tenant_id = p_tenant_id
-              and e.action in ('save model', 'delete model')
-        )
+    with log as not materialized (
+        select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
+        from ai_storage_private.audit_pending as p
+        where p.tenant_id = p_tenant_id
+          and p.action in ('save model', 'delete model')
+        union all
+        select e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_tenant_id
+          and e.action in ('save model', 'delete model')
+    )
+    select
+        array_agg(m.place),
+        (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
+    into v_found, v_model
+    from (
         select
-            array_agg(m.place),
-            (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
-        into v_found, v_model
-        from (
-            select
-                coalesce(p.model_id, l.model_id)
-                    || ' ' || coalesce(p.version, l.version) as place,
-                coalesce(p.model_name, l.model_name) as model_name,
-                case
-                    when p.model_id is null then l.action = 'delete model'
-                    else l.action = 'save model'
-                        and l.version = p.version
-                        and coalesce(l.model_name, p.model_name) = p.model_name
-                        and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                            ai_storage_private.model_content(
-                                p.mse, p.training_samples, p.metrics, p.metadata
-                            ),
-                            'UTF8'
-                        ))
-                end as is_logged
-            from (
-                select a.*
-                from ai_storage_private.ai_progress_tenant as a
-                where a.tenant_id = p_tenant_id
-            ) as p
-            full join (
-                -- A clock may be set back, a version never goes back.
-                select distinct on (e.model_id)
-                    e.model_id, e.action, e.version, e.content_digest, e.salt,
-                    e.detail::jsonb ->> 'model_name' as model_name
-                from log as e
-                order by e.model_id, e.version desc, e.event_id desc
-            ) as l on l.model_id = p.model_id
-            union all
-            select
-                v.model_id || ' ' || v.version,
-                p.model_name,
-                p.model_id is not null
-                    and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+            coalesce(p.model_id, l.model_id)
+                || ' ' || coalesce(p.version, l.version) as place,
+            coalesce(p.model_name, l.model_name) as model_name,
+            case
+                when p.model_id is null then l.action = 'delete model'
+                else l.action = 'save model'
+                    and l.version = p.version
+                    and coalesce(l.model_name, p.model_name) = p.model_name
+                    and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
                         ai_storage_private.model_content(
-                            v.mse, v.training_samples, v.metrics, v.metadata
+                            p.mse, p.training_samples, p.metrics, p.metadata
                         ),
                         'UTF8'
-                    )))
-            from ai_storage_private.progress_version as v
-            left join ai_storage_private.ai_progress_tenant as p
-                on p.tenant_id = v.tenant_id
-                and p.model_id = v.model_id
-            left join log as e
-                on e.model_id = v.model_id
-                and e.version = v.version
-                and e.action = 'save model'
-            where v.tenant_id = p_tenant_id
-            group by v.model_id, v.version, p.model_id, p.model_name
-        ) as m
-        where m.is_logged is not true
-          and (v_before is null or m.place = any (v_before));
-        exit when v_model is null;
-        v_before := v_found;
-    end loop;
+                    ))
+            end as is_logged
+        from (
+            select a.*
+            from ai_storage_private.ai_progress_tenant as a
+            where a.tenant_id = p_tenant_id
+        ) as p
+        full join (
+            -- A clock may be set back, a version never goes back.
+            select distinct on (e.model_id)
+                e.model_id, e.action, e.version, e.content_digest, e.salt,
+                e.detail::jsonb ->> 'model_name' as model_name
+            from log as e
+            order by e.model_id, e.version desc, e.event_id desc
+        ) as l on l.model_id = p.model_id
+        union all
+        select
+            v.model_id || ' ' || v.version,
+            p.model_name,
+            p.model_id is not null
+                and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+                    ai_storage_private.model_content(
+                        v.mse, v.training_samples, v.metrics, v.metadata
+                    ),
+                    'UTF8'
+                )))
+        from ai_storage_private.progress_version as v
+        left join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = v.tenant_id
+            and p.model_id = v.model_id
+        left join log as e
+            on e.model_id = v.model_id
+            and e.version = v.version
+            and e.action = 'save model'
+        where v.tenant_id = p_tenant_id
+        group by v.model_id, v.version, p.model_id, p.model_name
+    ) as m
+    where m.is_logged is not true;
     return v_model;
 end;
 $fn$;
@@ -1414,11 +1231,6 @@ begin
     select count(*) into pending
     from ai_storage_private.audit_pending as p
     where p.tenant_id = v_tenant.tenant_id;
-    pending := pending + (
-        select count(*)
-        from ai_storage_private.node_event as n
-        where n.tenant_id = v_tenant.tenant_id
-    );
 
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
@@ -1484,7 +1296,6 @@ begin
     end if;
     v_after := coalesce(p_after, '00000000-0000-0000-0000-000000000000')::uuid;
 
-    -- Each part by itself, so that a cluster asks the tenant's node alone, for no more than this.
     -- The sealed ones last: what is sealed meanwhile there may be in two parts, of which one is
     -- taken, and now and then in none.
     return query
@@ -1511,20 +1322,6 @@ begin
               and p.recorded_at < coalesce(p_until, 'infinity')
               and p.action = coalesce(p_action collate "C", p.action)
             order by p.event_id
-            limit p_limit
-        )
-        union all
-        (
-            select
-                n.event_id, n.recorded_at, n.action, n.model_id, n.version, n.login,
-                n.credential, n.detail, false as is_sealed
-            from ai_storage_private.node_event as n
-            where n.tenant_id = v_tenant.tenant_id
-              and n.event_id > v_after
-              and n.recorded_at >= coalesce(p_since, '-infinity')
-              and n.recorded_at < coalesce(p_until, 'infinity')
-              and n.action = coalesce(p_action collate "C", n.action)
-            order by n.event_id
             limit p_limit
         )
         union all
@@ -1629,15 +1426,8 @@ begin
     select max(s.seal_number) into v_last
     from ai_storage_private.audit_seal as s
     where s.tenant_id = v_tenant.tenant_id;
-    -- A row of its own, since on a node of a cluster the table is a shard, with another type.
     return query
-    select ai_storage_private.render_event(
-        (
-            e.tenant_id, e.event_id, e.recorded_at, e.version, e.seal_number, e.leaf_index,
-            e.model_id, e.action, e.login, e.credential, e.content_digest, e.detail_digest,
-            e.leaf_hash, e.salt, e.detail
-        )::ai_storage_private.audit_event
-    )
+    select ai_storage_private.render_event(e)
     from ai_storage_private.audit_event as e
     where e.tenant_id = v_tenant.tenant_id
       -- An event whose seal is gone is told of.
@@ -1950,33 +1740,6 @@ create policy tenant_sees_its_pending_events on ai_storage_private.audit_pending
 comment on policy tenant_sees_its_pending_events on ai_storage_private.audit_pending is
     'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of '
     'the operator''s log, and see none.';
-
-drop policy if exists tenant_sees_its_node_events on ai_storage_private.node_event;
-create policy tenant_sees_its_node_events on ai_storage_private.node_event
-    for select
-    to ai_storage_owner
-    using (tenant_id = ai_storage_private.current_tenant_id() and tenant_id > 0);
-comment on policy tenant_sees_its_node_events on ai_storage_private.node_event is
-    'A tenant sees its own log and changes nothing in it.';
-
-drop policy if exists administrator_takes_node_events on ai_storage_private.node_event;
-create policy administrator_takes_node_events on ai_storage_private.node_event
-    for delete
-    to ai_storage_owner
-    using (
-        tenant_id = ai_storage_private.current_tenant_id()
-        and ai_storage_private.current_credential() = 'operator'
-    );
-comment on policy administrator_takes_node_events on ai_storage_private.node_event is
-    'take_events() takes them on for an erasure; under a tenant''s own credential nothing does.';
-
-drop policy if exists operator_collects_node_events on ai_storage_private.node_event;
-create policy operator_collects_node_events on ai_storage_private.node_event
-    to ai_storage_operator
-    using (true)
-    with check (true);
-comment on policy operator_collects_node_events on ai_storage_private.node_event is
-    'record_event() writes, seal_audit() moves them on; nothing else does.';
 
 drop policy if exists tenant_sees_its_events on ai_storage_private.audit_event;
 create policy tenant_sees_its_events on ai_storage_private.audit_event

@@ -394,7 +394,6 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
-    perform ai_storage_private.pin_nodes();
     return query
     select
         t.isolation_key,
@@ -588,9 +587,7 @@ declare
     v_versions   bigint;
     v_events     bigint;
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.refuse_old_snapshot();
-    -- First: what the tenants' functions change on a node, nobody else reads there until the end.
     v_tenant_ids := array(
         select distinct u.tenant_id
         from ai_storage_private.artifact_upload as u
@@ -692,7 +689,6 @@ declare
     v_statement      text;
     v_event_id       uuid;
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.check_reason(p_reason);
     perform ai_storage_private.refuse_old_snapshot();
     if v_tenant_ids = '{}' then
@@ -722,13 +718,10 @@ begin
                 'tenant_id', v_tenant.tenant_id, 'isolation_key', v_tenant.isolation_key
             )
         );
-        insert into ai_storage_private.audit_pending
-        select e.* from ai_storage_private.take_events(v_tenant.tenant_id) as e;
     end loop;
 
     -- The names in the log, also in the logs of those who used these tenants' models.
     perform ai_storage_private.take_turn();
-    perform ai_storage_private.refuse_open_seals();
     perform ai_storage_private.seal_events();
     v_model_ids := array(
         select distinct m.model_id
@@ -818,7 +811,6 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
-    perform ai_storage_private.pin_nodes();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;

@@ -244,22 +244,12 @@ cross join (
 select case when count(*) filter (where r.is_powerful) = 0 then 'passed' else 'failed' end,
     coalesce(
         string_agg(r.rolname, ', ' order by r.rolname) filter (where r.is_powerful),
-        count(*) || ' roles' || case when ai_storage_private.on_cluster()
-            then '; the cluster connects to its nodes as the owning ones' else '' end
+        count(*) || ' roles'
     )
 from (
     select r.rolname,
-        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
-        -- A cluster connects to its nodes as the owning roles.
-        or (
-            r.rolcanlogin
-            and not (
-                ai_storage_private.on_cluster()
-                and r.rolname in (
-                    'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
-                )
-            )
-        ) as is_powerful
+        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication or r.rolcanlogin
+            as is_powerful
     from pg_roles as r
     where r.rolname in (
         'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator', 'ai_storage_app',
@@ -366,8 +356,7 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint',
-          'refusal_report'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
       )
     group by c.relname
 ) as t
@@ -421,17 +410,12 @@ select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is
         count(*) || ' wait, the first since ' || ai_storage_private.render_time(min(p.recorded_at)),
         'none waits'
     )
-from (
-    select d.recorded_at from ai_storage_private.audit_pending as d
-    union all
-    select n.recorded_at from ai_storage_private.node_event as n
-) as p
+from ai_storage_private.audit_pending as p
         $q$
     ),
     (
-        -- Not for a tenant to ask of every node of a cluster.
         21, 'seals are under a checkpoint within a day',
-        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', not ai_storage_private.on_cluster(),
+        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', true,
         $q$
 select case when min(s.sealed_at) < clock_timestamp() - interval '1 day'
         then 'warning' else 'passed' end,
@@ -458,7 +442,7 @@ from (
     cross join aclexplode(c.relacl) as a
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relname in (
-          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint'
       )
       and a.grantee <> c.relowner
       and a.privilege_type <> 'SELECT'
@@ -466,7 +450,7 @@ from (
           a.grantee = 'ai_storage_operator'::regrole
           and (
               a.privilege_type = 'INSERT'
-              or (a.privilege_type = 'DELETE' and c.relname in ('audit_pending', 'node_event'))
+              or (a.privilege_type = 'DELETE' and c.relname = 'audit_pending')
           )
       )
     union all
@@ -476,7 +460,7 @@ from (
     cross join aclexplode(t.attacl) as a
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relname in (
-          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint'
       )
       and not (
           a.grantee = 'ai_storage_operator'::regrole
@@ -854,7 +838,6 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
-    perform ai_storage_private.pin_nodes();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -936,7 +919,6 @@ declare
     v_count   integer := 0;
     v_detail  jsonb;
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.check_reason(p_reason);
     v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
     for v_tenant in
@@ -975,7 +957,6 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
-    perform ai_storage_private.pin_nodes();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),
@@ -1195,10 +1176,6 @@ begin
                 union all
                 select (p.recorded_at at time zone 'UTC')::date, p.action, count(*)
                 from ai_storage_private.audit_pending as p
-                group by 1, 2
-                union all
-                select (n.recorded_at at time zone 'UTC')::date, n.action, count(*)
-                from ai_storage_private.node_event as n
                 group by 1, 2
             ) as e
             group by 1, 2

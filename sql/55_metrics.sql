@@ -2,8 +2,7 @@
 --
 -- No label and no value tells of a tenant, an organisation, a model or a login. Every figure costs
 -- the same however many tenants there are: sizes are the file system's, counts of whole tables are
--- PostgreSQL's estimates, and what is counted is counted up to 10000. On a cluster, what waits is
--- asked of every node, so that a dead sealer shows, and is left out while one is down.
+-- PostgreSQL's estimates, and what is counted is counted up to 10000.
 --
 -- Tables: reads those of 12, 25 and 40 through the operator's policies; owns none.
 -- Errors: none of its own.
@@ -21,18 +20,14 @@ as $fn$
 declare
     v_now           constant timestamptz := clock_timestamp();
     v_most          constant integer := 10000;
-    v_on_cluster    constant boolean := ai_storage_private.on_cluster();
     v_count         bigint;
     v_oldest        timestamptz;
     v_checkpoint    bigint;
     v_chained_at    timestamptz;
     v_tail          tid;
-    v_node_count    bigint;
-    v_node_oldest   timestamptz;
     v_unchained     bigint;
     v_abandoned     bigint;
 begin
-    perform ai_storage_private.pin_nodes();
     return query
     select
         'ai_storage_info', 'gauge', 'The release, as a label; always 1.',
@@ -40,7 +35,6 @@ begin
 
     -- As the planner estimates: rows per page when it was last analyzed, times the pages now.
     -- It outlives a crash and a failover. Of a table that never was, what the statistics counted.
-    -- Tables that lie on the nodes of a cluster are empty here, and are left out.
     return query
     select
         m.metric, 'gauge', m.help, '{}'::jsonb,
@@ -65,8 +59,6 @@ begin
     join pg_class as c
         on c.relname = m.table_name
         and c.relnamespace = 'ai_storage_private'::regnamespace
-    where not v_on_cluster
-       or pg_relation_size(c.oid) > 0
     order by m.metric;
 
     return query
@@ -77,7 +69,6 @@ begin
     from pg_class as c
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind = 'r'
-      and (not v_on_cluster or pg_relation_size(c.oid) > 0)
     order by c.relname;
 
     -- Sealing reads these tables whole every time, so they stay short, or that is what is wrong.
@@ -91,73 +82,59 @@ begin
     from ai_storage_private.audit_checkpoint as c
     order by c.checkpoint_number desc
     limit 1;
-    begin
-        select count(*), min(p.recorded_at) into v_node_count, v_node_oldest
-        from (
-            select n.recorded_at
-            from ai_storage_private.node_event as n
-            limit v_most
-        ) as p;
-        select count(*) into v_unchained
-        from (
-            select s.seal_number
-            from ai_storage_private.audit_seal as s
-            where s.checkpoint_number > coalesce(v_checkpoint, 0)
-            limit v_most
-        ) as s;
-        select count(*) into v_abandoned
-        from (
-            select a.touched_at
-            from ai_storage_private.artifact_upload as a
-            limit v_most
-        ) as u
-        where u.touched_at < v_now - interval '1 day';
-        return query
-        values
-        (
-            'ai_storage_unsealed_events', 'gauge',
-            'Events that wait to be sealed, counted up to 10000.',
-            '{}'::jsonb, least(v_count + v_node_count, v_most)::double precision
-        ),
-        (
-            'ai_storage_oldest_unsealed_event_age_seconds', 'gauge',
-            'How long the oldest of these events waits, in seconds; 0 when none does.',
-            '{}',
-            coalesce(extract(epoch from v_now - least(v_oldest, v_node_oldest)), 0)
-                ::double precision
-        ),
-        (
-            'ai_storage_unchained_seals', 'gauge',
-            'Seals that no checkpoint covers yet, counted up to 10000.',
-            '{}', v_unchained::double precision
-        ),
-        (
-            'ai_storage_abandoned_uploads', 'gauge',
-            'Uploads that stood still for a day and wait to be swept, out of 10000 that are looked '
-            'at.',
-            '{}', v_abandoned::double precision
-        );
-    exception when connection_exception then
-        -- A node is down: nobody knows how much waits, and what follows is known.
-        null;
-    end;
+    select count(*) into v_unchained
+    from (
+        select s.seal_number
+        from ai_storage_private.audit_seal as s
+        where s.checkpoint_number > coalesce(v_checkpoint, 0)
+        limit v_most
+    ) as s;
+    select count(*) into v_abandoned
+    from (
+        select a.touched_at
+        from ai_storage_private.artifact_upload as a
+        limit v_most
+    ) as u
+    where u.touched_at < v_now - interval '1 day';
+    return query
+    values
+    (
+        'ai_storage_unsealed_events', 'gauge',
+        'Events that wait to be sealed, counted up to 10000.',
+        '{}'::jsonb, v_count::double precision
+    ),
+    (
+        'ai_storage_oldest_unsealed_event_age_seconds', 'gauge',
+        'How long the oldest of these events waits, in seconds; 0 when none does.',
+        '{}',
+        coalesce(extract(epoch from v_now - v_oldest), 0)::double precision
+    ),
+    (
+        'ai_storage_unchained_seals', 'gauge',
+        'Seals that no checkpoint covers yet, counted up to 10000.',
+        '{}', v_unchained::double precision
+    ),
+    (
+        'ai_storage_abandoned_uploads', 'gauge',
+        'Uploads that stood still for a day and wait to be swept, out of 10000 that are looked '
+        'at.',
+        '{}', v_abandoned::double precision
+    );
 
     -- Seals are only ever added, so the newest are at the table's end.
-    if not v_on_cluster then
-        v_tail := format(
-            '(%s,0)',
-            greatest(0, pg_relation_size('ai_storage_private.audit_seal')
-                / current_setting('block_size')::bigint - 8)
-        )::tid;
-        return query
-        select
-            'ai_storage_last_seal_age_seconds', 'gauge',
-            'Since when no event was sealed, in seconds. No seal is made when no event waits.',
-            '{}'::jsonb, extract(epoch from v_now - max(s.sealed_at))::double precision
-        from ai_storage_private.audit_seal as s
-        where s.ctid >= v_tail
-        having count(*) > 0;
-    end if;
+    v_tail := format(
+        '(%s,0)',
+        greatest(0, pg_relation_size('ai_storage_private.audit_seal')
+            / current_setting('block_size')::bigint - 8)
+    )::tid;
+    return query
+    select
+        'ai_storage_last_seal_age_seconds', 'gauge',
+        'Since when no event was sealed, in seconds. No seal is made when no event waits.',
+        '{}'::jsonb, extract(epoch from v_now - max(s.sealed_at))::double precision
+    from ai_storage_private.audit_seal as s
+    where s.ctid >= v_tail
+    having count(*) > 0;
 
     if v_checkpoint is not null then
         return query
@@ -212,7 +189,5 @@ end;
 $fn$;
 comment on function ai_storage.metrics() is
     'Figures of the whole database for a monitor, in the terms of Prometheus: kind is gauge or '
-    'counter. None tells of a tenant, and each costs the same however many there are. On a '
-    'cluster, sizes and estimates of what lies on the nodes are left out; of events, seals and '
-    'uploads that wait every node is asked, and while one is down these figures are missing. pydb '
-    'metrics prints them as text.';
+    'counter. None tells of a tenant, and each costs the same however many there are. pydb metrics '
+    'prints them as text.';

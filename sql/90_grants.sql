@@ -73,7 +73,7 @@ grant select, insert, update on ai_storage_private.signing_key to ai_storage_ope
 grant select, insert, delete on ai_storage_private.external_sharing_permit to ai_storage_operator;
 grant select, update, delete on ai_storage_private.model_share to ai_storage_operator;
 grant select, insert, delete
-on ai_storage_private.audit_pending, ai_storage_private.node_event
+on ai_storage_private.audit_pending
 to ai_storage_operator;
 grant select, insert, update (salt, detail)
 on ai_storage_private.audit_event
@@ -90,13 +90,11 @@ grant execute on function
     ai_storage.is_isolation_key(text),
     ai_storage.isolation_key(text, text, text, text, text),
     ai_storage.version(),
-    ai_storage_private.run_on_nodes(text),
     ai_storage_private.is_name(text),
     ai_storage_private.is_tenant_pattern(text),
     ai_storage_private.find_unlogged_model(bigint),
     ai_storage_private.prove_event(bigint, uuid),
     ai_storage_private.erase_content(bigint),
-    ai_storage_private.take_events(bigint),
     ai_storage_private.sweep_uploads(bigint),
     ai_storage_private.lock_models(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz),
@@ -179,10 +177,7 @@ set local role ai_storage_operator;
 grant execute on function ai_storage_private.enter(text, boolean, text)
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
-    ai_storage_private.on_cluster(),
-    ai_storage_private.pin_nodes(),
     ai_storage_private.restore_context(text),
-    ai_storage_private.send_context(),
     ai_storage_private.current_tenant_id()
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
@@ -293,12 +288,6 @@ grant execute on function ai_storage_private.report_models() to ai_storage_sql;
 grant select on ai_storage.ai_progress_tenant to ai_storage_sql;
 
 -- Administrators ----------------------------------------------------------------------------------
-
-set local role ai_storage_owner;
-grant execute on function
-    ai_storage.distribute(),
-    ai_storage.distribution_plan()
-to ai_storage_admin;
 
 set local role ai_storage_operator;
 grant execute on function

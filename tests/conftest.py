@@ -19,7 +19,7 @@ from pytest_postgresql import factories
 
 from pydb import TenantAwareStorage, migrate
 from pydb.embedded import Cluster
-from tests import citus, servers
+from tests import servers
 from tests.redis_server import RedisServer
 
 FAST = {
@@ -46,26 +46,13 @@ LOGINS = {"app": "*:*:*:*:*", "acme_app": "acme:*:*:*:*", "beta_app": "beta:*:*:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg", type=int, default=18, help="major version of PostgreSQL to test on (default: 18)")
-    parser.addoption("--citus", action="store_true", help="test on a Citus cluster: a coordinator and two workers")
     parser.addoption("--cache-steps", type=int, default=10_000, help="steps of the model of the cache (default: 10000)")
     parser.addoption("--cache-seed", type=int, default=1, help="where its steps begin (default: 1)")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    path = citus.bin_dir() if config.getoption("--citus") else servers.bin_dir(config.getoption("--pg"))
-    if path is None:
-        return "citus is not available"
+    path = servers.bin_dir(config.getoption("--pg"))
     return "PostgreSQL {}.{} in {}".format(*servers.version(path), path)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--citus"):
-        return
-    reason = None if citus.bin_dir() else "citus is not available"
-    for item in items:
-        mark = item.get_closest_marker("one_server")
-        if reason or mark:
-            item.add_marker(pytest.mark.skip(reason=reason or f"on one server only: {mark.args[0]}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +63,6 @@ class Server:
     host: str
     major: int
     port: int = 5432
-    nodes: citus.Nodes | None = None
     user: str = "postgres"
     password: str = ""
     options: str = ""
@@ -115,12 +101,6 @@ def _describe(cluster: Cluster, major: int) -> Server:
 
 def start(request: pytest.FixtureRequest, settings: dict[str, str]) -> Iterator[Server]:
     """A server of this test run, stopped and removed afterwards. On a cluster, its coordinator."""
-    if request.config.getoption("--citus"):
-        with citus.running(new_cluster, settings) as nodes:
-            coordinator = nodes.coordinator
-            major = servers.version(coordinator.cluster.bin_dir)[0]
-            yield Server(coordinator.cluster, "127.0.0.1", major, coordinator.port, nodes)
-        return
     major = request.config.getoption("--pg")
     for cluster in new_cluster(servers.bin_dir(major)):
         cluster.start(settings)
@@ -136,8 +116,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 @pytest.fixture
 def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server for one test that kills it: durable, as in production."""
-    if request.config.getoption("--citus"):
-        pytest.skip("a server of its own, and no cluster")
     major = request.config.getoption("--pg")
     for cluster in new_cluster(servers.bin_dir(major), durable=True):
         cluster.start({"max_connections": "200", "lock_timeout": FAST["lock_timeout"]})
@@ -182,34 +160,12 @@ class Database:
         return TenantAwareStorage(self.connect(user), key)
 
 
-def new_distributed(server: Server) -> str:
-    """The name of a new database of a cluster, with everything installed and distributed, to be copied."""
-    name = citus.new_name()
-    server.nodes.create(name)
-    install(server.dsn(dbname=name))
-    with psycopg.connect(server.dsn(dbname=name), autocommit=True) as connection:
-        connection.execute("select ai_storage.distribute()")
-    server.nodes.freeze(name)
-    return name
-
-
-distributed = pytest.fixture(new_distributed, scope="session", name="distributed")
-
-
 @contextmanager
 def _fresh(request: pytest.FixtureRequest, server: Server) -> Iterator[str]:
-    if server.nodes is None:
-        connection = request.getfixturevalue("fresh")
-        name = connection.info.dbname
-        connection.close()
-        yield name
-        return
-    name = citus.new_name()
-    server.nodes.copy(request.getfixturevalue("distributed"), name)
-    try:
-        yield name
-    finally:
-        server.nodes.drop(name)
+    connection = request.getfixturevalue("fresh")
+    name = connection.info.dbname
+    connection.close()
+    yield name
 
 
 @pytest.fixture
@@ -223,12 +179,6 @@ def database(request: pytest.FixtureRequest, server: Server) -> Iterator[Databas
 def empty_database(server: Server) -> Iterator[Database]:
     """A database without anything in it; on a cluster, joined to it."""
     name = "empty_" + next(tempfile._get_candidate_names())
-    if server.nodes is not None:
-        server.nodes.create(name)
-        with ExitStack() as stack:
-            yield Database(server, name, stack)
-        server.nodes.drop(name)
-        return
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f'create database "{name}"')
     with ExitStack() as stack:

@@ -38,7 +38,7 @@ BETA = key("beta")
 EVENTS = "({}) as e".format(
     " union all ".join(
         "select event_id, action, login, credential, content_digest, salt from ai_storage_private." + table
-        for table in ("audit_event", "audit_pending", "node_event")
+        for table in ("audit_event", "audit_pending")
     )
 )
 
@@ -120,19 +120,7 @@ def apart(database: Database, *tenants: str) -> None:
 
     There, what one role of ours changed in a transaction no other may change or read: see docs/scaling.md.
     """
-    if database.server.nodes is None:
-        return
-    with psycopg.connect(database.dsn()) as connection:
-        ids = connection.execute(
-            "select min(n) from generate_series(1, 64) as n "
-            "group by get_shard_id_for_distribution_column('ai_storage_private.ai_progress_tenant', n) order by 1"
-        ).fetchall()
-        for (tenant_id,), tenant in zip(ids, tenants, strict=False):
-            connection.execute(
-                "insert into ai_storage_private.tenant "
-                "(tenant_id, org_id, server_id, project_id, environment, code_hash) values (%s, %s, %s, %s, %s, %s)",
-                (tenant_id, *tenant.split(":")),
-            )
+    return
 
 
 def everything_said(error: psycopg.Error) -> str:
@@ -173,15 +161,6 @@ def sleep_past(end: float) -> str:
     return f"pg_sleep(greatest(0, {end} - extract(epoch from clock_timestamp())) + 0.05)"
 
 
-def _blocked_on_a_node(watcher: Connection) -> bool:
-    """Whether anybody waits for a lock on a node of a cluster."""
-    with psycopg.connect(watcher.info.dsn, user="postgres", autocommit=True) as connection:
-        on_cluster = connection.execute("select to_regclass('pg_catalog.citus_lock_waits') is not null").fetchone()
-        if on_cluster != (True,):
-            return False
-        return connection.execute("select exists (select from citus_lock_waits)").fetchone() == (True,)
-
-
 @contextmanager
 def blocked(watcher: Connection, connection: Connection, work: Callable[[], T]) -> Iterator[Future[T]]:
     """Run work on a connection in a thread; the block begins when it waits for another transaction's lock.
@@ -195,7 +174,6 @@ def blocked(watcher: Connection, connection: Connection, work: Callable[[], T]) 
             lambda: (
                 future.done()
                 or watcher.execute("select cardinality(pg_blocking_pids(%s)) > 0", (pid,)).fetchone() == (True,)
-                or _blocked_on_a_node(watcher)
             ),
             "a lock wait",
         )

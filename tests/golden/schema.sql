@@ -110,64 +110,6 @@ ALTER FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) OWNER TO a
 COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005.';
 
 --
--- Name: add_node(text, integer); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage.add_node(p_host text, p_port integer DEFAULT 5432) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    -- Citus makes the logins there and grants them ai_storage_app as its operator did, before it
-    -- makes the operator.
-    v_command constant text := $node$
-        do $do$
-        declare
-            v_role text;
-        begin
-            set local citus.enable_ddl_propagation = off;
-            foreach v_role in array array[
-                'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
-                'ai_storage_app', 'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
-            ] loop
-                if to_regrole(v_role) is null then
-                    execute format('create role %I', v_role);
-                end if;
-            end loop;
-        end;
-        $do$
-    $node$;
-    v_failure text;
-begin
-    perform ai_storage_private.check_distributed();
-    execute
-        'select r.result from master_run_on_worker('
-        'array[$1], array[$2], array[$3], false) as r where not r.success'
-    into v_failure
-    using p_host, p_port, v_command;
-    if v_failure is not null then
-        raise exception using
-            errcode = '55000',
-            message = 'the new node refused what it needs',
-            detail = v_failure,
-            hint = 'It needs the same database with Citus in it, and lets the coordinator connect.';
-    end if;
-    execute 'select citus_add_node($1, $2)' using p_host, p_port;
-    perform ai_storage_private.record_event(
-        0, 'add node', p_detail => jsonb_build_object('node', p_host || ':' || p_port)
-    );
-end;
-$_$;
-
-ALTER FUNCTION ai_storage.add_node(p_host text, p_port integer) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION add_node(p_host text, p_port integer); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage.add_node(p_host text, p_port integer) IS 'Adds a server to the cluster, which has the same database with Citus in it. Then, in the next transaction, distribute() gives it the secret and closes its functions; pydb add-node does both. It gets no shard before rebalance() or move_tenant(). Raises 42501, 55000.';
-
---
 -- Name: allow_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -267,9 +209,7 @@ declare
     v_versions   bigint;
     v_events     bigint;
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.refuse_old_snapshot();
-    -- First: what the tenants' functions change on a node, nobody else reads there until the end.
     v_tenant_ids := array(
         select distinct u.tenant_id
         from ai_storage_private.artifact_upload as u
@@ -401,7 +341,6 @@ begin
     end if;
     v_after := coalesce(p_after, '00000000-0000-0000-0000-000000000000')::uuid;
 
-    -- Each part by itself, so that a cluster asks the tenant's node alone, for no more than this.
     -- The sealed ones last: what is sealed meanwhile there may be in two parts, of which one is
     -- taken, and now and then in none.
     return query
@@ -428,20 +367,6 @@ begin
               and p.recorded_at < coalesce(p_until, 'infinity')
               and p.action = coalesce(p_action collate "C", p.action)
             order by p.event_id
-            limit p_limit
-        )
-        union all
-        (
-            select
-                n.event_id, n.recorded_at, n.action, n.model_id, n.version, n.login,
-                n.credential, n.detail, false as is_sealed
-            from ai_storage_private.node_event as n
-            where n.tenant_id = v_tenant.tenant_id
-              and n.event_id > v_after
-              and n.recorded_at >= coalesce(p_since, '-infinity')
-              and n.recorded_at < coalesce(p_until, 'infinity')
-              and n.action = coalesce(p_action collate "C", n.action)
-            order by n.event_id
             limit p_limit
         )
         union all
@@ -483,7 +408,6 @@ CREATE FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token
     AS $$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
-    v_sent  constant text := current_setting('citus.enable_ddl_propagation', true);
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -535,10 +459,7 @@ begin
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
     if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
-        -- Nodes of a cluster know no application.
-        set local citus.enable_ddl_propagation = off;
         execute format('grant ai_storage_app to %I', p_login);
-        perform set_config('citus.enable_ddl_propagation', v_sent, true);
     end if;
 end;
 $$;
@@ -604,7 +525,6 @@ declare
     v_count   integer := 0;
     v_detail  jsonb;
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.check_reason(p_reason);
     v_detail := jsonb_build_object('pattern', p_pattern, 'reason', p_reason);
     for v_tenant in
@@ -635,135 +555,6 @@ ALTER FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) OWNER TO ai
 --
 
 COMMENT ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) IS 'Announces that somebody is going to look at tenants'' data by hand: an event in the log of each tenant of the pattern and in the operator''s. It grants nothing; call it before a superuser looks. Returns how many tenants are told. Raises 22023, 42704.';
-
---
--- Name: check_nodes(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage.check_nodes() RETURNS TABLE(node text, problem text, detail text)
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_secret text;
-begin
-    if not exists (select from pg_extension as e where e.extname = 'citus') then
-        return;
-    end if;
-    if not (select r.rolsuper from pg_roles as r where r.rolname = current_user) then
-        raise exception using
-            errcode = '42501',
-            message = 'only a superuser looks at all nodes',
-            hint = 'Connect as the superuser who called distribute().';
-    end if;
-    -- pydb doctor calls this and nothing else, so all of it stands here.
-    select encode(sha256(s.inner_key || s.outer_key), 'hex') into v_secret
-    from ai_storage_private.context_secret as s;
-    return query execute
-        $query$
-            select r.nodename || ':' || r.nodeport, 'secret', case when r.success
-                then 'another secret than the coordinator''s, or none'
-                else 'no secret'
-            end
-            from run_command_on_workers(
-                'select encode(sha256(inner_key || outer_key), ''hex'') '
-                'from ai_storage_private.context_secret'
-            ) as r
-            where not r.success or r.result is distinct from $1
-        $query$
-    using v_secret;
-    return query execute
-        $query$
-            select r.nodename || ':' || r.nodeport, coalesce(f.problem, 'unreachable'),
-                coalesce(f.detail, r.result)
-            from run_command_on_workers(
-                $node$
-                    select coalesce(jsonb_agg(jsonb_build_array(f.problem, f.detail)), '[]')
-                    from (
-                        select 'function', p.oid::regprocedure::text
-                        from pg_proc as p
-                        cross join aclexplode(
-                            coalesce(p.proacl, acldefault('f', p.proowner))
-                        ) as a
-                        where p.pronamespace in (
-                            to_regnamespace('ai_storage'), to_regnamespace('ai_storage_private')
-                        ) and a.grantee = 0
-                        union all
-                        select 'role', i.name || case when r.rolname is null
-                            then ' does not exist' else ' may not log in'
-                        end
-                        from unnest(array[
-                            'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
-                        ]) as i (name)
-                        left join pg_roles as r on r.rolname = i.name
-                        where r.rolcanlogin is not true
-                        union all
-                        select 'role', r.rolname || ' is superuser or bypasses row level security'
-                        from pg_roles as r
-                        where r.rolname in (
-                            'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
-                        ) and (r.rolsuper or r.rolbypassrls)
-                        union all
-                        select 'policy', p.polname || ' on ' || p.polrelid::regclass
-                        from pg_policy as p
-                        join pg_class as c on c.oid = p.polrelid
-                        where c.relnamespace = to_regnamespace('ai_storage_private')
-                          and not p.polpermissive
-                        union all
-                        select 'policy', 'no row level security on ' || c.oid::regclass
-                        from pg_class as c
-                        where c.relnamespace = to_regnamespace('ai_storage_private')
-                          and c.relkind in ('r', 'p')
-                          and not (c.relrowsecurity and c.relforcerowsecurity)
-                        union all
-                        select 'setting', s.name || ' = ' || s.setting
-                        from pg_settings as s
-                        where s.name = 'citus.enable_unsafe_triggers' and s.setting <> 'on'
-                           or s.name = 'wal_level' and s.setting <> 'logical'
-                        union all
-                        select 'unsafe', s.name || ' = off'
-                        from pg_settings as s
-                        where s.name in ('fsync', 'full_page_writes') and s.setting = 'off'
-                        union all
-                        select 'hba', concat_ws(' ',
-                            'line', h.line_number || ':', h.type, h.database, h.user_name,
-                            h.address, h.netmask, h.auth_method
-                        )
-                        from pg_hba_file_rules as h
-                        where h.auth_method = 'trust'
-                          and h.user_name && array[
-                              'all', 'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
-                          ]
-                          and not ('replication' = all (h.database))
-                          and not (
-                              h.address in (select n.nodename from pg_dist_node as n)
-                              and h.netmask is not distinct from case
-                                  when h.netmask like '%:%'
-                                      then 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'
-                                  when h.netmask is not null then '255.255.255.255'
-                              end
-                          )
-                    ) as f (problem, detail)
-                $node$
-            ) as r
-            left join lateral (
-                select j.value ->> 0, j.value ->> 1
-                from jsonb_array_elements(
-                    case when r.success then r.result::jsonb else '[null]' end
-                ) as j
-            ) as f (problem, detail) on true
-            where not r.success or f.problem is not null
-        $query$;
-end;
-$_$;
-
-ALTER FUNCTION ai_storage.check_nodes() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION check_nodes(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage.check_nodes() IS 'What is wrong with the nodes of a cluster, one row each: secret, function, role, policy, setting, unsafe, hba, unreachable. No row where all is well, and on one server alone. For superusers; pydb doctor shows it. Raises 42501.';
 
 --
 -- Name: clear_tenant(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -805,7 +596,6 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
     SET client_min_messages TO 'notice'
     AS $$
 begin
-    perform ai_storage_private.pin_nodes();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),
@@ -1026,10 +816,6 @@ begin
                 select (p.recorded_at at time zone 'UTC')::date, p.action, count(*)
                 from ai_storage_private.audit_pending as p
                 group by 1, 2
-                union all
-                select (n.recorded_at at time zone 'UTC')::date, n.action, count(*)
-                from ai_storage_private.node_event as n
-                group by 1, 2
             ) as e
             group by 1, 2
         ) as d
@@ -1083,7 +869,6 @@ CREATE FUNCTION ai_storage.compliance_report() RETURNS TABLE(control text, refer
     SET client_min_messages TO 'notice'
     AS $$
 begin
-    perform ai_storage_private.pin_nodes();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -1112,9 +897,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
-    perform ai_storage_private.refuse_open_seals();
 
     select c.* into v_last
     from ai_storage_private.audit_checkpoint as c
@@ -1149,7 +932,7 @@ ALTER FUNCTION ai_storage.create_checkpoint() OWNER TO ai_storage_operator;
 -- Name: FUNCTION create_checkpoint(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.create_checkpoint() IS 'Chains one root over all seals since the last checkpoint and returns the checkpoint: number, time, root, previous hash, hash. Without new seals it returns the last one, or null. Keep the hash outside the database. Raises 25000, and 55000 while a cluster has a sealing to finish.';
+COMMENT ON FUNCTION ai_storage.create_checkpoint() IS 'Chains one root over all seals since the last checkpoint and returns the checkpoint: number, time, root, previous hash, hash. Without new seals it returns the last one, or null. Keep the hash outside the database. Raises 25000.';
 
 --
 -- Name: create_signing_key(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1235,7 +1018,6 @@ CREATE FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text DEFAUL
     AS $$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
-    v_sent  constant text := current_setting('citus.enable_ddl_propagation', true);
     v_count integer;
 begin
     if p_pattern is not null and not ai_storage_private.is_tenant_pattern(p_pattern) then
@@ -1261,9 +1043,7 @@ begin
             where a.login_name = p_login collate "C"
         )
     then
-        set local citus.enable_ddl_propagation = off;
         execute format('revoke ai_storage_app from %I', p_login);
-        perform set_config('citus.enable_ddl_propagation', v_sent, true);
     end if;
     return v_count;
 end;
@@ -1347,9 +1127,6 @@ begin
         returning p.model_id
         into v_model_id;
         if found then
-            if ai_storage_private.on_cluster() then
-                perform ai_storage_private.forget_shares(v_tenant.tenant_id, v_model_id);
-            end if;
             return true;
         end if;
 
@@ -1381,194 +1158,6 @@ ALTER FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version 
 --
 
 COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102, TN501.';
-
---
--- Name: distribute(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage.distribute() RETURNS TABLE(table_name text, kind text, rows bigint)
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_table  record;
-    v_name   text;
-    v_before bigint;
-    v_done   boolean;
-begin
-    if not (select r.rolsuper from pg_roles as r where r.rolname = current_user) then
-        raise exception using
-            errcode = '42501',
-            message = 'only a superuser distributes a database',
-            hint = 'Row level security hides the rows that have to move from anybody else.';
-    end if;
-    perform ai_storage_private.check_cluster();
-    -- Also here, since Citus makes roles on nodes as they are on the coordinator.
-    foreach v_name in array array[
-        'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
-    ] loop
-        if not (select r.rolcanlogin from pg_roles as r where r.rolname = v_name) then
-            execute format('alter role %I login', v_name);
-        end if;
-    end loop;
-    perform ai_storage_private.prepare_nodes();
-
-    set local citus.multi_shard_modify_mode = 'sequential';
-    set local citus.enable_unsafe_triggers = on;
-    -- To move a row is no change of it: triggers on the nodes rest meanwhile.
-    perform ai_storage_private.rest_triggers();
-    execute format(
-        'alter database %I set citus.enable_unsafe_triggers = on', current_database()
-    );
-    -- What policies and triggers run on a node.
-    foreach v_name in array array[
-        'context_mac(bytea, bytea, text)',
-        'verified_context()',
-        'current_tenant_id()',
-        'current_credential()',
-        'lent_tenant_ids()',
-        'lent_ids()',
-        'model_content(double precision, bigint, jsonb, jsonb)',
-        'record_event(bigint, text, uuid, bigint, text, jsonb)',
-        'record_model_change()',
-        'record_artifact_change()',
-        'record_change()',
-        'sweep_blobs(bigint, uuid[])',
-        'forget_artifacts(bigint, uuid)',
-        'forget_model()',
-        'content_sha256(bytea[])',
-        'micros(timestamptz)',
-        'leaf_hash(bigint, uuid, bigint, integer, timestamptz, text, uuid, bigint, text, bytea, '
-            'bytea, text)',
-        'merkle_root(bytea[])'
-    ] loop
-        perform ai_storage_private.send_function(('ai_storage_private.' || v_name)::regprocedure);
-    end loop;
-
-    for v_table in
-        select p.*
-        from ai_storage.distribution_plan() as p
-        order by p.place
-    loop
-        table_name := v_table.table_name;
-        kind := v_table.kind;
-        execute format('select count(*) from ai_storage_private.%I', table_name) into v_before;
-        rows := v_before;
-        if kind = 'distributed' then
-            execute 'select exists (select from pg_dist_partition '
-                'where logicalrelid = $1::regclass)'
-            into v_done
-            using 'ai_storage_private.' || table_name;
-            if not v_done then
-                execute 'select create_distributed_table($1::regclass, ''tenant_id'', '
-                    'colocate_with => $2)'
-                using
-                    'ai_storage_private.' || table_name,
-                    case table_name
-                        when 'ai_progress_tenant' then 'none'
-                        when 'audit_event' then 'none'
-                        when 'audit_seal' then 'ai_storage_private.audit_event'
-                        else 'ai_storage_private.ai_progress_tenant'
-                    end;
-                execute format('select count(*) from ai_storage_private.%I', table_name)
-                into rows;
-                if rows <> v_before then
-                    raise exception using
-                        errcode = '55000',
-                        message = 'rows were lost on the way to the nodes',
-                        hint = 'Nothing was changed. Row level security hides rows from this role.';
-                end if;
-                -- What moved is still there, too, and nobody sees it.
-                execute 'select truncate_local_data_after_distributing_table($1::regclass)'
-                using 'ai_storage_private.' || table_name;
-            end if;
-        end if;
-        return next;
-    end loop;
-
-    -- These take a row of a table, so they come after it.
-    foreach v_name in array array[
-        'seal_hash(ai_storage_private.audit_seal)',
-        'check_seal(ai_storage_private.audit_seal, bytea[])',
-        'render_event(ai_storage_private.audit_event)'
-    ] loop
-        perform ai_storage_private.send_function(('ai_storage_private.' || v_name)::regprocedure);
-    end loop;
-
-    -- Sent to the nodes, on which functions are born open.
-    for v_name in
-        select p.oid::regprocedure::text
-        from pg_proc as p
-        where p.pronamespace in (
-            'ai_storage'::regnamespace, 'ai_storage_private'::regnamespace
-        )
-        order by 1
-    loop
-        execute format('revoke all on function %s from public', v_name);
-    end loop;
-    execute 'set local session_replication_role = origin';
-    update ai_storage_private.context_secret as s set
-        is_distributed = true
-    where not s.is_distributed;
-end;
-$_$;
-
-ALTER FUNCTION ai_storage.distribute() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION distribute(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage.distribute() IS 'Distributes the tenants'' tables over the nodes of this Citus cluster, and returns what became of each table. To be called by a superuser, also again: after a migration, and when a node was added, which needs the secret and closed functions before it gets a shard. Raises 0A000, 42501, 55000.';
-
---
--- Name: distribution_plan(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage.distribution_plan() RETURNS TABLE(place integer, table_name text, kind text)
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    select
-        p.place,
-        p.table_name,
-        p.kind
-    from (
-        values
-            (1, 'ai_progress_tenant', 'distributed'),
-            (2, 'progress_version', 'distributed'),
-            (3, 'deleted_model', 'distributed'),
-            (4, 'idempotency_key', 'distributed'),
-            (5, 'model_artifact', 'distributed'),
-            (6, 'artifact_blob', 'distributed'),
-            (7, 'artifact_chunk', 'distributed'),
-            (8, 'artifact_upload', 'distributed'),
-            (9, 'tenant_cache_key', 'distributed'),
-            (10, 'node_event', 'distributed'),
-            (11, 'audit_event', 'distributed'),
-            (12, 'audit_seal', 'distributed'),
-            (13, 'context_secret', 'every node'),
-            (14, 'tenant', 'coordinator'),
-            (15, 'login_authorization', 'coordinator'),
-            (16, 'signing_key', 'coordinator'),
-            (17, 'model_share', 'coordinator'),
-            (18, 'external_sharing_permit', 'coordinator'),
-            (19, 'artifact_limit', 'coordinator'),
-            (20, 'audit_pending', 'coordinator'),
-            (21, 'audit_checkpoint', 'coordinator'),
-            (22, 'refusal_report', 'coordinator'),
-            (23, 'retention_rule', 'coordinator'),
-            (24, 'erasure_certificate', 'coordinator')
-    ) as p (place, table_name, kind);
-$$;
-
-ALTER FUNCTION ai_storage.distribution_plan() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION distribution_plan(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage.distribution_plan() IS 'What distribute() makes of each private table, in its order. kind: distributed, by tenant_id; every node, a copy of its own; coordinator, where it is now. Needs no cluster.';
 
 --
 -- Name: drop_retention(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1620,7 +1209,6 @@ declare
     v_statement      text;
     v_event_id       uuid;
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.check_reason(p_reason);
     perform ai_storage_private.refuse_old_snapshot();
     if v_tenant_ids = '{}' then
@@ -1650,13 +1238,10 @@ begin
                 'tenant_id', v_tenant.tenant_id, 'isolation_key', v_tenant.isolation_key
             )
         );
-        insert into ai_storage_private.audit_pending
-        select e.* from ai_storage_private.take_events(v_tenant.tenant_id) as e;
     end loop;
 
     -- The names in the log, also in the logs of those who used these tenants' models.
     perform ai_storage_private.take_turn();
-    perform ai_storage_private.refuse_open_seals();
     perform ai_storage_private.seal_events();
     v_model_ids := array(
         select distinct m.model_id
@@ -1748,7 +1333,6 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
-    perform ai_storage_private.pin_nodes();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;
@@ -1797,15 +1381,8 @@ begin
     select max(s.seal_number) into v_last
     from ai_storage_private.audit_seal as s
     where s.tenant_id = v_tenant.tenant_id;
-    -- A row of its own, since on a node of a cluster the table is a shard, with another type.
     return query
-    select ai_storage_private.render_event(
-        (
-            e.tenant_id, e.event_id, e.recorded_at, e.version, e.seal_number, e.leaf_index,
-            e.model_id, e.action, e.login, e.credential, e.content_digest, e.detail_digest,
-            e.leaf_hash, e.salt, e.detail
-        )::ai_storage_private.audit_event
-    )
+    select ai_storage_private.render_event(e)
     from ai_storage_private.audit_event as e
     where e.tenant_id = v_tenant.tenant_id
       -- An event whose seal is gone is told of.
@@ -2595,7 +2172,6 @@ CREATE FUNCTION ai_storage.list_tenants(p_pattern text DEFAULT '*:*:*:*:*'::text
     SET client_min_messages TO 'notice'
     AS $$
 begin
-    perform ai_storage_private.pin_nodes();
     return query
     select
         t.isolation_key,
@@ -2828,18 +2404,14 @@ CREATE FUNCTION ai_storage.metrics() RETURNS TABLE(metric text, kind text, help 
 declare
     v_now           constant timestamptz := clock_timestamp();
     v_most          constant integer := 10000;
-    v_on_cluster    constant boolean := ai_storage_private.on_cluster();
     v_count         bigint;
     v_oldest        timestamptz;
     v_checkpoint    bigint;
     v_chained_at    timestamptz;
     v_tail          tid;
-    v_node_count    bigint;
-    v_node_oldest   timestamptz;
     v_unchained     bigint;
     v_abandoned     bigint;
 begin
-    perform ai_storage_private.pin_nodes();
     return query
     select
         'ai_storage_info', 'gauge', 'The release, as a label; always 1.',
@@ -2847,7 +2419,6 @@ begin
 
     -- As the planner estimates: rows per page when it was last analyzed, times the pages now.
     -- It outlives a crash and a failover. Of a table that never was, what the statistics counted.
-    -- Tables that lie on the nodes of a cluster are empty here, and are left out.
     return query
     select
         m.metric, 'gauge', m.help, '{}'::jsonb,
@@ -2872,8 +2443,6 @@ begin
     join pg_class as c
         on c.relname = m.table_name
         and c.relnamespace = 'ai_storage_private'::regnamespace
-    where not v_on_cluster
-       or pg_relation_size(c.oid) > 0
     order by m.metric;
 
     return query
@@ -2884,7 +2453,6 @@ begin
     from pg_class as c
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind = 'r'
-      and (not v_on_cluster or pg_relation_size(c.oid) > 0)
     order by c.relname;
 
     -- Sealing reads these tables whole every time, so they stay short, or that is what is wrong.
@@ -2898,73 +2466,59 @@ begin
     from ai_storage_private.audit_checkpoint as c
     order by c.checkpoint_number desc
     limit 1;
-    begin
-        select count(*), min(p.recorded_at) into v_node_count, v_node_oldest
-        from (
-            select n.recorded_at
-            from ai_storage_private.node_event as n
-            limit v_most
-        ) as p;
-        select count(*) into v_unchained
-        from (
-            select s.seal_number
-            from ai_storage_private.audit_seal as s
-            where s.checkpoint_number > coalesce(v_checkpoint, 0)
-            limit v_most
-        ) as s;
-        select count(*) into v_abandoned
-        from (
-            select a.touched_at
-            from ai_storage_private.artifact_upload as a
-            limit v_most
-        ) as u
-        where u.touched_at < v_now - interval '1 day';
-        return query
-        values
-        (
-            'ai_storage_unsealed_events', 'gauge',
-            'Events that wait to be sealed, counted up to 10000.',
-            '{}'::jsonb, least(v_count + v_node_count, v_most)::double precision
-        ),
-        (
-            'ai_storage_oldest_unsealed_event_age_seconds', 'gauge',
-            'How long the oldest of these events waits, in seconds; 0 when none does.',
-            '{}',
-            coalesce(extract(epoch from v_now - least(v_oldest, v_node_oldest)), 0)
-                ::double precision
-        ),
-        (
-            'ai_storage_unchained_seals', 'gauge',
-            'Seals that no checkpoint covers yet, counted up to 10000.',
-            '{}', v_unchained::double precision
-        ),
-        (
-            'ai_storage_abandoned_uploads', 'gauge',
-            'Uploads that stood still for a day and wait to be swept, out of 10000 that are looked '
-            'at.',
-            '{}', v_abandoned::double precision
-        );
-    exception when connection_exception then
-        -- A node is down: nobody knows how much waits, and what follows is known.
-        null;
-    end;
+    select count(*) into v_unchained
+    from (
+        select s.seal_number
+        from ai_storage_private.audit_seal as s
+        where s.checkpoint_number > coalesce(v_checkpoint, 0)
+        limit v_most
+    ) as s;
+    select count(*) into v_abandoned
+    from (
+        select a.touched_at
+        from ai_storage_private.artifact_upload as a
+        limit v_most
+    ) as u
+    where u.touched_at < v_now - interval '1 day';
+    return query
+    values
+    (
+        'ai_storage_unsealed_events', 'gauge',
+        'Events that wait to be sealed, counted up to 10000.',
+        '{}'::jsonb, v_count::double precision
+    ),
+    (
+        'ai_storage_oldest_unsealed_event_age_seconds', 'gauge',
+        'How long the oldest of these events waits, in seconds; 0 when none does.',
+        '{}',
+        coalesce(extract(epoch from v_now - v_oldest), 0)::double precision
+    ),
+    (
+        'ai_storage_unchained_seals', 'gauge',
+        'Seals that no checkpoint covers yet, counted up to 10000.',
+        '{}', v_unchained::double precision
+    ),
+    (
+        'ai_storage_abandoned_uploads', 'gauge',
+        'Uploads that stood still for a day and wait to be swept, out of 10000 that are looked '
+        'at.',
+        '{}', v_abandoned::double precision
+    );
 
     -- Seals are only ever added, so the newest are at the table's end.
-    if not v_on_cluster then
-        v_tail := format(
-            '(%s,0)',
-            greatest(0, pg_relation_size('ai_storage_private.audit_seal')
-                / current_setting('block_size')::bigint - 8)
-        )::tid;
-        return query
-        select
-            'ai_storage_last_seal_age_seconds', 'gauge',
-            'Since when no event was sealed, in seconds. No seal is made when no event waits.',
-            '{}'::jsonb, extract(epoch from v_now - max(s.sealed_at))::double precision
-        from ai_storage_private.audit_seal as s
-        where s.ctid >= v_tail
-        having count(*) > 0;
-    end if;
+    v_tail := format(
+        '(%s,0)',
+        greatest(0, pg_relation_size('ai_storage_private.audit_seal')
+            / current_setting('block_size')::bigint - 8)
+    )::tid;
+    return query
+    select
+        'ai_storage_last_seal_age_seconds', 'gauge',
+        'Since when no event was sealed, in seconds. No seal is made when no event waits.',
+        '{}'::jsonb, extract(epoch from v_now - max(s.sealed_at))::double precision
+    from ai_storage_private.audit_seal as s
+    where s.ctid >= v_tail
+    having count(*) > 0;
 
     if v_checkpoint is not null then
         return query
@@ -3024,111 +2578,7 @@ ALTER FUNCTION ai_storage.metrics() OWNER TO ai_storage_operator;
 -- Name: FUNCTION metrics(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.metrics() IS 'Figures of the whole database for a monitor, in the terms of Prometheus: kind is gauge or counter. None tells of a tenant, and each costs the same however many there are. On a cluster, sizes and estimates of what lies on the nodes are left out; of events, seals and uploads that wait every node is asked, and while one is down these figures are missing. pydb metrics prints them as text.';
-
---
--- Name: move_tenant(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage.move_tenant(p_isolation_key text, p_node text) RETURNS TABLE(step text, table_names text[], shard_id bigint, from_node text, digest text, is_done boolean)
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_tenant_id bigint;
-    v_is_known  boolean;
-    v_group     record;
-    v_shards    text[];
-    v_digests   text[];
-begin
-    perform ai_storage_private.check_distributed();
-    select t.tenant_id into v_tenant_id
-    from ai_storage_private.tenant as t
-    where t.isolation_key = p_isolation_key;
-    if v_tenant_id is null then
-        raise exception using
-            errcode = '42704',
-            message = 'no such tenant',
-            hint = 'pydb shards lists the tenants. One that never wrote anything has no place yet.';
-    end if;
-    execute 'select exists (select from pg_dist_node as n where n.isactive and n.shouldhaveshards '
-        'and n.noderole = ''primary'' and n.nodename || '':'' || n.nodeport = $1)'
-    into v_is_known
-    using p_node;
-    if v_is_known is not true then
-        raise exception using
-            errcode = '42704',
-            message = 'no such node that takes tenants',
-            hint = 'Name it as host:port, as pydb shards shows nodes. pydb add-node adds one.';
-    end if;
-    perform ai_storage_private.check_node(p_node);
-
-    -- The first tables that are not there yet, with those that move along.
-    select
-        s.colocation, s.shard_id, s.is_alone, s.node, s.table_name,
-        array_agg(s.table_name::text) over w as names,
-        array_agg(s.table_name || '_' || s.shard_id) over w as shards
-    into v_group
-    from ai_storage_private.tenant_shards(v_tenant_id) as s
-    where s.node <> p_node
-    window w as (partition by s.colocation order by s.place
-        rows between unbounded preceding and unbounded following)
-    order by s.place
-    limit 1;
-    if not found then
-        raise exception using
-            errcode = '55000',
-            message = 'this tenant lives on that node already',
-            hint = 'Name another node. pydb shards shows who lives where.';
-    end if;
-
-    table_names := v_group.names;
-    from_node := v_group.node;
-    is_done := false;
-    if not v_group.is_alone then
-        step := 'isolated';
-        execute 'select isolate_tenant_to_new_shard('
-            '$1::regclass, $2, ''CASCADE'', shard_transfer_mode => ''block_writes'')'
-        into shard_id
-        using 'ai_storage_private.' || v_group.table_name, v_tenant_id;
-        return next;
-        return;
-    end if;
-
-    step := 'moved';
-    shard_id := v_group.shard_id;
-    v_shards := v_group.shards;
-    execute 'select citus_move_shard_placement($1, split_part($2, '':'', 1), '
-        'split_part($2, '':'', 2)::integer, split_part($3, '':'', 1), '
-        'split_part($3, '':'', 2)::integer, ''block_writes'')'
-    using shard_id, from_node, p_node;
-    -- Up to the commit nobody writes to this tenant, and the old copy is still there.
-    v_digests := ai_storage_private.shard_digests(v_shards, array[from_node, p_node]);
-    if v_digests[1] is distinct from v_digests[2] or v_digests[1] is null then
-        raise exception using
-            errcode = '55000',
-            message = 'the moved rows are not those that were there',
-            hint = 'Nothing was moved. Try again, and look into the logs of both nodes.';
-    end if;
-    digest := v_digests[1];
-    is_done := not exists (
-        select from ai_storage_private.tenant_shards(v_tenant_id) as s where s.node <> p_node
-    );
-    perform ai_storage_private.record_event(0, 'move tenant', p_detail => jsonb_build_object(
-        'isolation_key', p_isolation_key, 'tables', table_names, 'from', from_node, 'to', p_node,
-        'digest', digest
-    ));
-    return next;
-end;
-$_$;
-
-ALTER FUNCTION ai_storage.move_tenant(p_isolation_key text, p_node text) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION move_tenant(p_isolation_key text, p_node text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage.move_tenant(p_isolation_key text, p_node text) IS 'Does the next step of moving a tenant to a node, host:port: gives it a shard of its own, or moves that. It is read meanwhile, and writers wait for the step to end. To be called in a transaction of its own until is_done, as pydb move-tenant does; what was done stays done. digest: SHA-256 over all rows that moved, alike on both nodes, else nothing moves. Raises 42501, 42704, 55000.';
+COMMENT ON FUNCTION ai_storage.metrics() IS 'Figures of the whole database for a monitor, in the terms of Prometheus: kind is gauge or counter. None tells of a tenant, and each costs the same however many there are. pydb metrics prints them as text.';
 
 --
 -- Name: open_artifact(text, text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3421,35 +2871,6 @@ ALTER FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p
 COMMENT ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) IS 'Chunks of an artifact, a row each, in their order: 1 MiB of its bytes, less only in the last, none behind it. The fastest way to read a large one. p_first: a chunk''s number, from 0. Otherwise as get_artifact(). Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
 
 --
--- Name: rebalance(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage.rebalance() RETURNS bigint
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_job bigint;
-begin
-    perform ai_storage_private.check_distributed();
-    perform ai_storage_private.check_node(null);
-    execute 'select citus_rebalance_start(shard_transfer_mode => ''block_writes'')' into v_job;
-    perform ai_storage_private.record_event(
-        0, 'rebalance', p_detail => jsonb_strip_nulls(jsonb_build_object('job', v_job))
-    );
-    return v_job;
-end;
-$$;
-
-ALTER FUNCTION ai_storage.rebalance() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION rebalance(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage.rebalance() IS 'Begins to spread shards over all nodes by their size, in the background, and returns the job''s id, or null when nothing has to move. citus_rebalance_status() shows how far it is, citus_rebalance_wait() waits. Raises 42501, 55000.';
-
---
 -- Name: renew_context_secret(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -3468,23 +2889,9 @@ begin
     -- Not DELETE: an older snapshot, even an imported one, would still see the row. Others wait for
     -- the lock that this takes, so it is not waited for long.
     perform set_config('lock_timeout', '2s', true);
-    if ai_storage_private.on_cluster() then
-        -- Nodes learn the new one first and forget the old one last: where a node does not answer,
-        -- all of them still believe the one that holds.
-        perform ai_storage_private.run_on_nodes(format(
-            'insert into ai_storage_private.context_secret (inner_key, outer_key) values (%L, %L)',
-            v_key[1] || v_key[2], v_key[3] || v_key[4]
-        ));
-    end if;
     truncate ai_storage_private.context_secret;
-    insert into ai_storage_private.context_secret (inner_key, outer_key, is_distributed)
-    values (v_key[1] || v_key[2], v_key[3] || v_key[4], ai_storage_private.on_cluster());
-    if ai_storage_private.on_cluster() then
-        perform ai_storage_private.run_on_nodes(format(
-            'delete from ai_storage_private.context_secret where inner_key <> %L',
-            v_key[1] || v_key[2]
-        ));
-    end if;
+    insert into ai_storage_private.context_secret (inner_key, outer_key)
+    values (v_key[1] || v_key[2], v_key[3] || v_key[4]);
     perform ai_storage_private.record_event(0, 'renew context secret');
 end;
 $$;
@@ -3716,9 +3123,7 @@ CREATE FUNCTION ai_storage.seal_audit() RETURNS TABLE(events bigint, seals bigin
     SET client_min_messages TO 'notice'
     AS $$
 begin
-    perform ai_storage_private.pin_nodes();
     perform ai_storage_private.take_turn();
-    perform ai_storage_private.collect_events();
     return query
     select n.events, n.seals
     from ai_storage_private.seal_events() as n;
@@ -3844,109 +3249,6 @@ ALTER FUNCTION ai_storage.set_tenant(p_credential text) OWNER TO ai_storage_oper
 --
 
 COMMENT ON FUNCTION ai_storage.set_tenant(p_credential text) IS 'Makes the rest of this transaction act for one tenant and returns its isolation key. Nothing outlives the transaction. Raises TN002 to TN005.';
-
---
--- Name: shard_map(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage.shard_map() RETURNS TABLE(isolation_key text, node text, log_node text, shard_id bigint, tenants bigint, models bigint, bytes bigint, queries bigint)
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_tenant_ids bigint[];
-    v_models     bigint[];
-begin
-    perform ai_storage_private.refuse_but_superuser();
-    select array_agg(t.tenant_id) into v_tenant_ids
-    from ai_storage_private.tenant as t;
-    -- By itself, since Citus does not join its own catalog with a distributed table.
-    select array_agg(m.tenant_id), array_agg(m.models) into v_tenant_ids, v_models
-    from (
-        select p.tenant_id, count(*) as models
-        from ai_storage_private.ai_progress_tenant as p
-        where p.tenant_id = any (v_tenant_ids)
-        group by p.tenant_id
-    ) as m;
-    if not ai_storage_private.is_distributed() then
-        return query
-        select
-            t.isolation_key,
-            coalesce(host(inet_server_addr()), 'localhost') || ':' || current_setting('port'),
-            coalesce(host(inet_server_addr()), 'localhost') || ':' || current_setting('port'),
-            null::bigint,
-            count(*) over (),
-            coalesce(m.models, 0),
-            (
-                select sum(pg_total_relation_size(
-                    ('ai_storage_private.' || p.table_name)::regclass
-                ))
-                from ai_storage.distribution_plan() as p
-                where p.kind = 'distributed'
-            )::bigint,
-            null::bigint
-        from ai_storage_private.tenant as t
-        left join unnest(v_tenant_ids, v_models) as m (tenant_id, models)
-            on m.tenant_id = t.tenant_id
-        order by 1;
-        return;
-    end if;
-    return query execute
-        $query$
-            with piece as materialized (
-                select
-                    s.shardminvalue::integer as first,
-                    s.shardmaxvalue::integer as last,
-                    min(s.shardid) filter (where c.table_name = $3::regclass) as shard_id,
-                    min(c.nodename || ':' || c.nodeport)
-                        filter (where c.table_name = $3::regclass) as node,
-                    min(c.nodename || ':' || c.nodeport)
-                        filter (where c.table_name = $4::regclass) as log_node,
-                    sum(c.shard_size)::bigint as bytes
-                from citus_shards as c
-                join pg_dist_shard as s on s.shardid = c.shardid
-                join pg_class as r on r.oid = c.table_name::oid
-                where r.relnamespace = 'ai_storage_private'::regnamespace
-                group by c.colocation_id, 1, 2
-            ),
-            asked as (
-                select q.tenant_attribute, sum(
-                    q.read_count_in_this_period + q.read_count_in_last_period
-                    + q.query_count_in_this_period + q.query_count_in_last_period
-                )::bigint as queries
-                from citus_stat_tenants(true) as q
-                group by 1
-            ),
-            housed as (
-                select
-                    t.tenant_id, t.isolation_key,
-                    min(p.node) as node, min(p.log_node) as log_node, min(p.shard_id) as shard_id,
-                    sum(p.bytes)::bigint as bytes
-                from ai_storage_private.tenant as t
-                join piece as p on worker_hash(t.tenant_id) between p.first and p.last
-                group by 1, 2
-            )
-            select
-                h.isolation_key, h.node, h.log_node, h.shard_id,
-                count(*) over (partition by h.shard_id), coalesce(m.models, 0), h.bytes, a.queries
-            from housed as h
-            left join unnest($1, $2) as m (tenant_id, models) on m.tenant_id = h.tenant_id
-            left join asked as a on a.tenant_attribute = h.tenant_id::text
-            order by 1
-        $query$
-    using
-        v_tenant_ids, v_models,
-        'ai_storage_private.ai_progress_tenant', 'ai_storage_private.audit_event';
-end;
-$_$;
-
-ALTER FUNCTION ai_storage.shard_map() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION shard_map(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage.shard_map() IS 'Which tenant lives where, one row each. node: host:port of its models; log_node: of its sealed log; tenants: how many share the shard; bytes: the size of the shards that hold it, with all who share them; queries: in this period and the last, where citus.stat_tenants_track is on. On one server alone every tenant lives there, and shard_id is null. Raises 42501.';
 
 --
 -- Name: share_model(text, jsonb, text[], timestamp with time zone, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -4136,14 +3438,12 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
-    perform ai_storage_private.pin_nodes();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
     -- The last seals may be under no checkpoint yet; every checkpoint has all of its own.
     select
         array_agg(s.checkpoint_number), array_agg(s.seal_count), array_agg(s.root),
-        -- Nodes of a cluster also show seals from after the checkpoints that are seen here.
         max(s.checkpoint_number) filter (where s.sealed_at < now())
     into v_numbers, v_counts, v_roots, v_highest
     from (
@@ -4182,7 +3482,6 @@ begin
     seals := v_log.seals;
     checkpoints := v_chain.checkpoints;
     select count(*) into pending from ai_storage_private.audit_pending as p;
-    pending := pending + (select count(*) from ai_storage_private.node_event as n);
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
         select t.isolation_key into isolation_key
@@ -4232,11 +3531,6 @@ begin
     select count(*) into pending
     from ai_storage_private.audit_pending as p
     where p.tenant_id = v_tenant.tenant_id;
-    pending := pending + (
-        select count(*)
-        from ai_storage_private.node_event as n
-        where n.tenant_id = v_tenant.tenant_id
-    );
 
     if v_log.problem is not null then
         problem := format('seal %s: %s', v_log.seal_number, v_log.problem);
@@ -4609,61 +3903,6 @@ ALTER FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_t
 COMMENT ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) IS 'Refuses a name or media type that breaks a documented rule. Raises 22023.';
 
 --
--- Name: check_cluster(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.check_cluster() RETURNS void
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_version text;
-    v_workers bigint;
-begin
-    select e.extversion into v_version
-    from pg_extension as e
-    where e.extname = 'citus';
-    if v_version is null then
-        raise exception using
-            errcode = '55000',
-            message = 'citus is not installed in this database',
-            hint = 'Install Citus on every server, and in this database: create extension citus, '
-                'citus_set_coordinator_host(), citus_add_node().';
-    end if;
-    if split_part(v_version, '.', 1)::integer < 13 then
-        raise exception using
-            errcode = '0A000',
-            message = 'this version of citus is too old',
-            hint = 'Use Citus 13 or later.';
-    end if;
-    if current_setting('wal_level') <> 'logical' then
-        raise exception using
-            errcode = '55000',
-            message = 'wal_level is not logical',
-            hint = 'Set wal_level = logical on every server and restart them: a tenant moves '
-                'between nodes by logical replication.';
-    end if;
-    execute 'select count(*) from pg_dist_node where isactive and groupid > 0' into v_workers;
-    if v_workers = 0 then
-        raise exception using
-            errcode = '55000',
-            message = 'the cluster has no worker',
-            hint = 'Add one: select citus_add_node(host, port).';
-    end if;
-    -- The first statement that reaches every node: one that is down, or open to nobody, shows here.
-    perform ai_storage_private.run_on_nodes('select 1');
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.check_cluster() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION check_cluster(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.check_cluster() IS 'Refuses to distribute where something is missing. Raises 0A000, 55000.';
-
---
 -- Name: check_controls(boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -4720,7 +3959,6 @@ declare
     v_authorized boolean;
     v_tenant_id  bigint;
     v_set        text;
-    v_is_distributed boolean;
 begin
     if v_is_token then
         select t.isolation_key, t.credential, t.expires_at
@@ -4741,9 +3979,8 @@ begin
                 s.inner_key, s.outer_key, p_scope, t.tenant_id, v_key, v_expires_at, v_credential
             ),
             true
-        ) end,
-        s.is_distributed
-    into v_authorized, v_tenant_id, v_set, v_is_distributed
+        ) end
+    into v_authorized, v_tenant_id, v_set
     from ai_storage_private.login_authorization as a
     left join ai_storage_private.tenant as t on t.isolation_key = v_key
     left join ai_storage_private.context_secret as s on true
@@ -4778,8 +4015,6 @@ begin
         v_set := ai_storage_private.set_context(
             p_scope, (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at)
         );
-    elsif v_is_distributed then
-        perform ai_storage_private.send_context();
     end if;
     return (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at);
 end;
@@ -4792,34 +4027,6 @@ ALTER FUNCTION ai_storage_private.check_credential(p_credential text, p_scope te
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) IS 'Checks what a caller presents, makes the transaction act for the tenant it stands for, and returns it. p_scope: as set_context() takes it. Raises 55000, TN002, TN003, TN005.';
-
---
--- Name: check_distributed(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.check_distributed() RETURNS void
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    perform ai_storage_private.refuse_but_superuser();
-    if not ai_storage_private.is_distributed() then
-        raise exception using
-            errcode = '55000',
-            message = 'this database is not distributed',
-            hint = 'All tenants live on this one server. pydb distribute spreads them over a Citus '
-                'cluster.';
-    end if;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.check_distributed() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION check_distributed(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.check_distributed() IS 'Refuses what needs a distributed database. Raises 42501, 55000.';
 
 --
 -- Name: check_events(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4981,41 +4188,6 @@ ALTER FUNCTION ai_storage_private.check_log(p_tenant_id bigint) OWNER TO ai_stor
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) IS 'Recomputes the leaves and seals of one tenant''s log, or with null of all, and tells what is wrong first. Under row level security it sees what its caller''s policies show.';
-
---
--- Name: check_node(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.check_node(p_node text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_problem text;
-begin
-    select n.node || ': ' || n.problem || ': ' || n.detail into v_problem
-    from ai_storage.check_nodes() as n
-    where (p_node is null or n.node = p_node)
-      and n.problem not in ('unsafe', 'hba')
-    limit 1;
-    if v_problem is not null then
-        raise exception using
-            errcode = '55000',
-            message = 'a node is not ready for tenants',
-            detail = v_problem,
-            hint = 'pydb doctor shows all that is wrong with nodes. pydb distribute gives them the '
-                'secret and closes their functions.';
-    end if;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.check_node(p_node text) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION check_node(p_node text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.check_node(p_node text) IS 'Refuses a node that lacks what keeps tenants apart; null stands for every node. Raises 42501, 55000.';
 
 --
 -- Name: check_pattern(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5275,28 +4447,6 @@ CREATE FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) RETURNS TABLE
     SET jit TO 'off'
     AS $$
 begin
-    if ai_storage_private.on_cluster() then
-        return query
-        select
-            s.tenant_id, s.seal_number, s.previous_hash, s.seal_hash,
-            ai_storage_private.check_seal(
-                (
-                    s.tenant_id, s.seal_number, s.checkpoint_number, s.sealed_at, s.event_count,
-                    s.root, s.previous_hash, s.seal_hash
-                )::ai_storage_private.audit_seal,
-                array(
-                    select e.leaf_hash
-                    from ai_storage_private.audit_event as e
-                    where (p_tenant_id is null or e.tenant_id = p_tenant_id)
-                      and e.tenant_id = s.tenant_id
-                      and e.seal_number = s.seal_number
-                    order by e.leaf_index
-                )
-            )
-        from ai_storage_private.audit_seal as s
-        where p_tenant_id is null or s.tenant_id = p_tenant_id;
-        return;
-    end if;
     -- A correlated subquery would keep PostgreSQL to one process, a function does not.
     return query
     select
@@ -5495,35 +4645,6 @@ ALTER FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_privat
 --
 
 COMMENT ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) IS 'The hash of a checkpoint: kept outside, it pins everything before it.';
-
---
--- Name: collect_events(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-CREATE FUNCTION ai_storage_private.collect_events() RETURNS void
-    LANGUAGE plpgsql
-    AS $$
-declare
-    v_event ai_storage_private.node_event;
-begin
-    -- One statement, so that what is written meanwhile stays.
-    for v_event in
-        delete from ai_storage_private.node_event as e
-        returning e.*
-    loop
-        insert into ai_storage_private.audit_pending
-        values (v_event.*);
-    end loop;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.collect_events() OWNER TO ai_storage_operator;
-
---
--- Name: FUNCTION collect_events(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-COMMENT ON FUNCTION ai_storage_private.collect_events() IS 'Moves the events that nodes of a cluster hold to where sealing finds them.';
 
 --
 -- Name: compare_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5919,11 +5040,6 @@ begin
             v_set := ai_storage_private.set_context(v_scope, v_tenant);
         end if;
     end if;
-    -- The caller may have set something since the last call. Asked here too, to spare one server a
-    -- call.
-    if current_setting('citus.propagate_set_commands', true) is not null then
-        perform ai_storage_private.pin_nodes();
-    end if;
     return v_tenant;
 end;
 $$;
@@ -6223,87 +5339,74 @@ declare
     v_found  text[];
     v_model  text;
 begin
-    -- A cluster shows a model and its event of different moments, so whoever saves meanwhile may
-    -- seem to have missed the log, and again while that event is sealed. What three looks miss is
-    -- not in it.
-    for i in 1 .. case when ai_storage_private.on_cluster() then 3 else 1 end loop
-        with log as not materialized (
-            select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
-            from ai_storage_private.audit_pending as p
-            where p.tenant_id = p_tenant_id
-              and p.action in ('save model', 'delete model')
-            union all
-            select n.model_id, n.event_id, n.action, n.version, n.content_digest, n.salt, n.detail
-            from ai_storage_private.node_event as n
-            where n.tenant_id = p_tenant_id
-              and n.action in ('save model', 'delete model')
-            union all
-            select e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
-            from ai_storage_private.audit_event as e
-            where e.tenant_id = p_tenant_id
-              and e.action in ('save model', 'delete model')
-        )
+    with log as not materialized (
+        select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
+        from ai_storage_private.audit_pending as p
+        where p.tenant_id = p_tenant_id
+          and p.action in ('save model', 'delete model')
+        union all
+        select e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_tenant_id
+          and e.action in ('save model', 'delete model')
+    )
+    select
+        array_agg(m.place),
+        (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
+    into v_found, v_model
+    from (
         select
-            array_agg(m.place),
-            (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
-        into v_found, v_model
-        from (
-            select
-                coalesce(p.model_id, l.model_id)
-                    || ' ' || coalesce(p.version, l.version) as place,
-                coalesce(p.model_name, l.model_name) as model_name,
-                case
-                    when p.model_id is null then l.action = 'delete model'
-                    else l.action = 'save model'
-                        and l.version = p.version
-                        and coalesce(l.model_name, p.model_name) = p.model_name
-                        and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                            ai_storage_private.model_content(
-                                p.mse, p.training_samples, p.metrics, p.metadata
-                            ),
-                            'UTF8'
-                        ))
-                end as is_logged
-            from (
-                select a.*
-                from ai_storage_private.ai_progress_tenant as a
-                where a.tenant_id = p_tenant_id
-            ) as p
-            full join (
-                -- A clock may be set back, a version never goes back.
-                select distinct on (e.model_id)
-                    e.model_id, e.action, e.version, e.content_digest, e.salt,
-                    e.detail::jsonb ->> 'model_name' as model_name
-                from log as e
-                order by e.model_id, e.version desc, e.event_id desc
-            ) as l on l.model_id = p.model_id
-            union all
-            select
-                v.model_id || ' ' || v.version,
-                p.model_name,
-                p.model_id is not null
-                    and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+            coalesce(p.model_id, l.model_id)
+                || ' ' || coalesce(p.version, l.version) as place,
+            coalesce(p.model_name, l.model_name) as model_name,
+            case
+                when p.model_id is null then l.action = 'delete model'
+                else l.action = 'save model'
+                    and l.version = p.version
+                    and coalesce(l.model_name, p.model_name) = p.model_name
+                    and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
                         ai_storage_private.model_content(
-                            v.mse, v.training_samples, v.metrics, v.metadata
+                            p.mse, p.training_samples, p.metrics, p.metadata
                         ),
                         'UTF8'
-                    )))
-            from ai_storage_private.progress_version as v
-            left join ai_storage_private.ai_progress_tenant as p
-                on p.tenant_id = v.tenant_id
-                and p.model_id = v.model_id
-            left join log as e
-                on e.model_id = v.model_id
-                and e.version = v.version
-                and e.action = 'save model'
-            where v.tenant_id = p_tenant_id
-            group by v.model_id, v.version, p.model_id, p.model_name
-        ) as m
-        where m.is_logged is not true
-          and (v_before is null or m.place = any (v_before));
-        exit when v_model is null;
-        v_before := v_found;
-    end loop;
+                    ))
+            end as is_logged
+        from (
+            select a.*
+            from ai_storage_private.ai_progress_tenant as a
+            where a.tenant_id = p_tenant_id
+        ) as p
+        full join (
+            -- A clock may be set back, a version never goes back.
+            select distinct on (e.model_id)
+                e.model_id, e.action, e.version, e.content_digest, e.salt,
+                e.detail::jsonb ->> 'model_name' as model_name
+            from log as e
+            order by e.model_id, e.version desc, e.event_id desc
+        ) as l on l.model_id = p.model_id
+        union all
+        select
+            v.model_id || ' ' || v.version,
+            p.model_name,
+            p.model_id is not null
+                and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+                    ai_storage_private.model_content(
+                        v.mse, v.training_samples, v.metrics, v.metadata
+                    ),
+                    'UTF8'
+                )))
+        from ai_storage_private.progress_version as v
+        left join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = v.tenant_id
+            and p.model_id = v.model_id
+        left join log as e
+            on e.model_id = v.model_id
+            and e.version = v.version
+            and e.action = 'save model'
+        where v.tenant_id = p_tenant_id
+        group by v.model_id, v.version, p.model_id, p.model_name
+    ) as m
+    where m.is_logged is not true;
     return v_model;
 end;
 $$;
@@ -6374,10 +5477,7 @@ begin
     where v.tenant_id = old.tenant_id
       and v.model_id = old.model_id;
 
-    -- Nodes of a cluster have no grants: there delete_progress() ends them.
-    if to_regclass('ai_storage_private.model_share') is not null then
-        perform ai_storage_private.forget_shares(old.tenant_id, old.model_id);
-    end if;
+    perform ai_storage_private.forget_shares(old.tenant_id, old.model_id);
 
     perform ai_storage_private.forget_artifacts(old.tenant_id, old.model_id);
 
@@ -7108,34 +6208,6 @@ ALTER FUNCTION ai_storage_private.is_base64url(p_text text) OWNER TO ai_storage_
 COMMENT ON FUNCTION ai_storage_private.is_base64url(p_text text) IS 'True for base64url without padding in its only spelling, the one that encode_base64url gives.';
 
 --
--- Name: is_distributed(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.is_distributed() RETURNS boolean
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_is_distributed boolean := false;
-begin
-    if exists (select from pg_extension as e where e.extname = 'citus') then
-        execute 'select exists (select from pg_dist_partition where logicalrelid = $1::regclass)'
-        into v_is_distributed
-        using 'ai_storage_private.ai_progress_tenant';
-    end if;
-    return v_is_distributed;
-end;
-$_$;
-
-ALTER FUNCTION ai_storage_private.is_distributed() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION is_distributed(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.is_distributed() IS 'Whether distribute() has spread this database over nodes.';
-
---
 -- Name: is_item(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -7759,22 +6831,12 @@ cross join (
 select case when count(*) filter (where r.is_powerful) = 0 then 'passed' else 'failed' end,
     coalesce(
         string_agg(r.rolname, ', ' order by r.rolname) filter (where r.is_powerful),
-        count(*) || ' roles' || case when ai_storage_private.on_cluster()
-            then '; the cluster connects to its nodes as the owning ones' else '' end
+        count(*) || ' roles'
     )
 from (
     select r.rolname,
-        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication
-        -- A cluster connects to its nodes as the owning roles.
-        or (
-            r.rolcanlogin
-            and not (
-                ai_storage_private.on_cluster()
-                and r.rolname in (
-                    'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
-                )
-            )
-        ) as is_powerful
+        r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication or r.rolcanlogin
+            as is_powerful
     from pg_roles as r
     where r.rolname in (
         'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator', 'ai_storage_app',
@@ -7881,8 +6943,7 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint',
-          'refusal_report'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
       )
     group by c.relname
 ) as t
@@ -7936,17 +6997,12 @@ select case when min(p.recorded_at) > clock_timestamp() - interval '1 minute' is
         count(*) || ' wait, the first since ' || ai_storage_private.render_time(min(p.recorded_at)),
         'none waits'
     )
-from (
-    select d.recorded_at from ai_storage_private.audit_pending as d
-    union all
-    select n.recorded_at from ai_storage_private.node_event as n
-) as p
+from ai_storage_private.audit_pending as p
         $q$
     ),
     (
-        -- Not for a tenant to ask of every node of a cluster.
         21, 'seals are under a checkpoint within a day',
-        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', not ai_storage_private.on_cluster(),
+        'GDPR 5(1)(f), 5(2); SOC 2 CC7.2', true,
         $q$
 select case when min(s.sealed_at) < clock_timestamp() - interval '1 day'
         then 'warning' else 'passed' end,
@@ -7973,7 +7029,7 @@ from (
     cross join aclexplode(c.relacl) as a
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relname in (
-          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint'
       )
       and a.grantee <> c.relowner
       and a.privilege_type <> 'SELECT'
@@ -7981,7 +7037,7 @@ from (
           a.grantee = 'ai_storage_operator'::regrole
           and (
               a.privilege_type = 'INSERT'
-              or (a.privilege_type = 'DELETE' and c.relname in ('audit_pending', 'node_event'))
+              or (a.privilege_type = 'DELETE' and c.relname = 'audit_pending')
           )
       )
     union all
@@ -7991,7 +7047,7 @@ from (
     cross join aclexplode(t.attacl) as a
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relname in (
-          'audit_pending', 'node_event', 'audit_event', 'audit_seal', 'audit_checkpoint'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint'
       )
       and not (
           a.grantee = 'ai_storage_operator'::regrole
@@ -8387,72 +7443,6 @@ ALTER FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) OWNER TO ai_
 COMMENT ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) IS 'The versions that there are of the tenant that the context names.';
 
 --
--- Name: load_lent(bigint[], uuid[], text[], text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
-    LANGUAGE plpgsql
-    AS $$
-begin
-    return query
-    with granted as materialized (
-        -- Several grants on one model add up; one that shows the current version wins over a
-        -- pin.
-        select
-            s.tenant_id,
-            s.model_id,
-            min(s.owner_key) as owner_key,
-            min(s.model_name) as model_name,
-            array_agg(distinct e.permission order by e.permission) as permissions,
-            case
-                when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
-                then max(w.pinned_version) filter (where w.permissions @> '{read}')
-            end as pinned_version
-        from ai_storage_private.model_share as s
-        cross join lateral ai_storage_private.worth(s) as w
-        cross join unnest(w.permissions) as e (permission)
-        where s.tenant_id = any (p_tenant_ids)
-          and s.model_id = any (p_model_ids)
-          and s.model_name = any (p_names)
-          and s.target = any (p_patterns)
-        group by s.tenant_id, s.model_id
-        -- read may have ended since the page was made
-        having bool_or(w.permissions @> '{read}')
-    )
-    select
-        p.model_name,
-        g.owner_key,
-        true,
-        g.permissions,
-        p.mse,
-        p.training_samples,
-        p.metrics,
-        p.metadata,
-        p.version,
-        p.created_at,
-        p.updated_at,
-        g.owner_key || ' ' || p.model_name
-    from granted as g
-    join ai_storage_private.read_lent(
-        p_tenant_ids, p_model_ids,
-        array(select n.pinned_version from granted as n where n.pinned_version is not null)
-    ) as p
-        on p.tenant_id = g.tenant_id
-        and p.model_id = g.model_id
-        and p.is_current = (g.pinned_version is null)
-        and p.version = coalesce(g.pinned_version, p.version);
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]) IS 'One page of load_shared() on a cluster: the grants from here, the models from the nodes.';
-
---
 -- Name: load_shared(ai_storage_private.acting_tenant, text, text, text, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -8512,70 +7502,60 @@ begin
         exit when v_count = 0;
 
         perform ai_storage_private.lend(v_tenant_ids, v_model_ids);
-        if ai_storage_private.on_cluster() then
-            return query
-            select l.*
-            from ai_storage_private.load_lent(
-                v_tenant_ids, v_model_ids, v_names, v_patterns
-            ) as l
-            order by l.model_name collate "C", l.owner_key collate "C";
-            get diagnostics v_rows = row_count;
-        else
-            return query
-            with granted as materialized (
-                -- Several grants on one model add up; one that shows the current version wins over
-                -- a pin.
-                select
-                    s.tenant_id,
-                    s.model_id,
-                    min(s.owner_key) as owner_key,
-                    min(s.model_name) as model_name,
-                    array_agg(distinct e.permission order by e.permission) as permissions,
-                    case
-                        when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
-                        then max(w.pinned_version) filter (where w.permissions @> '{read}')
-                    end as pinned_version
-                from ai_storage_private.model_share as s
-                cross join lateral ai_storage_private.worth(s) as w
-                cross join unnest(w.permissions) as e (permission)
-                where s.tenant_id = any (v_tenant_ids)
-                  and s.model_id = any (v_model_ids)
-                  and s.model_name = any (v_names)
-                  and s.target = any (v_patterns)
-                group by s.tenant_id, s.model_id
-                -- read may have ended since the page was made
-                having bool_or(w.permissions @> '{read}')
-            )
+        return query
+        with granted as materialized (
+            -- Several grants on one model add up; one that shows the current version wins over
+            -- a pin.
             select
-                p.model_name,
-                g.owner_key,
-                true,
-                g.permissions,
-                case when g.pinned_version is null then p.mse else v.mse end,
+                s.tenant_id,
+                s.model_id,
+                min(s.owner_key) as owner_key,
+                min(s.model_name) as model_name,
+                array_agg(distinct e.permission order by e.permission) as permissions,
                 case
-                    when g.pinned_version is null then p.training_samples else v.training_samples
-                end,
-                case when g.pinned_version is null then p.metrics else v.metrics end,
-                case when g.pinned_version is null then p.metadata else v.metadata end,
-                coalesce(g.pinned_version, p.version),
-                p.created_at,
-                case when g.pinned_version is null then p.updated_at else v.saved_at end,
-                g.owner_key || ' ' || p.model_name
-            from granted as g
-            join ai_storage_private.ai_progress_tenant as p
-                on p.tenant_id = g.tenant_id
-                and p.model_id = g.model_id
-                -- By name too, or a plan may read all models of the owner to find the one.
-                and p.model_name = g.model_name
-            left join ai_storage_private.progress_version as v
-                on v.tenant_id = g.tenant_id
-                and v.model_id = g.model_id
-                and v.version = g.pinned_version
-            where p.tenant_id = any (v_tenant_ids)
-              and (g.pinned_version is null or v.version is not null)
-            order by p.model_name, g.owner_key;
-            get diagnostics v_rows = row_count;
-        end if;
+                    when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
+                    then max(w.pinned_version) filter (where w.permissions @> '{read}')
+                end as pinned_version
+            from ai_storage_private.model_share as s
+            cross join lateral ai_storage_private.worth(s) as w
+            cross join unnest(w.permissions) as e (permission)
+            where s.tenant_id = any (v_tenant_ids)
+              and s.model_id = any (v_model_ids)
+              and s.model_name = any (v_names)
+              and s.target = any (v_patterns)
+            group by s.tenant_id, s.model_id
+            -- read may have ended since the page was made
+            having bool_or(w.permissions @> '{read}')
+        )
+        select
+            p.model_name,
+            g.owner_key,
+            true,
+            g.permissions,
+            case when g.pinned_version is null then p.mse else v.mse end,
+            case
+                when g.pinned_version is null then p.training_samples else v.training_samples
+            end,
+            case when g.pinned_version is null then p.metrics else v.metrics end,
+            case when g.pinned_version is null then p.metadata else v.metadata end,
+            coalesce(g.pinned_version, p.version),
+            p.created_at,
+            case when g.pinned_version is null then p.updated_at else v.saved_at end,
+            g.owner_key || ' ' || p.model_name
+        from granted as g
+        join ai_storage_private.ai_progress_tenant as p
+            on p.tenant_id = g.tenant_id
+            and p.model_id = g.model_id
+            -- By name too, or a plan may read all models of the owner to find the one.
+            and p.model_name = g.model_name
+        left join ai_storage_private.progress_version as v
+            on v.tenant_id = g.tenant_id
+            and v.model_id = g.model_id
+            and v.version = g.pinned_version
+        where p.tenant_id = any (v_tenant_ids)
+          and (g.pinned_version is null or v.version is not null)
+        order by p.model_name, g.owner_key;
+        get diagnostics v_rows = row_count;
         perform ai_storage_private.restore_context(v_context);
         perform ai_storage_private.record_use(
             'read model', p_tenant, v_tenant_ids, v_owners, v_model_ids, null, v_names
@@ -8845,34 +7825,6 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
 
 --
--- Name: on_cluster(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-CREATE FUNCTION ai_storage_private.on_cluster() RETURNS boolean
-    LANGUAGE plpgsql STABLE
-    AS $$
-declare
-    v_is_distributed boolean := false;
-begin
-    -- Asked of Citus, since anybody may write a setting.
-    if to_regclass('pg_catalog.pg_dist_partition') is not null then
-        execute 'select exists (select from pg_catalog.pg_dist_partition where logicalrelid = '
-            '''ai_storage_private.ai_progress_tenant''::regclass)'
-        into v_is_distributed;
-    end if;
-    return v_is_distributed;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.on_cluster() OWNER TO ai_storage_operator;
-
---
--- Name: FUNCTION on_cluster(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-COMMENT ON FUNCTION ai_storage_private.on_cluster() IS 'Whether the tables of tenants lie on the nodes of a cluster.';
-
---
 -- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -8911,116 +7863,6 @@ ALTER FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_priva
 --
 
 COMMENT ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'open_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
-
---
--- Name: pin_nodes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-CREATE FUNCTION ai_storage_private.pin_nodes() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    -- Known wherever Citus is loaded, whatever its value.
-    if current_setting('citus.propagate_set_commands', true) is null then
-        return;
-    end if;
-    set local citus.propagate_set_commands = 'local';
-    set local search_path = pg_catalog, pg_temp;
-    -- Citus writes values into the text of queries. Where it and a node disagree on backslashes, a
-    -- value is a statement.
-    set local standard_conforming_strings = on;
-    set local citus.propagate_set_commands = 'none';
-    -- Nor would a node read other forms of these as what they are.
-    set local datestyle = 'ISO';
-    set local extra_float_digits = 1;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.pin_nodes() OWNER TO ai_storage_operator;
-
---
--- Name: FUNCTION pin_nodes(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-COMMENT ON FUNCTION ai_storage_private.pin_nodes() IS 'Takes a caller''s own settings out of what nodes are sent until the transaction ends. Citus sends his SET LOCAL there, and types without their schema: what he put in front of them would run as their owner. So standard_conforming_strings is on, datestyle ISO and extra_float_digits 1 for what else the transaction does. By every function that may reach a node, before it does; to be called by PERFORM, as send_context().';
-
---
--- Name: prepare_nodes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.prepare_nodes() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_role   text;
-    v_name   text;
-    v_secret record;
-begin
-    perform ai_storage_private.run_on_nodes(format(
-        'do $node$ begin set local citus.enable_ddl_propagation = off; '
-        'alter database %I set citus.enable_unsafe_triggers = on; end $node$',
-        current_database()
-    ));
-    foreach v_role in array array[
-        'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
-        'ai_storage_app', 'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
-    ] loop
-        perform ai_storage_private.run_on_nodes(format(
-            'do $node$ begin set local citus.enable_ddl_propagation = off; '
-            'if not exists (select from pg_roles where rolname = %1$L) then '
-            'create role %1$I; alter role %1$I %2$s; end if; end $node$',
-            v_role,
-            case when v_role in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
-                then 'login' else 'nologin'
-            end
-        ));
-    end loop;
-    foreach v_name in array array['ai_storage', 'ai_storage_private'] loop
-        perform ai_storage_private.run_on_nodes(format(
-            'do $node$ begin set local citus.enable_ddl_propagation = off; '
-            'create schema if not exists %1$I authorization ai_storage_owner; '
-            'grant usage, create on schema %1$I to ai_storage_sharing, ai_storage_operator; '
-            'alter default privileges for role '
-            'ai_storage_owner, ai_storage_sharing, ai_storage_operator '
-            'revoke execute on functions from public; end $node$',
-            v_name
-        ));
-    end loop;
-
-    -- A node without the secret believes nobody.
-    select s.inner_key, s.outer_key into v_secret
-    from ai_storage_private.context_secret as s;
-    -- Calls are under way on a node that has the table: no lock that they wait for.
-    perform ai_storage_private.run_on_nodes(format(
-        'do $node$ begin set local citus.enable_ddl_propagation = off; '
-        'if to_regclass(''ai_storage_private.context_secret'') is null then '
-        'create table ai_storage_private.context_secret ('
-        'inner_key bytea not null, outer_key bytea not null, '
-        'is_distributed boolean not null default false); '
-        'alter table ai_storage_private.context_secret owner to ai_storage_owner; '
-        'alter table ai_storage_private.context_secret enable row level security; '
-        'alter table ai_storage_private.context_secret force row level security; '
-        'create policy operator_signs_contexts on ai_storage_private.context_secret '
-        'to ai_storage_operator using (true) with check (true); '
-        'grant select, insert, delete on ai_storage_private.context_secret '
-        'to ai_storage_operator; end if; '
-        'delete from ai_storage_private.context_secret where inner_key <> %1$L; '
-        'if not exists (select from ai_storage_private.context_secret) then '
-        'insert into ai_storage_private.context_secret values (%1$L, %2$L); end if; end $node$',
-        v_secret.inner_key, v_secret.outer_key
-    ));
-end;
-$_$;
-
-ALTER FUNCTION ai_storage_private.prepare_nodes() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION prepare_nodes(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.prepare_nodes() IS 'Gives every node the roles, the schemas and the secret. Can be repeated. Raises 55000.';
 
 --
 -- Name: prove_event(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9068,47 +7910,6 @@ ALTER FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uui
 --
 
 COMMENT ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) IS 'One sealed event with its path to the root of its seal, the seal, and the seal''s path to its checkpoint. Under row level security it sees what its caller''s policies show. Raises TN401.';
-
---
--- Name: read_lent(bigint[], uuid[], bigint[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]) RETURNS TABLE(tenant_id bigint, model_id uuid, is_current boolean, model_name text, version bigint, mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, created_at timestamp with time zone, updated_at timestamp with time zone)
-    LANGUAGE plpgsql STABLE
-    SET plan_cache_mode TO 'force_custom_plan'
-    AS $$
-begin
-    return query
-    select
-        p.tenant_id, p.model_id, true, p.model_name, p.version, p.mse, p.training_samples,
-        p.metrics, p.metadata, p.created_at, p.updated_at
-    from ai_storage_private.ai_progress_tenant as p
-    where p.tenant_id = any (p_tenant_ids)
-      and p.model_id = any (p_model_ids);
-    if p_versions <> '{}' then
-        return query
-        select
-            v.tenant_id, v.model_id, false, p.model_name, v.version, v.mse, v.training_samples,
-            v.metrics, v.metadata, p.created_at, v.saved_at
-        from ai_storage_private.progress_version as v
-        join ai_storage_private.ai_progress_tenant as p
-            on p.tenant_id = v.tenant_id
-            and p.model_id = v.model_id
-        where v.tenant_id = any (p_tenant_ids)
-          and p.tenant_id = any (p_tenant_ids)
-          and v.model_id = any (p_model_ids)
-          and v.version = any (p_versions);
-    end if;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]) IS 'The current state of models that are lent to this transaction, and some of their versions, from the nodes of a cluster.';
 
 --
 -- Name: read_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -9293,31 +8094,10 @@ declare
             || substr(uuid_send(gen_random_uuid()), 9),
         'hex'
     )::uuid;
-    v_context     text := current_setting('app.tenant_context', true);
-    v_login       text := session_user::text;
-    v_application text := current_setting('application_name');
-    v_credential  text := 'none';
-    v_is_node     boolean := false;
-    v_detail      text;
+    v_context  constant text := current_setting('app.tenant_context', true);
+    v_credential text := 'none';
+    v_detail     text;
 begin
-    if coalesce(v_context, '') = '' then
-        v_is_node := to_regclass('ai_storage_private.audit_pending') is null;
-        -- Citus moves rows between nodes so; nothing happened to them.
-        if v_is_node and current_setting('session_replication_role') = 'replica' then
-            return null;
-        end if;
-        -- A node of a cluster was told who calls; a change by hand comes as whoever makes it.
-        if v_is_node
-            and session_user in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
-        then
-            v_context := coalesce(current_setting('app.node_context', true), '');
-            v_login := coalesce(
-                nullif(convert_from(decode(split_part(v_context, '|', 11), 'hex'), 'UTF8'), ''),
-                v_login
-            );
-            v_application := convert_from(decode(split_part(v_context, '|', 12), 'hex'), 'UTF8');
-        end if;
-    end if;
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
@@ -9327,29 +8107,17 @@ begin
         p_detail || jsonb_build_object(
             'application',
             case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
-                then nullif(v_application, '')
+                then nullif(current_setting('application_name'), '')
             end
         )
     )::text;
-    if v_is_node then
-        insert into ai_storage_private.node_event (
-            tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
-            content_digest, detail_digest, salt, detail
-        )
-        values (
-            p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, v_login, v_credential,
-            sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
-            sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
-            v_salt, v_detail
-        );
-        return v_event_id;
-    end if;
     insert into ai_storage_private.audit_pending (
         tenant_id, event_id, recorded_at, version, model_id, action, login, credential,
         content_digest, detail_digest, salt, detail
     )
     values (
-        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, v_login, v_credential,
+        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
+        v_credential,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -9447,32 +8215,6 @@ ALTER FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_
 COMMENT ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) IS 'Writes the events of using shared models, one for each side, and returns how many. Raises 25006.';
 
 --
--- Name: refuse_but_superuser(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.refuse_but_superuser() RETURNS void
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    if not (select r.rolsuper from pg_roles as r where r.rolname = current_user) then
-        raise exception using
-            errcode = '42501',
-            message = 'only a superuser sees where all tenants live, and moves them',
-            hint = 'Connect as the superuser who called distribute().';
-    end if;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.refuse_but_superuser() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION refuse_but_superuser(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.refuse_but_superuser() IS 'The first step of what looks at all nodes of a cluster. Raises 42501.';
-
---
 -- Name: refuse_old_snapshot(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -9496,50 +8238,6 @@ ALTER FUNCTION ai_storage_private.refuse_old_snapshot() OWNER TO ai_storage_oper
 --
 
 COMMENT ON FUNCTION ai_storage_private.refuse_old_snapshot() IS 'Refuses a transaction that does not see what others committed meanwhile. Raises 25000.';
-
---
--- Name: refuse_open_seals(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-CREATE FUNCTION ai_storage_private.refuse_open_seals() RETURNS void
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_is_open boolean;
-begin
-    if not ai_storage_private.on_cluster() then
-        return;
-    end if;
-    -- Whoever has the turn knows that no sealing is under way, so one that is prepared is what a
-    -- crash left, and nobody sees its seals. Its locks are of no process.
-    execute 'select coalesce(bool_or(not r.success or r.result = ''t''), false) '
-        'from run_command_on_workers($1) as r'
-    into v_is_open
-    using 'select exists (select from pg_catalog.pg_locks as l '
-        'join pg_catalog.pg_class as c on c.oid = l.relation '
-        'where l.pid is null and l.mode = ''RowExclusiveLock'' '
-        'and l.database = (select d.oid from pg_catalog.pg_database as d '
-        'where d.datname = pg_catalog.current_database()) '
-        'and c.relnamespace = ''ai_storage_private''::regnamespace '
-        'and c.relname like ''audit_seal%'')';
-    if v_is_open then
-        raise exception using
-            errcode = '55000',
-            message = 'a sealing is not finished on a node',
-            hint = 'A crash interrupted it, or a node does not answer. The cluster finishes it '
-                'within a minute: try again then.';
-    end if;
-end;
-$_$;
-
-ALTER FUNCTION ai_storage_private.refuse_open_seals() OWNER TO ai_storage_operator;
-
---
--- Name: FUNCTION refuse_open_seals(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-COMMENT ON FUNCTION ai_storage_private.refuse_open_seals() IS 'Refuses to chain seals while a cluster has some that nobody sees yet, for whoever has the turn. Raises 55000.';
 
 --
 -- Name: render_checkpoint(ai_storage_private.audit_checkpoint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -9886,7 +8584,6 @@ CREATE FUNCTION ai_storage_private.report_models() RETURNS TABLE(id uuid, model_
 declare
     v_tenant ai_storage_private.tenant;
 begin
-    perform ai_storage_private.pin_nodes();
     select t.* into v_tenant
     from ai_storage_private.tenant as t
     where t.tenant_id = ai_storage_private.current_tenant_id()
@@ -9923,44 +8620,14 @@ ALTER FUNCTION ai_storage_private.report_models() OWNER TO ai_storage_owner;
 COMMENT ON FUNCTION ai_storage_private.report_models() IS 'The rows of the view ai_storage.ai_progress_tenant.';
 
 --
--- Name: rest_triggers(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.rest_triggers() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    set local citus.propagate_set_commands = 'local';
-    execute 'set local session_replication_role = replica';
-    set local citus.propagate_set_commands = 'none';
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.rest_triggers() OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION rest_triggers(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.rest_triggers() IS 'Stops the triggers on nodes until the transaction ends. To be called by PERFORM, as send_context().';
-
---
 -- Name: restore_context(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 CREATE FUNCTION ai_storage_private.restore_context(p_context text) RETURNS text
     LANGUAGE plpgsql
     AS $$
-declare
-    v_context constant text := set_config('app.tenant_context', p_context, true);
 begin
-    if coalesce(current_setting('app.node_context', true), '') <> ''
-        and ai_storage_private.on_cluster()
-    then
-        perform ai_storage_private.send_context();
-    end if;
-    return v_context;
+    return set_config('app.tenant_context', p_context, true);
 end;
 $$;
 
@@ -9971,39 +8638,6 @@ ALTER FUNCTION ai_storage_private.restore_context(p_context text) OWNER TO ai_st
 --
 
 COMMENT ON FUNCTION ai_storage_private.restore_context(p_context text) IS 'Puts back the context that there was before a function lent models or acted for another tenant.';
-
---
--- Name: run_on_nodes(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.run_on_nodes(p_command text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_failure text;
-begin
-    execute 'select r.nodename || '':'' || r.nodeport || '': '' || r.result '
-        'from run_command_on_workers($1) as r where not r.success limit 1'
-    into v_failure
-    using p_command;
-    if v_failure is not null then
-        raise exception using
-            errcode = '55000',
-            message = 'a node refused what it needs',
-            detail = v_failure,
-            hint = 'Mend the node, then call distribute() again.';
-    end if;
-end;
-$_$;
-
-ALTER FUNCTION ai_storage_private.run_on_nodes(p_command text) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION run_on_nodes(p_command text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.run_on_nodes(p_command text) IS 'Runs a statement on every node but the coordinator, at once and for good. Raises 55000.';
 
 --
 -- Name: save_shared(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -10301,108 +8935,6 @@ ALTER FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal
 COMMENT ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal) IS 'The hash of a seal, which the next seal of the tenant and a checkpoint carry on.';
 
 --
--- Name: send_context(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-CREATE FUNCTION ai_storage_private.send_context() RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET client_min_messages TO 'notice'
-    AS $$
-declare
-    v_field   constant text[] := ai_storage_private.verified_context();
-    -- Of this transaction, or what somebody wrote.
-    v_before  constant text := current_setting('app.node_context', true);
-    v_payload text;
-    v_sent    text := '';
-begin
-    -- Outside a transaction block a read opens none on a node, and a setting would not arrive. To
-    -- write an intermediate result, which nobody reads, needs a transaction of the whole cluster:
-    -- from here on there is one.
-    if split_part(v_before, '|', 7) is distinct from v_field[6]
-        or split_part(v_before, '|', 8) is distinct from v_field[7]
-    then
-        if to_regprocedure('pg_catalog.create_intermediate_result(text, text)') is null then
-            raise exception using
-                errcode = '55000',
-                message = 'this database came from a cluster and is on one server now',
-                hint = 'An administrator tells it so: select ai_storage.renew_context_secret().';
-        end if;
-        perform create_intermediate_result('ai_storage', 'select 1');
-    end if;
-    if v_field is not null then
-        -- With who calls, for the log: nodes see the cluster's own login. And good in this
-        -- transaction only, of which nodes know the number and the start.
-        select
-            array_to_string(
-                v_field || array_fill(''::text, array[9 - cardinality(v_field)]) || array[
-                    encode(convert_to(session_user, 'UTF8'), 'hex'),
-                    encode(convert_to(current_setting('application_name'), 'UTF8'), 'hex'),
-                    t.transaction_number || ' ' || extract(epoch from t.transaction_stamp)
-                ],
-                '|'
-            )
-        into v_payload
-        from get_current_transaction_id() as t;
-        select ai_storage_private.context_mac(s.inner_key, s.outer_key, v_payload)
-            || '|' || v_payload
-        into v_sent
-        from ai_storage_private.context_secret as s;
-    end if;
-    -- Which would show the context to the caller.
-    set local citus.log_remote_commands = off;
-    set local citus.propagate_set_commands = 'local';
-    execute format('set local app.node_context = %L', v_sent);
-    set local citus.propagate_set_commands = 'none';
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.send_context() OWNER TO ai_storage_operator;
-
---
--- Name: FUNCTION send_context(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-COMMENT ON FUNCTION ai_storage_private.send_context() IS 'Tells the nodes of a cluster, those in this transaction and those that join it, for whom it acts. To be called by PERFORM, since Citus sends a setting from inside a query only. Raises 55000.';
-
---
--- Name: send_function(regprocedure); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.send_function(p_function regprocedure) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_is_there boolean;
-begin
-    execute 'select exists (select from pg_catalog.pg_dist_object '
-        'where classid = ''pg_proc''::regclass and objid = $1)'
-    into v_is_there
-    using p_function;
-    if v_is_there then
-        -- A migration changed it here alone.
-        perform ai_storage_private.run_on_nodes(format(
-            'do $node$ begin set local citus.enable_ddl_propagation = off; '
-            'set local check_function_bodies = off; execute %L; end $node$',
-            pg_get_functiondef(p_function)
-        ));
-    else
-        execute 'select create_distributed_function($1)'
-        using p_function;
-    end if;
-end;
-$_$;
-
-ALTER FUNCTION ai_storage_private.send_function(p_function regprocedure) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION send_function(p_function regprocedure); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.send_function(p_function regprocedure) IS 'Gives every node a function as it is here. Raises 55000.';
-
---
 -- Name: set_context(text, ai_storage_private.acting_tenant, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -10410,16 +8942,13 @@ CREATE FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage
     LANGUAGE plpgsql
     AS $$
 declare
-    v_context        text;
-    v_is_distributed boolean;
+    v_context text;
 begin
-    select
-        ai_storage_private.sign_context(
-            s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
-            p_tenant.expires_at, p_tenant.credential, p_lent
-        ),
-        s.is_distributed
-    into v_context, v_is_distributed
+    select ai_storage_private.sign_context(
+        s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
+        p_tenant.expires_at, p_tenant.credential, p_lent
+    )
+    into v_context
     from ai_storage_private.context_secret as s;
     if not found then
         raise exception using
@@ -10428,11 +8957,7 @@ begin
             hint = 'It was restored without one. An administrator makes a new one: select '
                 'ai_storage.renew_context_secret().';
     end if;
-    v_context := set_config('app.tenant_context', v_context, true);
-    if v_is_distributed then
-        perform ai_storage_private.send_context();
-    end if;
-    return v_context;
+    return set_config('app.tenant_context', v_context, true);
 end;
 $$;
 
@@ -10443,77 +8968,6 @@ ALTER FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) IS 'Signs a context and sets it for the rest of this transaction. Raises 55000.';
-
---
--- Name: shard_digests(text[], text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.shard_digests(p_shards text[], p_nodes text[]) RETURNS text[]
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-declare
-    v_command text;
-    v_failure text;
-    v_digests text[];
-begin
-    -- p_shards: table and shard id, as table_102008. A row is hashed as it is sent in binary, which
-    -- no setting of a node changes.
-    select
-        'select encode(sha256(string_agg(d.digest, '''' order by d.place)), ''hex'') from (' ||
-        string_agg(
-            format(
-                'select %s as place, sha256(coalesce(string_agg('
-                'sha256(record_send(t)), ''''::bytea order by %s), '''')) as digest '
-                'from ai_storage_private.%I as t',
-                s.place,
-                (
-                    select string_agg(format('t.%I', a.attname), ', ' order by k.place)
-                    from pg_index as i
-                    cross join unnest(i.indkey::smallint[]) with ordinality as k (number, place)
-                    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.number
-                    where i.indisprimary
-                      and i.indrelid = (
-                          'ai_storage_private.' || regexp_replace(s.name, '_[0-9]+$', '')
-                      )::regclass
-                ),
-                s.name
-            ),
-            ' union all ' order by s.place
-        ) || ') as d'
-    into v_command
-    from unnest(p_shards) with ordinality as s (name, place);
-
-    execute
-        'select array_agg(r.result order by array_position($1, r.node)), '
-        'min(r.node || '': '' || r.result) filter (where not r.success) '
-        'from (select m.node_name || '':'' || m.node_port as node, m.success, m.result '
-        'from master_run_on_worker('
-        '(select array_agg(split_part(n.name, '':'', 1) order by n.place) '
-        'from unnest($1) with ordinality as n (name, place)), '
-        '(select array_agg(split_part(n.name, '':'', 2)::integer order by n.place) '
-        'from unnest($1) with ordinality as n (name, place)), '
-        'array_fill($2, array[cardinality($1)]), true) as m) as r'
-    into v_digests, v_failure
-    using p_nodes, v_command;
-    if v_failure is not null then
-        raise exception using
-            errcode = '55000',
-            message = 'a node could not hash its rows',
-            detail = v_failure,
-            hint = 'Nothing was moved. Mend the node, then try again.';
-    end if;
-    return v_digests;
-end;
-$_$;
-
-ALTER FUNCTION ai_storage_private.shard_digests(p_shards text[], p_nodes text[]) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION shard_digests(p_shards text[], p_nodes text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.shard_digests(p_shards text[], p_nodes text[]) IS 'SHA-256 over all rows of some shards in the order of their keys, as each of some nodes has them. Raises 55000.';
 
 --
 -- Name: sign_context(bytea, bytea, text, bigint, text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10795,31 +9249,6 @@ ALTER FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_vers
 COMMENT ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) IS 'Deletes what a rule keeps no longer of the tenant that the context names: versions beyond the newest p_keep_versions, and versions and idempotency keys from before p_before; null: no limit. Returns how many versions.';
 
 --
--- Name: take_events(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.take_events(p_tenant_id bigint) RETURNS TABLE(tenant_id bigint, event_id uuid, recorded_at timestamp with time zone, version bigint, model_id uuid, action text, login text, credential text, content_digest bytea, detail_digest bytea, salt uuid, detail text)
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET client_min_messages TO 'notice'
-    AS $$
-begin
-    return query
-    delete from ai_storage_private.node_event as e
-    where e.tenant_id = p_tenant_id
-    returning e.*;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.take_events(p_tenant_id bigint) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION take_events(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.take_events(p_tenant_id bigint) IS 'Takes the events of the tenant that the context names from its node, for an administrator''s function that keeps them: what one role changed on a node in a transaction no other may touch there, so after erase_content() collect_events() is refused.';
-
---
 -- Name: take_turn(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -10869,38 +9298,6 @@ ALTER FUNCTION ai_storage_private.target_patterns(p_level text[]) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.target_patterns(p_level text[]) IS 'The 32 targets that cover a tenant: each of its levels as it is, or *.';
 
 --
--- Name: tenant_shards(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.tenant_shards(p_tenant_id bigint) RETURNS TABLE(place integer, table_name text, colocation integer, shard_id bigint, is_alone boolean, node text)
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-begin
-    return query execute
-        'select p.place, p.table_name, d.colocationid, s.shardid, '
-        's.shardminvalue = s.shardmaxvalue, n.nodename || '':'' || n.nodeport '
-        'from ai_storage.distribution_plan() as p '
-        'join pg_dist_partition as d '
-        'on d.logicalrelid = to_regclass(''ai_storage_private.'' || p.table_name) '
-        'join pg_dist_shard as s on s.logicalrelid = d.logicalrelid '
-        'and worker_hash($1) between s.shardminvalue::integer and s.shardmaxvalue::integer '
-        'join pg_dist_placement as l on l.shardid = s.shardid '
-        'join pg_dist_node as n on n.groupid = l.groupid and n.noderole = ''primary'' '
-        'where p.kind = ''distributed'' order by p.place'
-    using p_tenant_id;
-end;
-$_$;
-
-ALTER FUNCTION ai_storage_private.tenant_shards(p_tenant_id bigint) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION tenant_shards(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.tenant_shards(p_tenant_id bigint) IS 'The shards that hold a tenant, by table. colocation: tables of one number move together. is_alone: no other tenant is in the shard.';
-
---
 -- Name: verified_context(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -10908,26 +9305,12 @@ CREATE FUNCTION ai_storage_private.verified_context() RETURNS text[]
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     AS $$
 declare
-    v_context text := current_setting('app.tenant_context', true);
-    v_is_sent boolean := false;
-    v_whole   text; -- the transaction of the cluster that this one is a part of
+    v_context constant text := current_setting('app.tenant_context', true);
     v_field   text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
     if coalesce(v_context, '') = '' then
-        -- Only a cluster's own connection to a node, which no application can open, takes over
-        -- what the coordinator sent.
-        v_context := current_setting('app.node_context', true);
-        if coalesce(v_context, '') = ''
-            or session_user not in (
-                'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
-            )
-        then
-            return null;
-        end if;
-        v_is_sent := true;
-        select t.transaction_number || ' ' || extract(epoch from t.transaction_stamp) into v_whole
-        from get_current_transaction_id() as t;
+        return null;
     end if;
     select string_to_array(substr(v_context, 66), '|') into v_field
     from ai_storage_private.context_secret as s
@@ -10935,23 +9318,10 @@ begin
         = left(v_context, 64);
     -- A context is good in one transaction of one backend, and no longer than its token.
     if (v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric)
-        and (
-            (v_is_sent and v_field[12] = v_whole)
-            or (
-                v_field[6] = pg_backend_pid()::text
-                and v_field[7] = extract(epoch from now())::text
-            )
-        )
+        and v_field[6] = pg_backend_pid()::text
+        and v_field[7] = extract(epoch from now())::text
     then
         return v_field;
-    end if;
-    if v_is_sent and v_field is null then
-        -- To believe nobody would show as tenants without models.
-        raise exception using
-            errcode = '55000',
-            message = 'this node does not know the secret that signs contexts',
-            hint = 'An administrator calls ai_storage.renew_context_secret(), or a superuser '
-                'ai_storage.distribute().';
     end if;
     return null;
 end;
@@ -10963,7 +9333,7 @@ ALTER FUNCTION ai_storage_private.verified_context() OWNER TO ai_storage_operato
 -- Name: FUNCTION verified_context(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.verified_context() IS 'The fields of this transaction''s context (scope, tenant_id, isolation key, expiry, credential, backend, transaction), or null when there is none that can be believed. Raises 55000 on a node that has another secret than the one that sent it.';
+COMMENT ON FUNCTION ai_storage_private.verified_context() IS 'The fields of this transaction''s context (scope, tenant_id, isolation key, expiry, credential, backend, transaction), or null when there is none that can be believed.';
 
 --
 -- Name: verify_token(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -11319,14 +9689,6 @@ begin
       and p.model_id = any (v_model_id)
     on conflict do nothing;
     get diagnostics v_kept = row_count;
-    if v_kept <> v_updated + v_inserted then
-        -- On a cluster v_inserted counts what was taken meanwhile, too.
-        select count(*) into v_updated
-        from ai_storage_private.ai_progress_tenant as p
-        where p.tenant_id = p_tenant_id
-          and p.model_id = any (v_model_id);
-        v_inserted := 0;
-    end if;
     if v_kept <> v_updated + v_inserted then
         raise exception using
             errcode = '23505',
@@ -12102,7 +10464,6 @@ COMMENT ON COLUMN ai_storage_private.audit_pending.detail IS 'Names, as JSON; nu
 CREATE TABLE ai_storage_private.context_secret (
     inner_key bytea NOT NULL,
     outer_key bytea NOT NULL,
-    is_distributed boolean DEFAULT false NOT NULL,
     CONSTRAINT context_secret_block_size CHECK (((length(inner_key) = 64) AND (length(outer_key) = 64)))
 );
 
@@ -12127,12 +10488,6 @@ COMMENT ON COLUMN ai_storage_private.context_secret.inner_key IS 'Key of the inn
 --
 
 COMMENT ON COLUMN ai_storage_private.context_secret.outer_key IS 'Key of the outer hash, 64 random bytes.';
-
---
--- Name: COLUMN context_secret.is_distributed; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.context_secret.is_distributed IS 'Whether contexts are sent to the nodes of a cluster: true after distribute().';
 
 --
 -- Name: deleted_model; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12466,107 +10821,6 @@ COMMENT ON COLUMN ai_storage_private.model_artifact.artifact_name IS 'Its name i
 --
 
 COMMENT ON COLUMN ai_storage_private.model_artifact.media_type IS 'What the bytes are.';
-
---
--- Name: node_event; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TABLE ai_storage_private.node_event (
-    tenant_id bigint NOT NULL,
-    event_id uuid NOT NULL,
-    recorded_at timestamp with time zone NOT NULL,
-    version bigint,
-    model_id uuid,
-    action text NOT NULL COLLATE pg_catalog."C",
-    login text NOT NULL COLLATE pg_catalog."C",
-    credential text NOT NULL COLLATE pg_catalog."C",
-    content_digest bytea,
-    detail_digest bytea NOT NULL,
-    salt uuid,
-    detail text COLLATE pg_catalog."C"
-);
-
-ALTER TABLE ONLY ai_storage_private.node_event FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE ai_storage_private.node_event OWNER TO ai_storage_owner;
-
---
--- Name: TABLE node_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TABLE ai_storage_private.node_event IS 'Events that triggers wrote on nodes of a cluster, until sealing moves them to audit_pending. Empty elsewhere.';
-
---
--- Name: COLUMN node_event.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.tenant_id IS 'Whose log it is in.';
-
---
--- Name: COLUMN node_event.event_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.event_id IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.recorded_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.recorded_at IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.version IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.model_id IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.action; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.action IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.login; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.login IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.credential IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.content_digest IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.detail_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.detail_digest IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.salt; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.salt IS 'As in audit_pending.';
-
---
--- Name: COLUMN node_event.detail; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.node_event.detail IS 'As in audit_pending.';
 
 --
 -- Name: progress_version; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13116,13 +11370,6 @@ ALTER TABLE ONLY ai_storage_private.model_share
 
 ALTER TABLE ONLY ai_storage_private.model_share
     ADD CONSTRAINT model_share_pk PRIMARY KEY (share_id);
-
---
--- Name: node_event node_event_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-ALTER TABLE ONLY ai_storage_private.node_event
-    ADD CONSTRAINT node_event_pk PRIMARY KEY (tenant_id, event_id);
 
 --
 -- Name: progress_version progress_version_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13781,18 +12028,6 @@ ALTER TABLE ai_storage_private.tenant_cache_key ENABLE ALWAYS TRIGGER record_tru
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.tenant_cache_key IS 'One event per TRUNCATE.';
 
 --
--- Name: node_event administrator_takes_node_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE POLICY administrator_takes_node_events ON ai_storage_private.node_event FOR DELETE TO ai_storage_owner USING (((tenant_id = ai_storage_private.current_tenant_id()) AND (ai_storage_private.current_credential() = 'operator'::text)));
-
---
--- Name: POLICY administrator_takes_node_events ON node_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON POLICY administrator_takes_node_events ON ai_storage_private.node_event IS 'take_events() takes them on for an erasure; under a tenant''s own credential nothing does.';
-
---
 -- Name: ai_progress_tenant; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13893,24 +12128,6 @@ ALTER TABLE ai_storage_private.model_artifact ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE ai_storage_private.model_share ENABLE ROW LEVEL SECURITY;
-
---
--- Name: node_event; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-ALTER TABLE ai_storage_private.node_event ENABLE ROW LEVEL SECURITY;
-
---
--- Name: node_event operator_collects_node_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE POLICY operator_collects_node_events ON ai_storage_private.node_event TO ai_storage_operator USING (true) WITH CHECK (true);
-
---
--- Name: POLICY operator_collects_node_events ON node_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON POLICY operator_collects_node_events ON ai_storage_private.node_event IS 'record_event() writes, seal_audit() moves them on; nothing else does.';
 
 --
 -- Name: model_share operator_ends_external_shares; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14345,18 +12562,6 @@ CREATE POLICY tenant_sees_its_events ON ai_storage_private.audit_event FOR SELEC
 COMMENT ON POLICY tenant_sees_its_events ON ai_storage_private.audit_event IS 'A tenant sees its own log and changes nothing in it. Tenants that never wrote have the id of the operator''s log, and see none.';
 
 --
--- Name: node_event tenant_sees_its_node_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE POLICY tenant_sees_its_node_events ON ai_storage_private.node_event FOR SELECT TO ai_storage_owner USING (((tenant_id = ai_storage_private.current_tenant_id()) AND (tenant_id > 0)));
-
---
--- Name: POLICY tenant_sees_its_node_events ON node_event; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON POLICY tenant_sees_its_node_events ON ai_storage_private.node_event IS 'A tenant sees its own log and changes nothing in it.';
-
---
 -- Name: audit_pending tenant_sees_its_pending_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14418,12 +12623,6 @@ REVOKE ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) FR
 GRANT ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION add_node(p_host text, p_port integer); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage.add_node(p_host text, p_port integer) FROM PUBLIC;
-
---
 -- Name: FUNCTION allow_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -14478,12 +12677,6 @@ GRANT ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_na
 
 REVOKE ALL ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) TO ai_storage_admin;
-
---
--- Name: FUNCTION check_nodes(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage.check_nodes() FROM PUBLIC;
 
 --
 -- Name: FUNCTION clear_tenant(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -14552,20 +12745,6 @@ GRANT ALL ON FUNCTION ai_storage.delete_artifact(p_model_name text, p_artifact_n
 
 REVOKE ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) TO ai_storage_app;
-
---
--- Name: FUNCTION distribute(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage.distribute() FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.distribute() TO ai_storage_admin;
-
---
--- Name: FUNCTION distribution_plan(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage.distribution_plan() FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.distribution_plan() TO ai_storage_admin;
 
 --
 -- Name: FUNCTION drop_retention(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -14750,12 +12929,6 @@ GRANT ALL ON FUNCTION ai_storage.metrics() TO ai_storage_admin;
 GRANT ALL ON FUNCTION ai_storage.metrics() TO ai_storage_auditor;
 
 --
--- Name: FUNCTION move_tenant(p_isolation_key text, p_node text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage.move_tenant(p_isolation_key text, p_node text) FROM PUBLIC;
-
---
 -- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -14796,12 +12969,6 @@ GRANT ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_nam
 
 REVOKE ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) TO ai_storage_app;
-
---
--- Name: FUNCTION rebalance(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage.rebalance() FROM PUBLIC;
 
 --
 -- Name: FUNCTION renew_context_secret(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -14873,12 +13040,6 @@ GRANT ALL ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions i
 REVOKE ALL ON FUNCTION ai_storage.set_tenant(p_credential text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.set_tenant(p_credential text) TO ai_storage_app;
 GRANT ALL ON FUNCTION ai_storage.set_tenant(p_credential text) TO ai_storage_sql;
-
---
--- Name: FUNCTION shard_map(); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage.shard_map() FROM PUBLIC;
 
 --
 -- Name: FUNCTION share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -14972,12 +13133,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.cache_key(p_tenant_id bigint) FROM PUB
 REVOKE ALL ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) FROM PUBLIC;
 
 --
--- Name: FUNCTION check_cluster(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.check_cluster() FROM PUBLIC;
-
---
 -- Name: FUNCTION check_controls(p_only_quick boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -14988,12 +13143,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_controls(p_only_quick boolean) F
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) FROM PUBLIC;
-
---
--- Name: FUNCTION check_distributed(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.check_distributed() FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_events(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15015,12 +13164,6 @@ GRANT ALL ON FUNCTION ai_storage_private.check_hold(p_levels text[]) TO ai_stora
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.check_log(p_tenant_id bigint) TO ai_storage_owner;
-
---
--- Name: FUNCTION check_node(p_node text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.check_node(p_node text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_pattern(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15098,12 +13241,6 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_checkpoint TO ai_storage_o
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) FROM PUBLIC;
-
---
--- Name: FUNCTION collect_events(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.collect_events() FROM PUBLIC;
 
 --
 -- Name: FUNCTION compare_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15347,12 +13484,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_r
 REVOKE ALL ON FUNCTION ai_storage_private.is_base64url(p_text text) FROM PUBLIC;
 
 --
--- Name: FUNCTION is_distributed(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.is_distributed() FROM PUBLIC;
-
---
 -- Name: FUNCTION is_item(p_item jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -15463,12 +13594,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) FROM
 GRANT ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) TO ai_storage_operator;
 
 --
--- Name: FUNCTION load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.load_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_names text[], p_patterns text[]) FROM PUBLIC;
-
---
 -- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -15534,14 +13659,6 @@ GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION on_cluster(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.on_cluster() FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.on_cluster() TO ai_storage_owner;
-GRANT ALL ON FUNCTION ai_storage_private.on_cluster() TO ai_storage_sharing;
-
---
 -- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -15549,31 +13666,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_stora
 GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) TO ai_storage_owner;
 
 --
--- Name: FUNCTION pin_nodes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.pin_nodes() FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.pin_nodes() TO ai_storage_owner;
-GRANT ALL ON FUNCTION ai_storage_private.pin_nodes() TO ai_storage_sharing;
-
---
--- Name: FUNCTION prepare_nodes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.prepare_nodes() FROM PUBLIC;
-
---
 -- Name: FUNCTION prove_event(p_tenant_id bigint, p_event_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) TO ai_storage_operator;
-
---
--- Name: FUNCTION read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.read_lent(p_tenant_ids bigint[], p_model_ids uuid[], p_versions bigint[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -15623,22 +13720,10 @@ REVOKE ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_
 GRANT ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION refuse_but_superuser(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.refuse_but_superuser() FROM PUBLIC;
-
---
 -- Name: FUNCTION refuse_old_snapshot(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.refuse_old_snapshot() FROM PUBLIC;
-
---
--- Name: FUNCTION refuse_open_seals(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.refuse_open_seals() FROM PUBLIC;
 
 --
 -- Name: FUNCTION render_checkpoint(p_checkpoint ai_storage_private.audit_checkpoint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15700,25 +13785,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.report_models() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.report_models() TO ai_storage_sql;
 
 --
--- Name: FUNCTION rest_triggers(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.rest_triggers() FROM PUBLIC;
-
---
 -- Name: FUNCTION restore_context(p_context text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.restore_context(p_context text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_storage_owner;
 GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_storage_sharing;
-
---
--- Name: FUNCTION run_on_nodes(p_command text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.run_on_nodes(p_command text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.run_on_nodes(p_command text) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -15748,30 +13820,10 @@ REVOKE ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.au
 GRANT ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit_seal) TO ai_storage_owner;
 
 --
--- Name: FUNCTION send_context(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.send_context() FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.send_context() TO ai_storage_owner;
-GRANT ALL ON FUNCTION ai_storage_private.send_context() TO ai_storage_sharing;
-
---
--- Name: FUNCTION send_function(p_function regprocedure); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.send_function(p_function regprocedure) FROM PUBLIC;
-
---
 -- Name: FUNCTION set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) FROM PUBLIC;
-
---
--- Name: FUNCTION shard_digests(p_shards text[], p_nodes text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.shard_digests(p_shards text[], p_nodes text[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15814,13 +13866,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_k
 GRANT ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) TO ai_storage_operator;
 
 --
--- Name: FUNCTION take_events(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.take_events(p_tenant_id bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.take_events(p_tenant_id bigint) TO ai_storage_operator;
-
---
 -- Name: FUNCTION take_turn(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -15832,12 +13877,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.take_turn() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) TO ai_storage_sharing;
-
---
--- Name: FUNCTION tenant_shards(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.tenant_shards(p_tenant_id bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION verified_context(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15961,12 +14000,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.login_authorizatio
 --
 
 GRANT SELECT ON TABLE ai_storage_private.model_artifact TO ai_storage_sharing;
-
---
--- Name: TABLE node_event; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.node_event TO ai_storage_operator;
 
 --
 -- Name: TABLE progress_version; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
