@@ -211,8 +211,8 @@ begin
         raise exception using
             errcode = 'TN005',
             message = 'token is expired, not yet valid, or valid for too long',
-            hint = 'Get a new one. exp lies at most 24 hours ahead and nbf not ahead; 10 seconds of '
-                'difference between clocks are allowed.';
+            hint = 'Get a new one. exp lies at most 24 hours ahead and nbf not ahead; clocks may '
+                'differ by 10 seconds.';
     end if;
 
     -- A claim that is missing makes the key null, one with a colon in it gives it a sixth level:
