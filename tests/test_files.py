@@ -94,8 +94,11 @@ def test_a_pipe_is_written_into_and_stays_one(tmp_path: Path) -> None:
             received.append(file.read())
 
     thread = threading.Thread(target=read)
-    thread.start()
-    write(pipe, bytes(200_000))
+    with _files.writing(pipe) as file:
+        thread.start()
+        content = memoryview(bytes(200_000))
+        while content:
+            content = content[file.write(content) :]
     thread.join(30)
     assert received == [bytes(200_000)]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
