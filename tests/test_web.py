@@ -454,6 +454,34 @@ def test_a_request_that_shows_its_headers_alone_is_not_believed_within_a_middlew
     assert_problem(client.get("/headers", headers=bearer(mint(ACME))), 401, "TN001")
 
 
+def test_exchanges_that_wait_keep_no_other_work_from_the_event_loop(deployed: Database) -> None:
+    ended = threading.Event()
+
+    def exchange(token: str) -> str:
+        ended.wait(60)
+        raise identity.KeysUnavailable("no keys", hint="Try again.")
+
+    async def scenario() -> None:
+        app = web.TenantMiddleware(None, exchange=exchange)
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "path": "/", "headers": [(b"authorization", b"Bearer a.b.c")]}
+        requests = [asyncio.create_task(app(dict(scope), None, send)) for _ in range(100)]
+        try:
+            await asyncio.sleep(0)
+            await asyncio.wait_for(asyncio.to_thread(lambda: None), 10)
+            assert not sent
+        finally:
+            ended.set()
+        await asyncio.gather(*requests)
+        assert [message["status"] for message in sent if "status" in message] == [503] * 100
+
+    asyncio.run(scenario())
+
+
 # Pools
 
 
