@@ -389,12 +389,16 @@ class RetentionRule:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What retention took: how many tenants lost something; versions; names of events; grants worth nothing."""
+    """What retention took: how many tenants lost something; versions; names of events; grants worth nothing.
+
+    cursor: where the next call goes on; None when all is done.
+    """
 
     tenants: int
     versions: int
     events: int
     shares: int
+    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -1279,13 +1283,19 @@ def list_retention() -> Call[list[RetentionRule]]:
     return Call("select * from ai_storage.list_retention()", (), _RULES, tenant=False)
 
 
-def apply_retention() -> Call[Swept]:
-    """Delete what the rules keep no longer. For administrators.
+def apply_retention(*, after: str | None = None, limit: int = 1000) -> Call[Swept]:
+    """Delete what the rules keep no longer, of a part of the tenants. For administrators.
 
-    Raises: psycopg's InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
+    after: the cursor of the call before. limit: of how many tenants something is deleted, at most.
+    Raises: InvalidArgument (22023); psycopg's InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
     Source: sql/45_retention.sql, ai_storage.apply_retention
     """
-    return Call("select * from ai_storage.apply_retention()", (), _SWEPT, tenant=False)
+    return Call(
+        "select * from ai_storage.apply_retention(p_after => %s, p_limit => %s::integer)",
+        (after, limit),
+        _SWEPT,
+        tenant=False,
+    )
 
 
 def erase_tenant(pattern: str, reason: str) -> Call[dict[str, Any]]:

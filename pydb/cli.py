@@ -590,7 +590,7 @@ def _retention_set(args: argparse.Namespace) -> None:
         keep_versions=args.versions,
         keep_versions_for=args.versions_for,
         keep_events_for=args.events_for,
-        legal_hold=args.legal_hold,
+        legal_hold=args.legal_hold or None,  # a hold that somebody sets meanwhile stays
     )
     with migrate.connect(_admin_dsn(args)) as connection:
         held = any(
@@ -625,7 +625,19 @@ def _retention_drop(args: argparse.Namespace) -> None:
 
 
 def _retention_apply(args: argparse.Namespace) -> None:
-    _print_rows(args, [_run_on(_admin_dsn(args), calls.apply_retention())], ["tenants", "versions", "events", "shares"])
+    total = calls.Swept(0, 0, 0, 0, "")
+    with migrate.connect(_admin_dsn(args)) as connection:
+        while total.cursor is not None:
+            # A transaction for each tenant that loses something.
+            part = session.run(connection, calls.apply_retention(after=total.cursor, limit=1))
+            total = calls.Swept(
+                total.tenants + part.tenants,
+                total.versions + part.versions,
+                total.events + part.events,
+                total.shares + part.shares,
+                part.cursor,
+            )
+    _print_rows(args, [total], ["tenants", "versions", "events", "shares"])
 
 
 def _keep(text: str) -> timedelta:

@@ -93,6 +93,7 @@ DEFINERS = {
         "ai_storage.set_artifact_limit",
         "ai_storage_private.artifact_limit",
         "ai_storage_private.check_hold",
+        "ai_storage_private.pass_gate",
         "ai_storage_private.compliance_status",
     },
     "ai_storage_owner": {
@@ -112,6 +113,7 @@ DEFINERS = {
         "ai_storage.read_artifact",
         "ai_storage.read_chunks",
         "ai_storage_private.erase_content",
+        "ai_storage_private.keep_held",
         "ai_storage_private.take_events",
         "ai_storage_private.sweep_uploads",
         "ai_storage_private.find_unlogged_model",
@@ -169,6 +171,7 @@ WITHOUT_TENANT = {
     "refusal_report",
     "refused_credential",
     "retention_rule",
+    "retention_gate",
     "erasure_certificate",
     "artifact_limit",
 }
