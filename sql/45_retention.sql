@@ -2,19 +2,17 @@
 --
 -- A rule covers the tenants of a pattern; of several the most specific one counts, but a legal hold
 -- of any of them keeps everything. Versions are deleted. Events never are: they lose salt and
--- detail, which is all that is personal in them, and the log still verifies.
---
--- Rules and deletions meet at retention_gate. set_retention() locks it exclusively; a deletion locks
--- it at its commit, for share, and looks for a hold once more (keep_held(), deferred). So a hold
--- does not wait for open transactions, and whatever commits after it was checked against it.
+-- detail, which is all that is personal in them, and the log still verifies. Rules and deletions
+-- meet at retention_gate: set_retention() locks it exclusively, a deletion for share when it
+-- commits, and looks for a hold once more (keep_held). So a hold waits for no open transaction.
 --
 -- An erasure takes all that a tenant has but its place in the registry and its events, seals it,
 -- and returns a certificate: a statement whose digest is an event in the operator's log, with the
--- proof that leads from it to a checkpoint. The operator sees no content: it turns the context to
--- one tenant at a time, and the tenant functions' owner deletes under its policies.
+-- proof that leads to a checkpoint. The operator sees no content: it turns the context to one
+-- tenant at a time, and the tenant functions' owner deletes under its policies.
 --
--- Tables: retention_rule, retention_gate, erasure_certificate (0006_retention), those of 20 to 40.
--- Errors: 22023, 23505, 25000, 25006, 42704, 55000, 55P03, TN501, TN502, those of 10_context.sql.
+-- Tables: retention_rule, retention_gate, erasure_certificate (0006_retention). Errors: 22023,
+-- 23505, 25000, 25006, 42704, 55000, 55P03, TN501, TN502, and those of 10_context.sql.
 
 set local role ai_storage_owner;
 
@@ -321,7 +319,9 @@ begin
             select string_agg(distinct l.pid::text, ', ') into v_sessions
             from pg_locks as l
             where l.relation = 'ai_storage_private.retention_gate'::regclass
-              and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+              and l.database = (
+                  select d.oid from pg_database as d where d.datname = current_database()
+              )
               and l.granted;
             raise exception using
                 errcode = '55P03',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -202,12 +202,12 @@ def test_an_erasure_does_not_wait_without_end(filled: Database) -> None:
 
 class TestRuns:
     @pytest.fixture
-    def sealed(self, filled: Database) -> Iterator[Database]:
+    def sealed(self, filled: Database) -> Database:
         """ACME, with names in its log that retention takes after a microsecond."""
         admin = filled.connect()
         save(filled.connect("app"), "m", 9, as_=BETA)
         call(admin, "seal_audit")
-        yield filled
+        return filled
 
     def run_beside(self, database: Database, what: Callable[[Connection], Any]) -> Any:
         """A run that has swept versions, and has not ended, while an administrator does something."""

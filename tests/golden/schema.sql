@@ -4683,7 +4683,9 @@ begin
             select string_agg(distinct l.pid::text, ', ') into v_sessions
             from pg_locks as l
             where l.relation = 'ai_storage_private.retention_gate'::regclass
-              and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+              and l.database = (
+                  select d.oid from pg_database as d where d.datname = current_database()
+              )
               and l.granted;
             raise exception using
                 errcode = '55P03',
