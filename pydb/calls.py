@@ -321,7 +321,8 @@ class AuditEvent:
     """One event of a tenant's log.
 
     credential: key, token and its kid, or none for a change by hand. actor: the token's sub, if it had one. detail:
-    names. Both are None after an erasure. sealed: whether a seal covers it. cursor: pass it as `after` to go on behind this row.
+    names. Both are None after an erasure. sealed: whether a seal covers it. cursor: pass it as `after` to go on behind
+    this row.
     """
 
     event_id: UUID

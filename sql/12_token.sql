@@ -2,8 +2,8 @@
 --
 -- A token is a JWT (RFC 7519) signed with HS256 (RFC 7515) under a key that only this file's
 -- functions read. Any JWT library mints one: header alg and kid; claims aud, exp, and the tenant as
--- org, srv, prj, env, code or as one key; sub may name who acts, for the log. HMAC is two sha256 over padded keys, so the pads are kept
--- and no extension is needed.
+-- org, srv, prj, env, code or as one key; sub may name who acts, for the log. HMAC is two sha256
+-- over padded keys, so the pads are kept and no extension is needed.
 --
 -- Reading is strict: one spelling of base64url, no claim twice, no algorithm but HS256. What is
 -- wrong before the signature fits is told as malformed, what is wrong with it as not authorised;

@@ -294,7 +294,7 @@ def test_another_issuer_or_audience_is_refused(provider: IdentityProvider, claim
     refuses(provider, issue(**claims))
 
 
-def test_an_issuer_or_subject_of_another_type_or_a_subject_that_no_log_takes_is_refused(provider: IdentityProvider) -> None:
+def test_an_issuer_or_subject_that_no_log_takes_is_refused(provider: IdentityProvider) -> None:
     for name in ("iss", "sub"):
         no_subjects = ("", "x" * 256, "a\nb", "\ud800") if name == "sub" else ()
         for value in ([BODY[name]], {BODY[name]: 1}, 5, True, *no_subjects):
