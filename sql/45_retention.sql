@@ -10,7 +10,7 @@
 -- one tenant at a time, and the tenant functions' owner deletes under its policies.
 --
 -- Tables: retention_rule, erasure_certificate (0006_retention), and those of 20 to 40.
--- Errors: 22023, 23505, 25000, 25006, 42704, 55000, TN501, TN502, and those of 10_context.sql.
+-- Errors: 22023, 23505, 25000, 25006, 42704, TN501, TN502, and those of 10_context.sql.
 
 set local role ai_storage_owner;
 
@@ -797,7 +797,7 @@ comment on function ai_storage.erase_tenant(text, text) is
     'others'' events about their models. The events stay and verify. Returns the certificate, '
     'which pydb/verifier.py checks offline; it counts once this transaction is committed. Open '
     'saves are waited for; what others save, read or pass on and commit later is new data: erase '
-    'again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55000, TN501.';
+    'again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, TN501.';
 
 create or replace function ai_storage.erasure_certificate(p_certificate_id uuid)
 returns jsonb
