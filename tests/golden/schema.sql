@@ -9594,7 +9594,7 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'sub'), 'string') <> 'string'
         or length(v_claims ->> 'sub') not between 1 and 255
-        or v_claims ->> 'sub' ~ '[\x01-\x1f\x7f-\x9f]'
+        or v_claims ->> 'sub' ~ E'[\\x01-\\x1f\\x7f-\\x9f]'
     then
         perform ai_storage_private.count_refusal();
         raise exception using
