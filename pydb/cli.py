@@ -1223,8 +1223,8 @@ def _parser() -> argparse.ArgumentParser:
             "--as",
             dest="credential",
             metavar="CREDENTIAL",
-            help="isolation key: org:server:project:env:code; or a token, which is safer in AI_STORAGE_TOKEN, or in the "
-            "file that AI_STORAGE_TOKEN_FILE names (default: that" + (")" if required else ", else all tenants)"),
+            help="isolation key: org:server:project:env:code; or a token, which is safer in AI_STORAGE_TOKEN, or in "
+            "the file that AI_STORAGE_TOKEN_FILE names (default: that" + (")" if required else ", else all tenants)"),
         )
         parser_.set_defaults(needs_credential=required)
         parser_.add_argument(
@@ -1310,7 +1310,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--kid",
         required=True,
-        help="the signing key; AI_STORAGE_TOKEN_SECRET holds its secret, or AI_STORAGE_TOKEN_SECRET_FILE names its file",
+        help="the signing key; its secret is in AI_STORAGE_TOKEN_SECRET or in the file of AI_STORAGE_TOKEN_SECRET_FILE",
     )
     added.add_argument("--audience", required=True, help="the key's audience, as pydb key list shows it")
     added.add_argument("--ttl", type=_ttl, default="15m", help="how long it lasts, up to 24h (default: %(default)s)")
@@ -1585,7 +1585,7 @@ def _complain(message: str, **more: str | None) -> None:
             print(f"{label}: {text.strip()}".replace("\n", "\n    "), file=sys.stderr)
 
 
-def _print_server_error(error: psycopg.Error, operates: bool) -> None:
+def _print_server_error(error: psycopg.Error, operates: bool = False) -> None:
     """Print an error of the server or the driver.
 
     operates: it ended init or migrate. Then the server's context tells which statement failed, or whose event trigger;

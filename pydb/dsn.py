@@ -37,8 +37,9 @@ def parse(text: str) -> str:
     url = re.match(r"(postgres(?:ql)?)(?:\+\w+)?://(.*)", text, re.DOTALL)
     if url is not None:
         text = f"{url[1]}://{url[2]}"
-        place = url[2].partition("?")[0]
-        if place.count("@") > 1 or "@" in place.partition("/")[2]:
+        # libpq takes the user and password from before the first @, unless a / comes first.
+        place = re.sub(r"^[^@/]*@", "", url[2])
+        if "@" in place.partition("?")[0]:
             raise InvalidDsn("The DSN has an @ or a / that is not escaped.")
     elif re.match(r"[\w+.:-]+://", text):
         raise InvalidDsn("The DSN has a scheme that is not PostgreSQL's.")
