@@ -708,7 +708,7 @@ begin
     if v_rule_then is distinct from v_rule then
         raise exception using
             errcode = '40001',
-            message = 'the tenant''s rule was changed meanwhile',
+            message = 'the rule of the tenant was changed meanwhile',
             hint = 'Repeat the call.';
     end if;
 end;
