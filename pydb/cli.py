@@ -97,7 +97,7 @@ def _connect_tenant(args: argparse.Namespace) -> Iterator[psycopg.Connection[Any
     """A connection that may serve tenants."""
     given = _given_dsn(args)
     if given is not None:
-        with migrate.connect(given) as connection:
+        with migrate.connect(given, plain=True) as connection:
             refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
             yield connection
         return

@@ -238,13 +238,16 @@ def _locked(connection: psycopg.Connection[Any], wait: float) -> Iterator[None]:
     connection.execute("commit")
 
 
-def connect(dsn: str) -> psycopg.Connection[Any]:
+def connect(dsn: str, *, plain: bool = False) -> psycopg.Connection[Any]:
     """Connect as an administrator, who may be stronger than whoever owns the database.
 
     Its owner chooses the default search path, and what lies on it may be his: a type named text runs his CHECK. So the
     first statement, which looks nothing up, sets a path of PostgreSQL's own.
+    plain: set nothing, since the session may be a pooler's, which keeps what is set. For calls of ai_storage alone.
     """
-    connection = psycopg.connect(dsn, autocommit=True)
+    connection = psycopg.connect(dsn, autocommit=True, client_encoding="utf8", prepare_threshold=None)
+    if plain:
+        return connection
     try:
         connection.execute("set search_path = pg_catalog, pg_temp")
         connection.execute("set standard_conforming_strings = on")
