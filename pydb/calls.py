@@ -397,12 +397,16 @@ class RetentionRule:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What retention took: how many tenants lost something; versions; names of events; grants worth nothing."""
+    """What retention took: how many tenants lost something; versions; names of events; grants worth nothing.
+
+    cursor: where the next call goes on; None when all is done.
+    """
 
     tenants: int
     versions: int
     events: int
     shares: int
+    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -1306,13 +1310,14 @@ def set_retention(
     keep_versions: int | None = None,
     keep_versions_for: timedelta | None = None,
     keep_events_for: timedelta | None = None,
-    legal_hold: bool = False,
+    legal_hold: bool | None = None,
 ) -> Call[None]:
     """Set how long the data of a pattern's tenants is kept, in place of the pattern's rule before. For administrators.
 
     keep_versions: most versions of a model. keep_versions_for: how long those that are not current are kept.
-    keep_events_for: how long events keep names. None: all, for ever. legal_hold: delete and erase nothing.
-    Raises: InvalidArgument (22023).
+    keep_events_for: how long events keep names. None: all, for ever. legal_hold: delete and erase nothing; None leaves
+    a hold as it is.
+    Raises: InvalidArgument (22023); psycopg's LockNotAvailable when a session keeps a deletion from ending.
     Source: sql/45_retention.sql, ai_storage.set_retention
     """
     return Call(
@@ -1348,13 +1353,20 @@ def list_retention() -> Call[list[RetentionRule]]:
     )
 
 
-def apply_retention() -> Call[Swept]:
-    """Delete what the rules keep no longer. For administrators.
+def apply_retention(*, after: str | None = None, limit: int = 1000) -> Call[Swept]:
+    """Delete what the rules keep no longer, of a part of the tenants. For administrators.
 
-    Raises: psycopg's InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
+    after: the cursor of the call before. limit: of how many tenants something is deleted, at most.
+    Raises: InvalidArgument (22023); psycopg's InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
     Source: sql/45_retention.sql, ai_storage.apply_retention
     """
-    return Call("select tenants, versions, events, shares from ai_storage.apply_retention()", (), _SWEPT, tenant=False)
+    return Call(
+        "select tenants, versions, events, shares, cursor "
+        "from ai_storage.apply_retention(p_after => %s, p_limit => %s::integer)",
+        (after, limit),
+        _SWEPT,
+        tenant=False,
+    )
 
 
 def erase_tenant(pattern: str, reason: str) -> Call[dict[str, Any]]:

@@ -90,7 +90,7 @@ class AnotherTenant(StorageError):
 
 
 class TokenExpired(StorageError):
-    """The token is genuine, but its time is over, has not begun, or was to last too long."""
+    """The token is genuine, but expired, not yet valid, or valid for too long."""
 
     sqlstate = "TN005"
 
