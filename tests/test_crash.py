@@ -94,7 +94,6 @@ def objects(database: Database) -> list[str]:
 
 def create_roles(connection: Connection) -> None:
     """As pydb init does."""
-    connection.execute("set citus.enable_ddl_propagation = off")
     connection.execute(Schema().read("deploy/roles.sql"))
 
 

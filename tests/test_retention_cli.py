@@ -225,7 +225,6 @@ def test_erasing_certifies_and_vacuums(run: Run, database: Database, tmp_path: P
     assert names(app, as_=BETA) == ["m"]
 
 
-@pytest.mark.one_server("it reads the files of one server")
 def test_after_a_rewrite_no_file_of_the_database_holds_it(run: Run, database: Database) -> None:
     app, superuser = database.connect("app"), database.connect()
     fill(database, BETA)
