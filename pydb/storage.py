@@ -51,6 +51,7 @@ __all__ = [
     "open_async_pool",
     "open_pool",
     "refuse_powerful",
+    "remember",
 ]
 
 T = TypeVar("T")
@@ -226,8 +227,9 @@ def _is_dead(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any])
 class TenantAwareStorage:
     """Saves and loads the models of one tenant.
 
-    source: a psycopg connection or a psycopg_pool pool; it stays the caller's, as do its transactions. With
-    autocommit one call is one statement and one round trip.
+    source: a psycopg connection or a psycopg_pool pool; it stays the caller's, as do its transactions, its adapters and
+    its settings. With autocommit one call is one message and one round trip. After a fork the child needs a source of
+    its own: this one raises psycopg.InterfaceError.
     credential: see Credential. cache: what carries the bytes of artifacts faster, such as pydb.cache.Cache.
     """
 
@@ -260,9 +262,9 @@ class TenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of a with block closes it.
 
-        max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
-        mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
-        BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
+        max_size: most connections at once. connect: options of psycopg.connect. trusted_login: serve tenants as this
+        login though it is superuser, has BYPASSRLS, owns the schema, or may become a role that does. cache: as of the
+        class. In a forked process the storage opens another pool at its next call.
         Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
         refuses the login.
         """
@@ -501,9 +503,9 @@ class AsyncTenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of an async with block closes it.
 
-        max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
-        mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
-        BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
+        max_size: most connections at once. connect: options of psycopg.connect. trusted_login: serve tenants as this
+        login though it is superuser, has BYPASSRLS, owns the schema, or may become a role that does. cache: as of the
+        class. In a forked process the storage opens another pool at its next call.
         Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
         refuses the login.
         """

@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from pydb import AsyncTenantAwareStorage, NoTenant, TenantAwareStorage, adapters, calls, session, token
+from pydb import AsyncTenantAwareStorage, NoTenant, TenantAwareStorage, adapters, calls, session, token, web
 from tests.conftest import Database
 from tests.helpers import call, until
 from tests.pgbouncer import pgbouncer
@@ -343,6 +343,13 @@ def test_after_a_fork_the_callers_connection_and_pool_are_refused(database: Data
                 in_a_fork(lambda source=source: TenantAwareStorage(source, KEY).load_ai_progress()) == "InterfaceError"
             )
             assert len(mine.load_ai_progress()) == 1
+
+
+def test_after_a_fork_the_pool_of_a_middleware_is_refused(database: Database) -> None:
+    # As a server does it that loads the application before it forks its workers.
+    with ConnectionPool(database.dsn("app"), min_size=1, kwargs={"autocommit": True}, open=True) as pool:
+        web.WSGITenantMiddleware(lambda environ, start: [b""], pool=pool)
+        assert in_a_fork(lambda: TenantAwareStorage(pool, KEY).load_ai_progress()) == "InterfaceError"
 
 
 def test_after_a_fork_a_storage_from_a_dsn_opens_a_pool_of_its_own(database: Database) -> None:
