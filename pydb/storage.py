@@ -16,6 +16,7 @@ import psycopg
 
 from . import aio, calls, session
 from .calls import OCTETS, Call, Opened, Put
+from .dsn import parse
 from .errors import LoginTooPowerful
 
 # Whoever neither opens a pool nor moves an artifact does not wait for their modules.
@@ -147,7 +148,7 @@ def open_pool(dsn: str, *, max_size: int = 4, trusted_login: str | None = None, 
     """The pool of from_dsn, which says what the parameters are and what is raised."""
     from psycopg_pool import ConnectionPool
 
-    options = _options(connect)
+    dsn, options = parse(dsn), _options(connect)
     # A pool goes on trying in the background and only says that it timed out; a connection says why.
     with psycopg.connect(dsn, **options) as connection:
         refuse_powerful(session.run(connection, LOGIN_POWERS), trusted_login)
@@ -162,7 +163,7 @@ async def open_async_pool(
     """The twin of open_pool."""
     from psycopg_pool import AsyncConnectionPool
 
-    options = _options(connect)
+    dsn, options = parse(dsn), _options(connect)
     async with await psycopg.AsyncConnection.connect(dsn, **options) as connection:
         refuse_powerful(await aio.run(connection, LOGIN_POWERS), trusted_login)
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=False)
@@ -262,11 +263,7 @@ class TenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of a with block closes it.
 
-        max_size: most connections at once. connect: options of psycopg.connect. trusted_login: serve tenants as this
-        login though it is superuser, has BYPASSRLS, owns the schema, or may become a role that does. cache: as of the
-        class. In a forked process the storage opens another pool at its next call.
-        Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
-        refuses the login.
+    dsn, options = parse(dsn), _options(connect)
         """
         open_anew = partial(open_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         pool = open_anew()
@@ -503,11 +500,7 @@ class AsyncTenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of an async with block closes it.
 
-        max_size: most connections at once. connect: options of psycopg.connect. trusted_login: serve tenants as this
-        login though it is superuser, has BYPASSRLS, owns the schema, or may become a role that does. cache: as of the
-        class. In a forked process the storage opens another pool at its next call.
-        Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
-        refuses the login.
+    dsn, options = parse(dsn), _options(connect)
         """
         open_anew = partial(open_async_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         pool = await open_anew()
