@@ -1591,9 +1591,9 @@ $fn$;
 comment on function ai_storage.import_tenant(jsonb, text) is
     'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with '
     'their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not '
-    'the grants, and not who had saved a version: all are the caller''s. Long exports go in several '
-    'calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, '
-    'TN001 to TN005.';
+    'the grants, and not who had saved a version: all are the caller''s. Long exports go in '
+    'several calls, in their order. Each version is an event. Returns how many lines. Raises '
+    '22023, 23505, TN001 to TN005.';
 
 -- Triggers ----------------------------------------------------------------------------------------
 
