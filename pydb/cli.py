@@ -501,7 +501,7 @@ def _verify(args: argparse.Namespace) -> int:
     return 0 if log.verified else 1
 
 
-AUDIT_COLUMNS = ["recorded_at", "action", "model_id", "version", "login", "credential", "sealed", "detail"]
+AUDIT_COLUMNS = ["recorded_at", "action", "model_id", "version", "login", "credential", "actor", "sealed", "detail"]
 
 
 def _audit(args: argparse.Namespace) -> None:
