@@ -313,7 +313,7 @@ def test_a_server_killed_in_the_middle_of_a_migration_restarts_without_a_trace_o
 
 
 def app_login_works(database: Database) -> None:
-    migrate.init(database.dsn(), app_login="app")
+    migrate.init(database.dsn(), app_login="app", pattern="*:*:*:*:*")
     assert save(database.connect("app"), "m", as_=key("any")).version == 1
 
 
