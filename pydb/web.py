@@ -31,8 +31,9 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from . import aio, calls, environment, session
+from . import calls, environment
 from .errors import MalformedCredential, NoTenant, StorageError
+from .storage import AsyncTenantAwareStorage, TenantAwareStorage, remember
 from .token import LEVEL
 
 __all__ = [
@@ -239,6 +240,8 @@ class _Middleware:
         """
         if gateway_secret is not None and re.fullmatch(f"[!-~]{{{_MIN_SECRET},}}", gateway_secret) is None:
             raise ValueError(f"gateway_secret has to have {_MIN_SECRET} printable characters or more, and no space.")
+        if pool is not None:
+            remember(pool)  # before a server forks its workers
         self._app = app
         self._pool = pool
         self._exempt = frozenset(exempt)
@@ -310,8 +313,7 @@ class TenantMiddleware(_Middleware):
             if self._exchange is not None:
                 credential = await asyncio.to_thread(self._exchange, credential)
         pool = self._pool or await environment.shared_async_pool()
-        async with pool.connection() as connection:
-            key = await aio.run(connection, calls.set_tenant(credential))
+        key = await AsyncTenantAwareStorage(pool).run(calls.set_tenant(credential))
         return RequestTenant(key, credential, pool)
 
 
@@ -373,8 +375,7 @@ class WSGITenantMiddleware(_Middleware):
             if self._exchange is not None:
                 credential = self._exchange(credential)
         pool = self._pool or environment.shared_pool()
-        with pool.connection() as connection:
-            key = session.run(connection, calls.set_tenant(credential))
+        key = TenantAwareStorage(pool).run(calls.set_tenant(credential))
         return RequestTenant(key, credential, pool)
 
 
