@@ -121,11 +121,21 @@ declare
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
     v_credential text := 'none';
+    v_actor      text;
     v_detail     text;
 begin
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
+        -- A token's: 'token', its kid, and its sub if it has one.
+        if v_credential like 'token % %' then
+            if split_part(v_context, '|', 3) = p_tenant_id::text then
+                v_actor := convert_from(
+                    ai_storage_private.decode_base64url(split_part(v_credential, ' ', 3)), 'UTF8'
+                );
+            end if;
+            v_credential := 'token ' || split_part(v_credential, ' ', 2);
+        end if;
     end if;
     -- What the application calls itself is not for other tenants' logs.
     v_detail := jsonb_strip_nulls(
@@ -133,7 +143,8 @@ begin
             'application',
             case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
                 then nullif(current_setting('application_name'), '')
-            end
+            end,
+            'actor', v_actor
         )
     )::text;
     insert into ai_storage_private.audit_pending (
@@ -152,7 +163,7 @@ end;
 $fn$;
 comment on function ai_storage_private.record_event(bigint, text, uuid, bigint, text, jsonb) is
     'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which '
-    'an erasure takes.';
+    'an erasure takes. The sub of the caller''s token is the actor, in its own log only.';
 
 create or replace function ai_storage_private.model_content(
     p_mse              double precision,
@@ -1263,6 +1274,7 @@ returns table (
     version     bigint,
     login       text,
     credential  text,
+    actor       text,
     detail      jsonb,
     sealed      boolean,
     cursor      text
@@ -1302,6 +1314,7 @@ begin
         e.version,
         e.login,
         e.credential,
+        e.detail::jsonb ->> 'actor',
         e.detail::jsonb,
         e.is_sealed,
         e.event_id::text
@@ -1343,8 +1356,9 @@ comment on function ai_storage.audit_trail(
 ) is
     'Returns the events of the caller''s own log in the order of their time. p_since, p_until: '
     'from and before. p_action: such as save model. p_after: the cursor of the last row you have. '
-    'detail: names, null after an erasure. sealed: whether a seal covers it. A transaction that '
-    'commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
+    'actor: the sub of the token, if it had one. detail: names. Both are null after an erasure. '
+    'sealed: whether a seal covers it. A transaction that commits late adds events with an earlier '
+    'time. Raises 22023, TN001 to TN005.';
 
 create or replace function ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid)
 returns jsonb

@@ -330,7 +330,7 @@ COMMENT ON FUNCTION ai_storage.audit_proof(p_event_id uuid, p_as text) IS 'Prove
 -- Name: audit_trail(timestamp with time zone, timestamp with time zone, text, text, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.audit_trail(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_action text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(event_id uuid, recorded_at timestamp with time zone, action text, model_id uuid, version bigint, login text, credential text, detail jsonb, sealed boolean, cursor text)
+CREATE FUNCTION ai_storage.audit_trail(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_action text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(event_id uuid, recorded_at timestamp with time zone, action text, model_id uuid, version bigint, login text, credential text, actor text, detail jsonb, sealed boolean, cursor text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -364,6 +364,7 @@ begin
         e.version,
         e.login,
         e.credential,
+        e.detail::jsonb ->> 'actor',
         e.detail::jsonb,
         e.is_sealed,
         e.event_id::text
@@ -407,7 +408,7 @@ ALTER FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until 
 -- Name: FUNCTION audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) IS 'Returns the events of the caller''s own log in the order of their time. p_since, p_until: from and before. p_action: such as save model. p_after: the cursor of the last row you have. detail: names, null after an erasure. sealed: whether a seal covers it. A transaction that commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) IS 'Returns the events of the caller''s own log in the order of their time. p_since, p_until: from and before. p_action: such as save model. p_after: the cursor of the last row you have. actor: the sub of the token, if it had one. detail: names. Both are null after an erasure. sealed: whether a seal covers it. A transaction that commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
 
 --
 -- Name: authorize_login(text, text, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1854,7 +1855,7 @@ ALTER FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) OWNER TO ai_
 -- Name: FUNCTION import_tenant(p_records jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) IS 'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not the grants. Long exports go in several calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) IS 'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not the grants, and not who had saved a version: all are the caller''s. Long exports go in several calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, TN001 to TN005.';
 
 --
 -- Name: is_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -5086,7 +5087,7 @@ begin
                 hint = 'One transaction serves one tenant: commit or roll back before you name the '
                     'next.';
         end if;
-        if v_scope = v_field[1] and v_tenant.tenant_id = v_bound.tenant_id then
+        if v_field[1] = 'transaction' and v_tenant.tenant_id = v_bound.tenant_id then
             -- What is bound stays bound, with the credential and the end that it has.
             v_set := ai_storage_private.restore_context(v_before);
         end if;
@@ -5996,7 +5997,8 @@ begin
     if (
         v_sha256 ~ '^[0-9a-f]{64}$' and v_size > 0
         and v_number between 0 and (v_size - 1) / 1048576
-        and length(v_content) between 1 and 1048576
+        -- One content has one splitting: only the last chunk may be short.
+        and length(v_content) = least(v_size - v_number * 1048576::bigint, 1048576)
     ) is not true
     then
         raise exception using
@@ -6166,7 +6168,6 @@ declare
     v_metrics  constant jsonb := coalesce(p_record -> 'metrics', '{}');
     v_metadata constant jsonb := coalesce(p_record -> 'metadata', '{}');
     v_saved_at constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
-    v_saved_by constant text := p_record ->> 'saved_by';
     v_created  constant timestamptz := (p_record ->> 'created_at')::timestamptz;
     v_model_id uuid := gen_random_uuid();
 begin
@@ -6178,7 +6179,7 @@ begin
         or v_version > 1000000000000000 -- far from where counting on would end
         or ai_storage_private.is_past(v_saved_at) is not true
         or ai_storage_private.is_past(v_created) is not true
-        or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
+        or not ai_storage.is_isolation_key(coalesce(p_record ->> 'saved_by', 'o:s:p:e:c'))
     then
         raise exception using
             errcode = '22023',
@@ -6222,13 +6223,12 @@ begin
             detail = format('The model is %s.', quote_ident(v_name)),
             hint = 'Import into a tenant that never had the name, and the lines in their order.';
     end if;
+    -- Without the record's author, which may be made up: it is the importer who saves this here.
     insert into ai_storage_private.progress_version (
-        tenant_id, model_id, version, mse, training_samples,
-        saved_at, saved_by, metrics, metadata
+        tenant_id, model_id, version, mse, training_samples, saved_at, metrics, metadata
     )
     values (
-        p_tenant_id, v_model_id, v_version, v_mse, v_samples,
-        v_saved_at, v_saved_by, v_metrics, v_metadata
+        p_tenant_id, v_model_id, v_version, v_mse, v_samples, v_saved_at, v_metrics, v_metadata
     );
 end;
 $$;
@@ -8206,11 +8206,21 @@ declare
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
     v_credential text := 'none';
+    v_actor      text;
     v_detail     text;
 begin
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
+        -- A token's: 'token', its kid, and its sub if it has one.
+        if v_credential like 'token % %' then
+            if split_part(v_context, '|', 3) = p_tenant_id::text then
+                v_actor := convert_from(
+                    ai_storage_private.decode_base64url(split_part(v_credential, ' ', 3)), 'UTF8'
+                );
+            end if;
+            v_credential := 'token ' || split_part(v_credential, ' ', 2);
+        end if;
     end if;
     -- What the application calls itself is not for other tenants' logs.
     v_detail := jsonb_strip_nulls(
@@ -8218,7 +8228,8 @@ begin
             'application',
             case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
                 then nullif(current_setting('application_name'), '')
-            end
+            end,
+            'actor', v_actor
         )
     )::text;
     insert into ai_storage_private.audit_pending (
@@ -8242,7 +8253,7 @@ ALTER FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text
 -- Name: FUNCTION record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) IS 'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which an erasure takes.';
+COMMENT ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) IS 'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which an erasure takes. The sub of the caller''s token is the actor, in its own log only.';
 
 --
 -- Name: record_model_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9580,13 +9591,17 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'prj'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
+        or coalesce(jsonb_typeof(v_claims -> 'sub'), 'string') <> 'string'
+        or length(v_claims ->> 'sub') not between 1 and 255
+        or v_claims ->> 'sub' ~ E'[\\x01-\\x1f\\x7f-\\x9f]'
     then
         perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN002',
             message = 'malformed credential',
             hint = 'A credential is an isolation key, or a JWT signed with HS256 that names its '
-                'kid and has exp, aud and the claims of one tenant.';
+                'kid and has exp, aud and the claims of one tenant; sub, if there is one, has 1 to '
+                '255 characters and no control characters.';
     end if;
 
     -- Digests are compared, so that the time tells nothing about the signature. Without a key the
@@ -9636,7 +9651,11 @@ begin
         v_tenant.isolation_key := v_claims ->> 'key';
         v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
     end if;
-    v_tenant.credential := 'token ' || v_kid;
+    -- Encoded: no bar, which the context has between its fields, and no blank.
+    v_tenant.credential := concat_ws(
+        ' ', 'token', v_kid,
+        ai_storage_private.encode_base64url(convert_to(v_claims ->> 'sub', 'UTF8'))
+    );
     v_tenant.expires_at := v_exp::text;
     return v_tenant;
 end;
@@ -9648,7 +9667,7 @@ ALTER FUNCTION ai_storage_private.verify_token(p_token text) OWNER TO ai_storage
 -- Name: FUNCTION verify_token(p_token text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
+COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid, the sub if it has one, and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
 
 --
 -- Name: worth(ai_storage_private.model_share); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
