@@ -965,7 +965,7 @@ exception
         raise exception using
             errcode = '55P03',
             message = 'a session keeps the tenant''s data locked',
-            detail = 'It was waited for 10 s; nothing was erased.',
+            detail = 'It was waited for 10 s. Nothing was erased.',
             hint = 'pg_stat_activity shows the transactions that are open. End them with '
                 'pg_terminate_backend(), and erase again.';
 end;
@@ -1059,6 +1059,8 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set timezone = 'UTC'
+set extra_float_digits = '1'
 as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);

@@ -92,6 +92,10 @@ DEFINERS = {
         "ai_storage_private.artifact_limit",
         "ai_storage_private.check_hold",
         "ai_storage_private.pass_gate",
+        "ai_storage_private.count_use",
+        "ai_storage.set_quota",
+        "ai_storage.drop_quota",
+        "ai_storage.list_quotas",
         "ai_storage_private.compliance_status",
     },
     "ai_storage_owner": {
@@ -112,6 +116,9 @@ DEFINERS = {
         "ai_storage.read_chunks",
         "ai_storage_private.erase_content",
         "ai_storage_private.keep_held",
+        "ai_storage_private.count_bytes",
+        "ai_storage_private.count_models",
+        "ai_storage_private.measure_tenant",
         "ai_storage_private.sweep_uploads",
         "ai_storage_private.find_unlogged_model",
         "ai_storage_private.list_versions",
@@ -168,6 +175,8 @@ WITHOUT_TENANT = {
     "refused_credential",
     "retention_rule",
     "retention_gate",
+    "quota",
+    "quota_use",
     "erasure_certificate",
     "artifact_limit",
 }
@@ -300,6 +309,8 @@ def test_sql_files_say_first_whose_objects_they_make(path: Path) -> None:
 
 # Settings that a function may make for its own queries besides.
 BESIDES = {"enable_nestloop", "plan_cache_mode", "lock_timeout"}
+# Settings that say how values look as texts: for functions that put them into texts or documents.
+BESIDES |= {"datestyle", "extra_float_digits", "intervalstyle", "quote_all_identifiers", "timezone"}
 
 
 @pytest.mark.parametrize(("path", "name", "function", "role"), FUNCTIONS, ids=function_ids)
