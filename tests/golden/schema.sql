@@ -4442,6 +4442,7 @@ begin
         raise exception using
             errcode = '22023',
             message = 'invalid metrics',
+            detail = ai_storage_private.name_wrong_metric(p_metrics),
             hint = 'Metrics are one flat object of at most 256 names, each with a finite number; a '
                 'name has 1 to 255 characters and no control character.';
     end if;
@@ -8323,6 +8324,36 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 --
 
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
+
+--
+-- Name: name_wrong_metric(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select coalesce(
+        (
+            select format('Metric %s is not a finite number.', to_json(left(m.name, 255)))
+            from jsonb_each(
+                case jsonb_typeof(p_metrics) when 'object' then p_metrics else '{}' end
+            ) as m (name, value)
+            where jsonb_typeof(m.value) <> 'number'
+               or not ai_storage_private.is_metrics(jsonb_build_object('m', m.value))
+            order by m.name collate "C"
+            limit 1
+        ),
+        'It is not such an object, or a name is not one.'
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION name_wrong_metric(p_metrics jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) IS 'What to tell about metrics that is_metrics() refused: the name of the first wrong one.';
 
 --
 -- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -14686,6 +14717,12 @@ GRANT ALL ON FUNCTION ai_storage_private.micros(p_time timestamp with time zone)
 REVOKE ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_owner;
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION name_wrong_metric(p_metrics jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
