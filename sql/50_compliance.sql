@@ -842,6 +842,7 @@ set datestyle = 'ISO'
 set quote_all_identifiers = off
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -965,6 +966,7 @@ set datestyle = 'ISO'
 set quote_all_identifiers = off
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),
