@@ -762,7 +762,12 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_level    constant text[] := string_to_array(p_pattern collate "C", ':');
+    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
+    v_inherits constant text := case
+        when current_setting('server_version_num')::integer >= 160000 then ' with inherit true'
+        else ''
+    end;
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -813,13 +818,8 @@ begin
         token_only    = excluded.token_only,
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
-    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
     if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
-        execute format(
-            'grant ai_storage_app to %I%s', p_login,
-            case when current_setting('server_version_num')::integer >= 160000
-                then ' with inherit true' end
-        );
+        execute format('grant ai_storage_app to %I', p_login) || v_inherits;
         if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
             raise exception using
                 errcode = '22023',

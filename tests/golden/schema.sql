@@ -420,7 +420,12 @@ CREATE FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_level    constant text[] := string_to_array(p_pattern collate "C", ':');
+    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
+    v_inherits constant text := case
+        when current_setting('server_version_num')::integer >= 160000 then ' with inherit true'
+        else ''
+    end;
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -471,13 +476,8 @@ begin
         token_only    = excluded.token_only,
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
-    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
     if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
-        execute format(
-            'grant ai_storage_app to %I%s', p_login,
-            case when current_setting('server_version_num')::integer >= 160000
-                then ' with inherit true' end
-        );
+        execute format('grant ai_storage_app to %I', p_login) || v_inherits;
         if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
             raise exception using
                 errcode = '22023',
@@ -2121,6 +2121,7 @@ CREATE FUNCTION ai_storage.list_quotas() RETURNS TABLE(pattern text, max_models 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', q.org_id, q.server_id, q.project_id, q.environment, q.code_hash),
@@ -8652,7 +8653,9 @@ declare
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
-    perform ai_storage_private.require_owner();
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
