@@ -123,6 +123,7 @@ declare
     v_credential text := 'none';
     v_actor      text;
     v_detail     text;
+    v_durable    constant text := ai_storage_private.keep_durable();
 begin
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
@@ -435,6 +436,7 @@ declare
     v_previous   bytea[];
     v_moved      bigint;
 begin
+    perform ai_storage_private.keep_durable();
     select s.last_value into v_refused
     from ai_storage_private.refused_credential as s
     where s.is_called;
@@ -579,6 +581,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
     select c.* into v_last
@@ -1090,6 +1093,9 @@ returns trigger
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set intervalstyle = 'postgres'
+set extra_float_digits = '1'
 as $fn$
 declare
     v_row    jsonb;

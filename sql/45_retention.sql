@@ -1059,6 +1059,8 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set timezone = 'UTC'
+set extra_float_digits = '1'
 as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);

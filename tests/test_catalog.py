@@ -233,7 +233,7 @@ def test_definer_functions_are_the_listed_ones_and_pin_their_path(catalog: psyco
     for owner, name, config in rows:
         live[owner].add(name)
         assert config[:2] == ["search_path=pg_catalog, pg_temp", "client_min_messages=notice"]
-        assert {setting.split("=")[0] for setting in config[2:]} <= BESIDES
+        assert {setting.split("=")[0].lower() for setting in config[2:]} <= BESIDES
     assert live == DEFINERS
 
 

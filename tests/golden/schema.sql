@@ -607,6 +607,10 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    SET "DateStyle" TO 'ISO'
+    SET quote_all_identifiers TO 'off'
     AS $$
 begin
     section := 'release';
@@ -880,6 +884,10 @@ CREATE FUNCTION ai_storage.compliance_report() RETURNS TABLE(control text, refer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    SET "DateStyle" TO 'ISO'
+    SET quote_all_identifiers TO 'off'
     AS $$
 begin
     return query
@@ -910,6 +918,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
     select c.* into v_last
@@ -1452,6 +1461,8 @@ CREATE FUNCTION ai_storage.export_tenant(p_as text DEFAULT NULL::text) RETURNS S
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET extra_float_digits TO '1'
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
@@ -3366,6 +3377,10 @@ CREATE FUNCTION ai_storage.tenant_stats(p_as text DEFAULT NULL::text) RETURNS TA
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    SET "DateStyle" TO 'ISO'
+    SET quote_all_identifiers TO 'off'
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
@@ -5038,6 +5053,7 @@ declare
     v_set    text;
     -- By itself, so that no plan that a server logs holds the credential.
     v_collation constant text := collation for (p_as);
+    v_durable   constant text := ai_storage_private.keep_durable();
 begin
     if v_field is not null then
         v_bound := (
@@ -6524,6 +6540,31 @@ ALTER FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid
 --
 
 COMMENT ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) IS 'Part of a content. Under row level security it sees what its caller''s policies show.';
+
+--
+-- Name: keep_durable(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.keep_durable() RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- Any login may set less, for a session or for itself, and a setting of a function's own ends
+    -- before the commit. remote_apply is more than on.
+    if current_setting('synchronous_commit') in ('off', 'local', 'remote_write') then
+        return set_config('synchronous_commit', 'on', true);
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.keep_durable() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION keep_durable(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.keep_durable() IS 'Makes the commit of this transaction wait until it survives a crash, whatever the session has set. Every function that writes calls it, most of them in enter() or record_event().';
 
 --
 -- Name: keep_held(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8150,6 +8191,9 @@ COMMENT ON FUNCTION ai_storage_private.record_artifact_change() IS 'Trigger: one
 CREATE FUNCTION ai_storage_private.record_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    SET extra_float_digits TO '1'
     AS $$
 declare
     v_row    jsonb;
@@ -8208,6 +8252,7 @@ declare
     v_credential text := 'none';
     v_actor      text;
     v_detail     text;
+    v_durable    constant text := ai_storage_private.keep_durable();
 begin
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
@@ -8873,6 +8918,7 @@ declare
     v_previous   bytea[];
     v_moved      bigint;
 begin
+    perform ai_storage_private.keep_durable();
     select s.last_value into v_refused
     from ai_storage_private.refused_credential as s
     where s.is_called;
@@ -13795,6 +13841,12 @@ GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai
 
 REVOKE ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION keep_durable(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.keep_durable() FROM PUBLIC;
 
 --
 -- Name: FUNCTION keep_held(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
