@@ -7360,7 +7360,9 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report',
+          -- What changes of rules wait for, and sums of what is recorded elsewhere.
+          'retention_gate', 'quota_use'
       )
     group by c.relname
 ) as t
