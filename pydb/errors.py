@@ -27,8 +27,10 @@ __all__ = [
     "MoreThanHeld",
     "NoTenant",
     "NotAuthorized",
+    "PassedOnTooOften",
     "StorageError",
     "TokenExpired",
+    "TooManyGrants",
     "UploadNotFound",
     "UploadOffset",
     "VersionConflict",
@@ -150,7 +152,7 @@ class InvalidTarget(StorageError):
 
 
 class ExternalSharingForbidden(StorageError):
-    """The sharer's organisation may not share outside."""
+    """The sharer's organisation may not share with that one."""
 
     sqlstate = "TN302"
 
@@ -165,6 +167,18 @@ class VersionNotFound(StorageError):
     """The model has no such version."""
 
     sqlstate = "TN304"
+
+
+class TooManyGrants(StorageError):
+    """A sharer has no more than 1,000 grants on one model."""
+
+    sqlstate = "TN305"
+
+
+class PassedOnTooOften(StorageError):
+    """A shared model was passed on 8 times in a row already."""
+
+    sqlstate = "TN306"
 
 
 class EventNotFound(StorageError):
