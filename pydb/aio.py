@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import tuple_row
 
+from .adapters import GUARD, AsyncCursor, needs_guard
 from .calls import Call
 from .errors import translate
 
@@ -16,14 +16,20 @@ T = TypeVar("T")
 
 
 async def run(connection: psycopg.AsyncConnection[Any], call: Call[T], credential: str | None = None) -> T:
-    """Run one call: one statement, in the connection's transaction if it is in one.
+    """Run one call: one message, in the connection's transaction if it is in one.
 
+    A call that carries a token is never prepared by name, and one statement goes before it: adapters.GUARD.
     credential: for this call alone; None acts for the tenant that set_tenant set in this transaction.
     Raises: StorageError for what the database refused; psycopg.Error for anything else.
     """
     try:
-        async with connection.cursor(row_factory=tuple_row) as cursor:
-            await cursor.execute(call.query, call.bind(credential), binary=call.binary)
+        async with AsyncCursor(connection) as cursor:
+            if needs_guard(connection, call, credential):
+                async with connection.pipeline(), AsyncCursor(connection) as guard:
+                    await guard.execute(GUARD, prepare=False)
+                    await cursor.execute(call.query, call.bind(credential), prepare=False, binary=True)
+            else:
+                await cursor.execute(call.query, call.bind(credential), binary=True)
             return call.parse(await cursor.fetchall())
-    except psycopg.Error as error:
+    except (psycopg.Error, UnicodeEncodeError) as error:
         raise translate(error) from error

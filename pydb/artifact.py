@@ -7,24 +7,20 @@ caller's file. `drive` and `drive_async` run them; the storages' methods put_art
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from io import SEEK_END, BytesIO
+from io import BytesIO
 from os import PathLike
-from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from . import calls
+from . import _files, calls
 from .calls import OCTETS, Call, Opened, Put, Upload
 from .errors import ContentMismatch, UploadNotFound, UploadOffset
-from .transfer import sync_folder
 
 __all__ = [
     "CHUNK",
@@ -147,8 +143,8 @@ def put(
     Source: sql/25_artifact.sql, ai_storage.put_artifact, ai_storage.append_artifact
     """
     report = progress or (lambda done, total: None)
-    with _reading(source) as file:
-        start, size = _measure(file)
+    with _files.reading(source) as file:
+        start, size = _files.measure(file)
         part = _read(file)
         if len(part) <= CHUNK and len(part) < PART:
             saved: Put = yield calls.put_artifact(model_name, artifact_name, part, media_type=media_type)
@@ -236,27 +232,6 @@ def _find_upload(
     while digest.size < upload.received_bytes and (part := _read(file, upload.received_bytes - digest.size)):
         digest.add(*_cut(part))
     return (upload.upload_id, digest) if digest.hexdigest() == upload.sha256 else None
-
-
-@contextmanager
-def _reading(source: Source) -> Iterator[IO[bytes]]:
-    if isinstance(source, (str, PathLike)):
-        with open(source, "rb", buffering=0) as file:
-            yield cast(IO[bytes], file)
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        yield BytesIO(source)
-    else:
-        yield source
-
-
-def _measure(file: IO[bytes]) -> tuple[int, int | None]:
-    """Where a file stands, and how many bytes follow; None when it cannot be read twice."""
-    if not file.seekable():
-        return 0, None
-    start = file.tell()
-    size = file.seek(0, SEEK_END) - start
-    file.seek(start)
-    return start, size
 
 
 def _read(file: IO[bytes], length: int = PART) -> bytes:
@@ -366,24 +341,11 @@ class _Whole(BytesIO):
 def _writing(target: Target | None) -> Iterator[IO[bytes]]:
     if target is None:
         yield _Whole()
-        return
-    if not isinstance(target, (str, PathLike)):
-        yield target
-        return
-    path = Path(target)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder")
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name[:50]}.", suffix=".part")
-    try:
-        with open(handle, "wb") as file:
+    elif isinstance(target, (str, PathLike)):
+        with _files.writing(target) as file:
             yield file
-            file.flush()
-            os.fsync(handle)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
-    sync_folder(path.parent)
+    else:
+        yield target
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

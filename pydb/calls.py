@@ -124,24 +124,32 @@ Permission = Literal["read", "execute", "write", "share"]
 Target = Mapping[str, str]
 
 
+def _is_token(credential: str) -> bool:
+    return ":" not in credential  # which a key has
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """One SELECT of one function.
 
-    query: named notation, one %s per parameter. params: their values, without the credential.
-    parse: makes the result of the rows. tenant: the query's last parameter is the credential, p_as. binary: the rows
-    come in binary, in which bytes are half as long.
+    query: its columns by name, so that a release may add one; named notation, one %s per parameter.
+    params: their values, without the credential. parse: makes the result of the rows, whose values came in binary.
+    tenant: the query's last parameter is the credential, p_as. secret: a parameter is a token.
     """
 
     query: LiteralString
-    params: tuple[object, ...]
+    params: tuple[object, ...] = field(repr=False)
     parse: Callable[[list[Row]], T]
     tenant: bool = True
-    binary: bool = False
+    secret: bool = False
 
     def bind(self, credential: str | None) -> tuple[object, ...]:
         """All parameters in the query's order."""
         return (*self.params, credential) if self.tenant else self.params
+
+    def carries_token(self, credential: str | None) -> bool:
+        """Whether a parameter is a token, which is a secret. A key is none."""
+        return self.secret or (self.tenant and credential is not None and _is_token(credential))
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +303,7 @@ class NewSigningKey:
     """A key that signs tokens. secret: shown this once; keep it where tokens are minted."""
 
     kid: str
-    secret: str
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,12 +409,16 @@ class RetentionRule:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What retention took: how many tenants lost something; versions; names of events; grants worth nothing."""
+    """What retention took: how many tenants lost something; versions; names of events; grants worth nothing.
+
+    cursor: where the next call goes on; None when all is done.
+    """
 
     tenants: int
     versions: int
     events: int
     shares: int
+    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -601,7 +613,7 @@ def parse_isolation_key(key: str) -> Call[tuple[str, str, str, str, str]]:
     Source: sql/10_context.sql, ai_storage.parse_isolation_key
     """
     return Call(
-        "select * from ai_storage.parse_isolation_key(p_key => %s)",
+        "select org_id, server_id, project_id, environment, code_hash from ai_storage.parse_isolation_key(p_key => %s)",
         (key,),
         lambda rows: rows[0],
         tenant=False,
@@ -623,7 +635,13 @@ def set_tenant(credential: str) -> Call[str]:
     Raises: MalformedCredential (TN002), NotAuthorized (TN003), AnotherTenant (TN004).
     Source: sql/10_context.sql, ai_storage.set_tenant
     """
-    return Call("select ai_storage.set_tenant(p_credential => %s)", (credential,), _value, tenant=False)
+    return Call(
+        "select ai_storage.set_tenant(p_credential => %s)",
+        (credential,),
+        _value,
+        tenant=False,
+        secret=_is_token(credential),
+    )
 
 
 def clear_tenant() -> Call[None]:
@@ -677,7 +695,12 @@ def list_authorizations() -> Call[list[Authorization]]:
 
     Source: sql/10_context.sql, ai_storage.list_authorizations
     """
-    return Call("select * from ai_storage.list_authorizations()", (), _AUTHORIZATIONS, tenant=False)
+    return Call(
+        "select login_name, pattern, token_only, authorized_at, authorized_by from ai_storage.list_authorizations()",
+        (),
+        _AUTHORIZATIONS,
+        tenant=False,
+    )
 
 
 def renew_context_secret() -> Call[None]:
@@ -699,7 +722,7 @@ def create_signing_key(kid: str | None = None, *, audience: str | None = None) -
     Source: sql/12_token.sql, ai_storage.create_signing_key
     """
     return Call(
-        "select * from ai_storage.create_signing_key(p_kid => %s, p_audience => %s)",
+        "select kid, secret from ai_storage.create_signing_key(p_kid => %s, p_audience => %s)",
         (kid, audience),
         _NEW_KEY,
         tenant=False,
@@ -720,7 +743,12 @@ def list_signing_keys() -> Call[list[SigningKey]]:
 
     Source: sql/12_token.sql, ai_storage.list_signing_keys
     """
-    return Call("select * from ai_storage.list_signing_keys()", (), _KEYS, tenant=False)
+    return Call(
+        "select kid, audience, created_at, created_by, retired_at from ai_storage.list_signing_keys()",
+        (),
+        _KEYS,
+        tenant=False,
+    )
 
 
 # Progress
@@ -747,7 +775,8 @@ def save_progress(
     Source: sql/20_progress.sql, ai_storage.save_progress
     """
     return Call(
-        "select * from ai_storage.save_progress(p_model_name => %s, p_mse => %s::double precision, "
+        "select model_name, version, created, saved_at "
+        "from ai_storage.save_progress(p_model_name => %s, p_mse => %s::double precision, "
         "p_training_samples => %s::bigint, p_metrics => %s, p_metadata => %s, "
         "p_expected_version => %s::bigint, p_idempotency_key => %s, p_owner => %s, p_as => %s)",
         (
@@ -773,7 +802,7 @@ def save_progress_batch(items: Iterable[Mapping[str, Any]]) -> Call[list[Saved]]
     Source: sql/20_progress.sql, ai_storage.save_progress_batch
     """
     return Call(
-        "select * from ai_storage.save_progress_batch(p_items => %s, p_as => %s)",
+        "select model_name, version, created, saved_at from ai_storage.save_progress_batch(p_items => %s, p_as => %s)",
         (_json(list(items), "batch"),),
         _SAVED_EACH,
     )
@@ -798,7 +827,9 @@ def load_progress(
     Source: sql/20_progress.sql, ai_storage.load_progress
     """
     return Call(
-        "select * from ai_storage.load_progress(p_model_name => %s, p_scope => %s, p_after => %s, "
+        "select model_name, owner_key, is_shared, permissions, mse, training_samples, metrics, metadata, "
+        "version, created_at, updated_at, cursor "
+        "from ai_storage.load_progress(p_model_name => %s, p_scope => %s, p_after => %s, "
         "p_limit => %s::integer, p_owner => %s, p_as => %s)",
         (model_name, scope, after, limit, owner),
         _progress,
@@ -829,7 +860,8 @@ def load_history(
     Source: sql/20_progress.sql, ai_storage.load_history
     """
     return Call(
-        "select * from ai_storage.load_history(p_model_name => %s, p_owner => %s, "
+        "select version, mse, training_samples, metrics, metadata, saved_at, saved_by "
+        "from ai_storage.load_history(p_model_name => %s, p_owner => %s, "
         "p_before_version => %s::bigint, p_limit => %s::integer, p_as => %s)",
         (model_name, owner, before_version, limit),
         _VERSIONS,
@@ -858,7 +890,8 @@ def promote_progress(from_code_hash: str, model_name: str | None = None) -> Call
     Source: sql/20_progress.sql, ai_storage.promote_progress
     """
     return Call(
-        "select * from ai_storage.promote_progress(p_from_code_hash => %s, p_model_name => %s, p_as => %s)",
+        "select model_name, version "
+        "from ai_storage.promote_progress(p_from_code_hash => %s, p_model_name => %s, p_as => %s)",
         (from_code_hash, model_name),
         _PROMOTED,
     )
@@ -878,7 +911,8 @@ def put_artifact(model_name: str, artifact_name: str, content: Content, *, media
     Source: sql/25_artifact.sql, ai_storage.put_artifact
     """
     return Call(
-        "select * from ai_storage.put_artifact(p_model_name => %s, p_artifact_name => %s, p_content => %s, "
+        "select sha256, size_bytes, is_new "
+        "from ai_storage.put_artifact(p_model_name => %s, p_artifact_name => %s, p_content => %s, "
         "p_media_type => %s, p_as => %s)",
         (model_name, artifact_name, content, media_type),
         _PUT,
@@ -922,7 +956,8 @@ def finish_artifact(upload_id: UUID, size_bytes: int, sha256: str) -> Call[Put]:
     Source: sql/25_artifact.sql, ai_storage.finish_artifact
     """
     return Call(
-        "select * from ai_storage.finish_artifact(p_upload_id => %s, p_size_bytes => %s::bigint, p_sha256 => %s, "
+        "select sha256, size_bytes, is_new "
+        "from ai_storage.finish_artifact(p_upload_id => %s, p_size_bytes => %s::bigint, p_sha256 => %s, "
         "p_as => %s)",
         (upload_id, size_bytes, sha256),
         _PUT,
@@ -943,7 +978,13 @@ def list_uploads() -> Call[list[Upload]]:
 
     Source: sql/25_artifact.sql, ai_storage.list_uploads
     """
-    return Call("select * from ai_storage.list_uploads(p_as => %s)", (), _UPLOADS)
+    return Call(
+        "select upload_id, model_name, artifact_name, received_bytes, sha256, media_type, began_at, "
+        "touched_at "
+        "from ai_storage.list_uploads(p_as => %s)",
+        (),
+        _UPLOADS,
+    )
 
 
 def open_artifact(
@@ -957,11 +998,11 @@ def open_artifact(
     Source: sql/25_artifact.sql, ai_storage.open_artifact
     """
     return Call(
-        "select * from ai_storage.open_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
+        "select version, sha256, size_bytes, media_type, put_at, cache_key "
+        "from ai_storage.open_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
         "p_version => %s::bigint, p_as => %s)",
         (model_name, artifact_name, owner, version),
         _OPENED,
-        binary=True,
     )
 
 
@@ -984,7 +1025,6 @@ def read_artifact(
         "p_version => %s::bigint, p_offset => %s::bigint, p_length => %s::integer, p_as => %s)",
         (model_name, artifact_name, owner, version, offset, length),
         _value,
-        binary=True,
     )
 
 
@@ -1003,11 +1043,11 @@ def read_chunks(
     Source: sql/25_artifact.sql, ai_storage.read_chunks
     """
     return Call(
-        "select * from ai_storage.read_chunks(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
+        "select read_chunks "
+        "from ai_storage.read_chunks(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
         "p_version => %s::bigint, p_first => %s::integer, p_count => %s::integer, p_as => %s)",
         (model_name, artifact_name, owner, version, first, count),
         _values,
-        binary=True,
     )
 
 
@@ -1024,7 +1064,6 @@ def get_artifact(
         "p_version => %s::bigint, p_as => %s)",
         (model_name, artifact_name, owner, version),
         _value,
-        binary=True,
     )
 
 
@@ -1035,7 +1074,8 @@ def list_artifacts(model_name: str | None = None, *, owner: str | None = None) -
     Source: sql/25_artifact.sql, ai_storage.list_artifacts
     """
     return Call(
-        "select * from ai_storage.list_artifacts(p_model_name => %s, p_owner => %s, p_as => %s)",
+        "select model_name, owner_key, artifact_name, version, sha256, size_bytes, media_type, put_at "
+        "from ai_storage.list_artifacts(p_model_name => %s, p_owner => %s, p_as => %s)",
         (model_name, owner),
         _ARTIFACTS,
     )
@@ -1090,7 +1130,8 @@ def share_model(
     Source: sql/30_sharing.sql, ai_storage.share_model
     """
     return Call(
-        "select * from ai_storage.share_model(p_model_name => %s, p_targets => %s, "
+        "select share_id, target "
+        "from ai_storage.share_model(p_model_name => %s, p_targets => %s, "
         "p_permissions => %s, p_expires_at => %s::timestamp with time zone, p_version => %s::bigint, "
         "p_owner => %s, p_as => %s)",
         (
@@ -1144,7 +1185,9 @@ def list_shares(model_name: str | None = None) -> Call[list[Grant]]:
     Source: sql/30_sharing.sql, ai_storage.list_shares
     """
     return Call(
-        "select * from ai_storage.list_shares(p_model_name => %s, p_as => %s)",
+        "select share_id, model_name, owner_key, shared_by, target, permissions, version, expires_at, "
+        "created_at, state, parent_id "
+        "from ai_storage.list_shares(p_model_name => %s, p_as => %s)",
         (model_name,),
         _GRANTS,
     )
@@ -1155,7 +1198,13 @@ def list_received_shares(owner: str | None = None) -> Call[list[Grant]]:
 
     Source: sql/30_sharing.sql, ai_storage.list_received_shares
     """
-    return Call("select * from ai_storage.list_received_shares(p_owner => %s, p_as => %s)", (owner,), _GRANTS)
+    return Call(
+        "select share_id, model_name, owner_key, shared_by, target, permissions, version, expires_at, "
+        "created_at, state, parent_id "
+        "from ai_storage.list_received_shares(p_owner => %s, p_as => %s)",
+        (owner,),
+        _GRANTS,
+    )
 
 
 def decline_share(share_id: UUID | str) -> Call[bool]:
@@ -1216,7 +1265,9 @@ def list_external_sharing() -> Call[list[ExternalSharing]]:
 
     Source: sql/30_sharing.sql, ai_storage.list_external_sharing
     """
-    return Call("select * from ai_storage.list_external_sharing()", (), _EXTERNAL, tenant=False)
+    return Call(
+        "select org_id, to_org_id, permitted_at, permitted_by from ai_storage.list_external_sharing()", (), _EXTERNAL, tenant=False
+    )
 
 
 # Audit
@@ -1238,7 +1289,8 @@ def audit_trail(
     Source: sql/40_audit.sql, ai_storage.audit_trail
     """
     return Call(
-        "select * from ai_storage.audit_trail(p_since => %s::timestamp with time zone, "
+        "select event_id, recorded_at, action, model_id, version, login, credential, detail, sealed, cursor "
+        "from ai_storage.audit_trail(p_since => %s::timestamp with time zone, "
         "p_until => %s::timestamp with time zone, p_action => %s, p_after => %s, p_limit => %s::integer, p_as => %s)",
         (_aware(since, "since"), _aware(until, "until"), action, after, limit),
         _EVENTS,
@@ -1250,7 +1302,11 @@ def verify_audit() -> Call[AuditVerification]:
 
     Source: sql/40_audit.sql, ai_storage.verify_audit
     """
-    return Call("select * from ai_storage.verify_audit(p_as => %s)", (), _VERIFICATION)
+    return Call(
+        "select verified, events, seals, pending, event_id, problem from ai_storage.verify_audit(p_as => %s)",
+        (),
+        _VERIFICATION,
+    )
 
 
 def audit_proof(event_id: UUID | str) -> Call[dict[str, Any]]:
@@ -1269,7 +1325,7 @@ def export_audit() -> Call[list[dict[str, Any]]]:
     Returns: dicts that pydb/verifier.py checks offline, as JSON lines.
     Source: sql/40_audit.sql, ai_storage.export_audit
     """
-    return Call("select * from ai_storage.export_audit(p_as => %s)", (), _values)
+    return Call("select export_audit from ai_storage.export_audit(p_as => %s)", (), _values)
 
 
 def seal_audit() -> Call[Sealed]:
@@ -1277,7 +1333,7 @@ def seal_audit() -> Call[Sealed]:
 
     Source: sql/40_audit.sql, ai_storage.seal_audit
     """
-    return Call("select * from ai_storage.seal_audit()", (), _SEALED, tenant=False)
+    return Call("select events, seals from ai_storage.seal_audit()", (), _SEALED, tenant=False)
 
 
 def create_checkpoint() -> Call[dict[str, Any] | None]:
@@ -1294,7 +1350,13 @@ def verify_all_audit() -> Call[AuditSummary]:
 
     Source: sql/40_audit.sql, ai_storage.verify_all_audit
     """
-    return Call("select * from ai_storage.verify_all_audit()", (), _SUMMARY, tenant=False)
+    return Call(
+        "select verified, events, seals, checkpoints, pending, isolation_key, event_id, problem "
+        "from ai_storage.verify_all_audit()",
+        (),
+        _SUMMARY,
+        tenant=False,
+    )
 
 
 # Retention and erasure
@@ -1306,7 +1368,12 @@ def list_tenants(pattern: str = "*:*:*:*:*") -> Call[list[Tenant]]:
     Raises: InvalidArgument (22023).
     Source: sql/45_retention.sql, ai_storage.list_tenants
     """
-    return Call("select * from ai_storage.list_tenants(p_pattern => %s)", (pattern,), _TENANTS, tenant=False)
+    return Call(
+        "select isolation_key, registered_at, is_held from ai_storage.list_tenants(p_pattern => %s)",
+        (pattern,),
+        _TENANTS,
+        tenant=False,
+    )
 
 
 def set_retention(
@@ -1315,13 +1382,14 @@ def set_retention(
     keep_versions: int | None = None,
     keep_versions_for: timedelta | None = None,
     keep_events_for: timedelta | None = None,
-    legal_hold: bool = False,
+    legal_hold: bool | None = None,
 ) -> Call[None]:
     """Set how long the data of a pattern's tenants is kept, in place of the pattern's rule before. For administrators.
 
     keep_versions: most versions of a model. keep_versions_for: how long those that are not current are kept.
-    keep_events_for: how long events keep names. None: all, for ever. legal_hold: delete and erase nothing.
-    Raises: InvalidArgument (22023).
+    keep_events_for: how long events keep names. None: all, for ever. legal_hold: delete and erase nothing; None leaves
+    a hold as it is.
+    Raises: InvalidArgument (22023); psycopg's LockNotAvailable when a session keeps a deletion from ending.
     Source: sql/45_retention.sql, ai_storage.set_retention
     """
     return Call(
@@ -1348,16 +1416,29 @@ def list_retention() -> Call[list[RetentionRule]]:
 
     Source: sql/45_retention.sql, ai_storage.list_retention
     """
-    return Call("select * from ai_storage.list_retention()", (), _RULES, tenant=False)
+    return Call(
+        "select pattern, keep_versions, keep_versions_for, keep_events_for, legal_hold, set_at, set_by "
+        "from ai_storage.list_retention()",
+        (),
+        _RULES,
+        tenant=False,
+    )
 
 
-def apply_retention() -> Call[Swept]:
-    """Delete what the rules keep no longer. For administrators.
+def apply_retention(*, after: str | None = None, limit: int = 1000) -> Call[Swept]:
+    """Delete what the rules keep no longer, of a part of the tenants. For administrators.
 
-    Raises: psycopg's InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
+    after: the cursor of the call before. limit: of how many tenants something is deleted, at most.
+    Raises: InvalidArgument (22023); psycopg's InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
     Source: sql/45_retention.sql, ai_storage.apply_retention
     """
-    return Call("select * from ai_storage.apply_retention()", (), _SWEPT, tenant=False)
+    return Call(
+        "select tenants, versions, events, shares, cursor "
+        "from ai_storage.apply_retention(p_after => %s, p_limit => %s::integer)",
+        (after, limit),
+        _SWEPT,
+        tenant=False,
+    )
 
 
 def erase_tenant(pattern: str, reason: str) -> Call[dict[str, Any]]:
@@ -1389,7 +1470,12 @@ def list_erasures() -> Call[list[Erasure]]:
 
     Source: sql/45_retention.sql, ai_storage.list_erasures
     """
-    return Call("select * from ai_storage.list_erasures()", (), _ERASURES, tenant=False)
+    return Call(
+        "select certificate_id, erased_at, erased_by, pattern, reason, tenants from ai_storage.list_erasures()",
+        (),
+        _ERASURES,
+        tenant=False,
+    )
 
 
 # Export and import
@@ -1402,7 +1488,7 @@ def export_tenant() -> Call[list[dict[str, Any]]]:
     Raises: psycopg's ReadOnlySqlTransaction in a read-only transaction, since the export is logged.
     Source: sql/45_retention.sql, ai_storage.export_tenant
     """
-    return Call("select * from ai_storage.export_tenant(p_as => %s)", (), _values)
+    return Call("select export_tenant from ai_storage.export_tenant(p_as => %s)", (), _values)
 
 
 def import_tenant(records: Iterable[Mapping[str, Any] | str]) -> Call[int]:
@@ -1425,7 +1511,13 @@ def tenant_stats() -> Call[TenantStats]:
 
     Source: sql/50_compliance.sql, ai_storage.tenant_stats
     """
-    return Call("select * from ai_storage.tenant_stats(p_as => %s)", (), _STATS)
+    return Call(
+        "select isolation_key, own_models, shared_models, total_models, versions, artifact_bytes, "
+        "last_saved_at, compliance_status "
+        "from ai_storage.tenant_stats(p_as => %s)",
+        (),
+        _STATS,
+    )
 
 
 def compliance_report() -> Call[list[Control]]:
@@ -1433,7 +1525,12 @@ def compliance_report() -> Call[list[Control]]:
 
     Source: sql/50_compliance.sql, ai_storage.compliance_report
     """
-    return Call("select * from ai_storage.compliance_report()", (), _CONTROLS, tenant=False)
+    return Call(
+        "select control, reference, status, result, evidence, checked_at from ai_storage.compliance_report()",
+        (),
+        _CONTROLS,
+        tenant=False,
+    )
 
 
 def metrics() -> Call[list[Metric]]:
@@ -1441,7 +1538,7 @@ def metrics() -> Call[list[Metric]]:
 
     Source: sql/55_metrics.sql, ai_storage.metrics
     """
-    return Call("select * from ai_storage.metrics()", (), _METRICS, tenant=False)
+    return Call("select metric, kind, help, labels, value from ai_storage.metrics()", (), _METRICS, tenant=False)
 
 
 def collect_evidence() -> Call[dict[str, Any]]:
@@ -1449,7 +1546,7 @@ def collect_evidence() -> Call[dict[str, Any]]:
 
     Source: sql/50_compliance.sql, ai_storage.collect_evidence
     """
-    return Call("select * from ai_storage.collect_evidence()", (), lambda rows: dict(rows), tenant=False)
+    return Call("select section, content from ai_storage.collect_evidence()", (), lambda rows: dict(rows), tenant=False)
 
 
 def report_backup(taken_at: datetime, location: str | None = None) -> Call[None]:

@@ -26,6 +26,7 @@ from psycopg.conninfo import make_conninfo
 
 from . import (
     __version__,
+    _files,
     artifact,
     calls,
     doctor,
@@ -591,7 +592,7 @@ def _retention_set(args: argparse.Namespace) -> None:
         keep_versions=args.versions,
         keep_versions_for=args.versions_for,
         keep_events_for=args.events_for,
-        legal_hold=args.legal_hold,
+        legal_hold=args.legal_hold or None,  # a hold that somebody sets meanwhile stays
     )
     with migrate.connect(_admin_dsn(args)) as connection:
         held = any(
@@ -626,7 +627,19 @@ def _retention_drop(args: argparse.Namespace) -> None:
 
 
 def _retention_apply(args: argparse.Namespace) -> None:
-    _print_rows(args, [_run_on(_admin_dsn(args), calls.apply_retention())], ["tenants", "versions", "events", "shares"])
+    total = calls.Swept(0, 0, 0, 0, "")
+    with migrate.connect(_admin_dsn(args)) as connection:
+        while total.cursor is not None:
+            # A transaction for each tenant that loses something.
+            part = session.run(connection, calls.apply_retention(after=total.cursor, limit=1))
+            total = calls.Swept(
+                total.tenants + part.tenants,
+                total.versions + part.versions,
+                total.events + part.events,
+                total.shares + part.shares,
+                part.cursor,
+            )
+    _print_rows(args, [total], ["tenants", "versions", "events", "shares"])
 
 
 def _keep(text: str) -> timedelta:
@@ -969,7 +982,11 @@ def _put(args: argparse.Namespace) -> None:
     try:
         with _connect_tenant(args) as connection:
             saved = TenantAwareStorage(connection, args.credential).put_artifact(
-                args.model, args.name or args.file.name, source, media_type=args.media_type, progress=_bar("Putting")
+                args.model,
+                args.name or _files.name_of(args.file),
+                source,
+                media_type=args.media_type,
+                progress=_bar("Putting"),
             )
     except OSError as error:
         raise CommandError(f"{args.file} cannot be read: {error.strerror}.", "Name a file.") from error
@@ -982,8 +999,8 @@ def _get(args: argparse.Namespace) -> None:
         # A name is another's text: it does not choose where to write.
         raise CommandError("This artifact's name is no plain name of a file.", "Add --out FILE.")
     to_output = str(path) == "-"
-    if not to_output and os.path.lexists(path):
-        raise CommandError(f"{path} exists already.", "Name another file: --out FILE.")
+    if args.out is None and os.path.lexists(path):
+        raise CommandError(f"{path} exists already.", "Add --out FILE; a file that you name is replaced.")
     try:
         with _connect_tenant(args) as connection:
             opened = TenantAwareStorage(connection, args.credential).get_artifact(
@@ -1457,13 +1474,16 @@ def _parser() -> argparse.ArgumentParser:
     added.epilog = "What was interrupted goes on where it was, when the same file is put again within a day."
     added.add_argument("model")
     added.add_argument("file", type=Path, metavar="FILE", help="-: standard input")
-    added.add_argument("--name", metavar="ARTIFACT", help="the artifact's name (default: that of the file)")
+    added.add_argument("--name", metavar="ARTIFACT", help="the artifact's name (default: that of the file, in NFC)")
     added.add_argument("--media-type", default=calls.OCTETS, metavar="TYPE", help="(default: %(default)s)")
     added = command("get", _get, "write an artifact into a file", tenant)
     added.add_argument("model")
     added.add_argument("artifact")
     added.add_argument(
-        "--out", type=Path, metavar="FILE", help="new file; -: standard output (default: named like the artifact)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where to; -: standard output (default: a new file named like the artifact)",
     )
     added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for execute")
     added.add_argument("--version", type=int, metavar="N", help="as it was at this version (default: as it is)")

@@ -92,7 +92,7 @@ class AnotherTenant(StorageError):
 
 
 class TokenExpired(StorageError):
-    """The token is genuine, but its time is over, has not begun, or was to last too long."""
+    """The token is genuine, but expired, not yet valid, or valid for too long."""
 
     sqlstate = "TN005"
 
@@ -202,12 +202,19 @@ class CertificateNotFound(StorageError):
 _BY_SQLSTATE = {cls.sqlstate: cls for cls in StorageError.__subclasses__()}
 
 
-def translate(error: psycopg.Error) -> Exception:
+def translate(error: psycopg.Error | UnicodeEncodeError) -> Exception:
     """Give a database error its class.
 
-    Returns: a StorageError for the codes above and for any other data error (SQLSTATE class 22, or a value psycopg
-    cannot send, such as a NUL character); otherwise the error itself: a lost connection stays psycopg's.
+    Returns: a StorageError for the codes above and for any other data error (SQLSTATE class 22, or a value that cannot
+    be sent, such as a NUL character or half a surrogate pair); otherwise the error itself: a lost connection stays
+    psycopg's.
     """
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidArgument(
+            "a text is not Unicode",
+            detail=f"Character {error.start + 1} of it is half of a surrogate pair.",
+            hint="A name taken from a file may have come from another encoding: decode it, or pass another name.",
+        )
     cls = _BY_SQLSTATE.get(error.sqlstate or "")
     if cls is None and isinstance(error, psycopg.DataError):
         cls = InvalidArgument

@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .errors import StorageError
-from .token import LEVEL, MAX_TTL, Tenant
+from .token import LEVEL, MAX_TTL, Tenant, check_secret, seconds
 
 try:
     import cryptography  # noqa: F401  # PyJWT does without, but then verifies HS256 only
@@ -203,17 +203,18 @@ class IdentityProvider:
         kid, secret, audience: as create_signing_key gave them. ttl: how long the new token is good, up to 24 hours; it
         never outlives the provider's.
         Returns: a JWT signed with HS256, as pydb.token.mint makes it.
-        Raises: IdentityRefused, KeysUnavailable, InvalidProvider.
+        Raises: IdentityRefused, KeysUnavailable, InvalidProvider; InvalidArgument for a secret of less than 32 bytes.
         """
         if not (kid and secret and audience and timedelta(seconds=1) <= ttl <= MAX_TTL):
             raise InvalidProvider(
                 "kid, secret, audience and ttl are needed",
                 hint="Take the first three from create_signing_key; ttl is 1 second to 24 hours.",
             )
+        check_secret(secret)
         verified = self.verify(token)
         now = int(time.time())
         # Not mint(): it takes a duration, and reads the clock again, so its token could end a second too late.
-        end = min(now + int(ttl.total_seconds()), int(verified.expires_at.timestamp()))
+        end = min(now + seconds(ttl), int(verified.expires_at.timestamp()))
         claims = {**verified.tenant._asdict(), "aud": audience, "iat": now, "exp": end}
         return jwt.encode(claims, secret, algorithm="HS256", headers={"kid": kid})
 

@@ -8,7 +8,6 @@ migrator leaves nothing behind, and no old function ever meets a new table.
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

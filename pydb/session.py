@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import tuple_row
 
+from .adapters import GUARD, Cursor, needs_guard
 from .calls import Call
 from .errors import translate
 
@@ -16,13 +16,20 @@ T = TypeVar("T")
 
 
 def run(connection: psycopg.Connection[Any], call: Call[T], credential: str | None = None) -> T:
-    """Run one call: one statement, in the connection's transaction if it is in one.
+    """Run one call: one message, in the connection's transaction if it is in one.
 
+    A call that carries a token is never prepared by name, and one statement goes before it: adapters.GUARD.
     credential: for this call alone; None acts for the tenant that set_tenant set in this transaction.
     Raises: StorageError for what the database refused; psycopg.Error for anything else.
     """
     try:
-        with connection.cursor(row_factory=tuple_row) as cursor:
-            return call.parse(cursor.execute(call.query, call.bind(credential), binary=call.binary).fetchall())
-    except psycopg.Error as error:
+        with Cursor(connection) as cursor:
+            if needs_guard(connection, call, credential):
+                with connection.pipeline(), Cursor(connection) as guard:
+                    guard.execute(GUARD, prepare=False)
+                    cursor.execute(call.query, call.bind(credential), prepare=False, binary=True)
+            else:
+                cursor.execute(call.query, call.bind(credential), binary=True)
+            return call.parse(cursor.fetchall())
+    except (psycopg.Error, UnicodeEncodeError) as error:
         raise translate(error) from error

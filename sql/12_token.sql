@@ -202,15 +202,17 @@ begin
             hint = 'Check the signing key (kid and secret) and the audience: list_signing_keys().';
     end if;
     v_exp := (v_claims -> 'exp')::numeric;
+    -- 10 seconds for the clock of who minted it; exp has none, so that no token outlives its end.
     if v_exp <= v_now
-        or v_exp > v_now + 86400
-        or (v_claims -> 'nbf')::numeric > v_now
+        or v_exp > v_now + 86400 + 10
+        or (v_claims -> 'nbf')::numeric > v_now + 10
     then
         perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN005',
-            message = 'this token is over, too early, or too long',
-            hint = 'Get a new one. exp lies at most 24 hours ahead, nbf not ahead at all.';
+            message = 'token is expired, not yet valid, or valid for too long',
+            hint = 'Get a new one. exp lies at most 24 hours ahead and nbf not ahead; clocks may '
+                'differ by 10 seconds.';
     end if;
 
     -- A claim that is missing makes the key null, one with a colon in it gives it a sixth level:

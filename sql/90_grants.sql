@@ -85,6 +85,7 @@ grant select, insert on ai_storage_private.audit_checkpoint to ai_storage_operat
 grant select, update on ai_storage_private.refusal_report to ai_storage_operator;
 grant usage, select on sequence ai_storage_private.refused_credential to ai_storage_operator;
 grant select, insert, update, delete on ai_storage_private.retention_rule to ai_storage_operator;
+grant select, update on ai_storage_private.retention_gate to ai_storage_operator;
 grant select, insert on ai_storage_private.erasure_certificate to ai_storage_operator;
 grant execute on function
     ai_storage.is_isolation_key(text),
@@ -97,7 +98,7 @@ grant execute on function
     ai_storage_private.erase_content(bigint),
     ai_storage_private.sweep_uploads(bigint),
     ai_storage_private.lock_models(bigint),
-    ai_storage_private.sweep_versions(bigint, integer, timestamptz),
+    ai_storage_private.sweep_versions(bigint, integer, timestamptz, integer),
     ai_storage_private.list_versions(bigint)
 to ai_storage_operator;
 
@@ -219,6 +220,7 @@ grant execute on function
     ai_storage_private.list_checkpoints(),
     ai_storage_private.artifact_limit(),
     ai_storage_private.check_hold(text[]),
+    ai_storage_private.pass_gate(bigint),
     ai_storage_private.compliance_status()
 to ai_storage_owner;
 grant execute on function
@@ -310,7 +312,7 @@ grant execute on function
     ai_storage.create_checkpoint(),
     ai_storage.set_retention(text, integer, interval, interval, boolean),
     ai_storage.drop_retention(text),
-    ai_storage.apply_retention(),
+    ai_storage.apply_retention(text, integer),
     ai_storage.erase_tenant(text, text),
     ai_storage.report_backup(timestamptz, text),
     ai_storage.break_glass(text, text),

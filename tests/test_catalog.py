@@ -11,7 +11,7 @@ import pytest
 
 from pydb import errors
 from tests.conftest import Database
-from tests.test_layout import DEFINERS, PLANNER, WITHOUT_TENANT
+from tests.test_layout import BESIDES, DEFINERS, WITHOUT_TENANT
 
 pytestmark = pytest.mark.sql
 
@@ -236,7 +236,7 @@ def test_definer_functions_are_the_listed_ones_and_pin_their_path(catalog: psyco
     for owner, name, config in rows:
         live[owner].add(name)
         assert config[:2] == ["search_path=pg_catalog, pg_temp", "client_min_messages=notice"]
-        assert {setting.split("=")[0] for setting in config[2:]} <= PLANNER
+        assert {setting.split("=")[0] for setting in config[2:]} <= BESIDES
     assert live == DEFINERS
 
 

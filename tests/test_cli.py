@@ -372,6 +372,9 @@ def test_keys_are_made_listed_and_retired_and_tokens_minted(
     code, _, err = run(*mint)
     assert code == 1
     assert "AI_STORAGE_TOKEN_SECRET" in err
+    monkeypatch.setenv("AI_STORAGE_TOKEN_SECRET", "short")
+    code, out, err = run(*mint)
+    assert (code, out, "too short" in err) == (1, "", True)
     monkeypatch.setenv("AI_STORAGE_TOKEN_SECRET", made["secret"])
     code, token, _ = run(*mint, "--ttl", "5m")
     assert code == 0

@@ -93,6 +93,7 @@ DEFINERS = {
         "ai_storage.set_artifact_limit",
         "ai_storage_private.artifact_limit",
         "ai_storage_private.check_hold",
+        "ai_storage_private.pass_gate",
         "ai_storage_private.compliance_status",
     },
     "ai_storage_owner": {
@@ -112,6 +113,7 @@ DEFINERS = {
         "ai_storage.read_artifact",
         "ai_storage.read_chunks",
         "ai_storage_private.erase_content",
+        "ai_storage_private.keep_held",
         "ai_storage_private.take_events",
         "ai_storage_private.sweep_uploads",
         "ai_storage_private.find_unlogged_model",
@@ -169,6 +171,7 @@ WITHOUT_TENANT = {
     "refusal_report",
     "refused_credential",
     "retention_rule",
+    "retention_gate",
     "erasure_certificate",
     "artifact_limit",
 }
@@ -223,12 +226,16 @@ def body(function: ast.CreateFunctionStmt) -> str:
     return next(option.arg[0].sval for option in function.options if option.defname == "as")
 
 
+def is_constraint(statement: ast.Node) -> bool:
+    return isinstance(statement, ast.CreateTrigStmt) and bool(statement.isconstraint)
+
+
 @pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)
 def test_sql_holds_only_what_can_be_applied_again(path: Path) -> None:
     for statement, text in statements(path):
         if isinstance(statement, ast.DropStmt):
-            # A policy cannot be replaced, so it is dropped right before it is made.
-            assert statement.removeType == ObjectType.OBJECT_POLICY, text
+            # Neither can be replaced, a constraint trigger at least, so it is dropped right before it is made.
+            assert statement.removeType in (ObjectType.OBJECT_POLICY, ObjectType.OBJECT_TRIGGER), text
             assert statement.missing_ok, text
             continue
         if isinstance(statement, ast.AlterTableStmt):
@@ -236,7 +243,7 @@ def test_sql_holds_only_what_can_be_applied_again(path: Path) -> None:
             continue
         assert isinstance(statement, IN_SQL), f"{path.name}: this belongs in migrations/:\n{text}"
         if isinstance(statement, (ast.CreateFunctionStmt, ast.CreateTrigStmt, ast.ViewStmt)):
-            assert statement.replace, f"{path.name}: say create or replace:\n{text[:80]}"
+            assert statement.replace or is_constraint(statement), f"{path.name}: say create or replace:\n{text[:80]}"
 
 
 @pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)
@@ -245,13 +252,16 @@ def test_migrations_hold_only_what_can_be_applied_once(path: Path) -> None:
         assert isinstance(statement, IN_MIGRATIONS), f"{path.name}: this belongs in sql/:\n{text}"
 
 
-def test_every_policy_is_dropped_right_before_it_is_created() -> None:
+def test_every_policy_and_constraint_trigger_is_dropped_right_before_it_is_created() -> None:
     for path in SQL:
         before = None
         for statement, _ in statements(path):
-            if isinstance(statement, ast.CreatePolicyStmt):
+            if isinstance(statement, ast.CreatePolicyStmt) or is_constraint(statement):
+                name = statement.policy_name if isinstance(statement, ast.CreatePolicyStmt) else statement.trigname
                 assert isinstance(before, ast.DropStmt)
-                assert before.objects[0][-1].sval == statement.policy_name
+                assert before.objects[0][-1].sval == name
+            elif isinstance(before, ast.DropStmt):
+                raise AssertionError(f"{path.name}: dropped, and not created again")
             before = statement
 
 
@@ -293,7 +303,7 @@ def test_sql_files_say_first_whose_objects_they_make(path: Path) -> None:
 
 
 # Settings that a function may make for its own queries besides.
-PLANNER = {"enable_nestloop", "plan_cache_mode"}
+BESIDES = {"enable_nestloop", "plan_cache_mode", "lock_timeout"}
 
 
 @pytest.mark.parametrize(("path", "name", "function", "role"), FUNCTIONS, ids=function_ids)
@@ -325,7 +335,7 @@ class TestFunction:
                 expected.append(("client_min_messages", ["notice"]))
             settings = [(arg.name, [value.val.sval for value in arg.args]) for arg in pinned]
             assert settings[: len(expected)] == expected
-            assert {setting for setting, _ in settings[len(expected) :]} <= PLANNER
+            assert {setting for setting, _ in settings[len(expected) :]} <= BESIDES
 
     def test_is_written_with_prefixed_parameters_and_a_credential_last(
         self, path: Path, name: str, function: ast.CreateFunctionStmt, role: str

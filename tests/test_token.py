@@ -15,7 +15,7 @@ import jwt
 import psycopg
 import pytest
 
-from pydb import TokenExpired, token
+from pydb import InvalidArgument, TokenExpired, token
 from pydb.calls import NewSigningKey
 from tests.conftest import Database
 from tests.helpers import ACME, BETA, call, names, refused, save, sleep_past, unchanged, value
@@ -23,6 +23,7 @@ from tests.helpers import ACME, BETA, call, names, refused, save, sleep_past, un
 pytestmark = pytest.mark.sql
 
 LEVELS = dict(zip(("org", "srv", "prj", "env", "code"), ACME.split(":"), strict=True))
+DAY = timedelta(hours=24)
 Mint = Callable[..., str]
 
 
@@ -120,6 +121,33 @@ def test_a_token_whose_time_is_wrong_is_told_so(database: Database, mint: Mint) 
             names(app, as_=mint(**claims))
     with pytest.raises(TokenExpired):
         database.storage(mint(exp=now - 1)).load_ai_progress()
+
+
+def test_clocks_may_differ_by_seconds_but_no_token_outlives_its_end(database: Database, mint: Mint) -> None:
+    app = database.connect("app")
+    save(app, "m", as_=ACME)
+    now = int(time.time())
+    for claims in ({"nbf": now + 8}, {"exp": now + 86_408}, {"exp": now + 86_408, "nbf": now + 8}):
+        assert names(app, as_=mint(**claims)) == ["m"]
+    for claims in ({"nbf": now + 30}, {"exp": now + 86_430}, {"exp": now - 1}):
+        with refused("TN005"):
+            names(app, as_=mint(**claims))
+
+
+@pytest.mark.parametrize("ahead", [0, 5, 60])
+def test_our_own_mint_of_24_hours_is_good_on_a_host_that_is_ahead(
+    database: Database, key: NewSigningKey, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + ahead)
+    minted = token.mint(token.Tenant(*ACME.split(":")), kid=key.kid, secret=key.secret, audience="here", ttl=DAY)
+    assert database.storage(minted).save_ai_progress("m", 0.5).version == 1
+
+
+def test_a_secret_that_can_be_guessed_signs_nothing() -> None:
+    for secret in ("", "short", "x" * 31):
+        with pytest.raises(InvalidArgument):
+            token.mint(token.Tenant(*ACME.split(":")), kid="k", secret=secret, audience="here")
 
 
 @pytest.mark.parametrize("first", ["key", "token"])
