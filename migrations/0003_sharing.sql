@@ -1,7 +1,7 @@
 -- Who may reach whose model: a row per grant, what ended or was declined of it, and which
 -- organisations may share with which.
 -- A grant lies between tenants: tenants reach it through functions that look from both ends, by the
--- owner's id and by the receiver's patterns. So its key and some indexes do not lead with tenant_id.
+-- owner's id and by the receiver's patterns. So not all keys and indexes lead with a tenant_id.
 
 create table ai_storage_private.model_share (
     tenant_id      bigint not null,

@@ -88,7 +88,6 @@ __all__ = [
     "list_tenants",
     "list_uploads",
     "load_history",
-    "load_model",
     "load_progress",
     "metrics",
     "open_artifact",
@@ -836,6 +835,7 @@ def load_progress(
     )
 
 
+# Not in __all__, where each function of the API stands once: load_progress, for one model that there has to be.
 def load_model(model_name: str, owner: str | None = None) -> Call[Progress]:
     """Load the current state of one own model, or with owner of one that this tenant shares for reading.
 
@@ -1122,7 +1122,8 @@ def share_model(
     """Let other tenants reach one model. Sharing again with the same target replaces what was given.
 
     What was passed on from a grant that is replaced ends; the same grant once more changes nothing. A sharer has up to
-    1,000 grants on a model, and a model is passed on up to 8 times in a row. expires_at: aware; None means no end. version: the only version to be seen.
+    1,000 grants on a model, and a model is passed on up to 8 times in a row.
+    expires_at: aware; None means no end. version: the only version to be seen.
     owner: the owner's isolation key, to pass on a model that was shared with the permission share.
     Returns: one Share per target, in their order.
     Raises: InvalidArgument (22023), ModelNotFound (TN101), InvalidTarget (TN301), ExternalSharingForbidden (TN302),
@@ -1266,7 +1267,10 @@ def list_external_sharing() -> Call[list[ExternalSharing]]:
     Source: sql/30_sharing.sql, ai_storage.list_external_sharing
     """
     return Call(
-        "select org_id, to_org_id, permitted_at, permitted_by from ai_storage.list_external_sharing()", (), _EXTERNAL, tenant=False
+        "select org_id, to_org_id, permitted_at, permitted_by from ai_storage.list_external_sharing()",
+        (),
+        _EXTERNAL,
+        tenant=False,
     )
 
 

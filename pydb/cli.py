@@ -912,9 +912,7 @@ def _load(args: argparse.Namespace) -> None:
     if args.name is not None and args.scope is None:
         rows = [_run(args, calls.load_model(args.name, args.owner))]
     else:
-        call = calls.load_progress(
-            args.name, scope=args.scope, owner=args.owner, after=args.after, limit=args.limit
-        )
+        call = calls.load_progress(args.name, scope=args.scope, owner=args.owner, after=args.after, limit=args.limit)
         rows = _run(args, call)
     _print_rows(args, rows, ["model_name", "owner_key", "version", "mse", "training_samples", "metrics", "updated_at"])
 

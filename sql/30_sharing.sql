@@ -189,6 +189,7 @@ begin
               select count(*)
               from ai_storage_private.model_share as a
               where a.share_id = any (s.ancestors)
+                and (a.expires_at is null or a.expires_at > clock_timestamp())
           )
       )
       and not exists (
