@@ -581,45 +581,53 @@ as $fn$
 declare
     v_org       constant text := p_sharer.levels[1];
     v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
-    -- In one order, so that two sessions of mine do not wait for each other.
-    v_left      text[] := array(select t.target from unnest(p_targets) as t (target) order by 1);
+    v_given     uuid[] := '{}';
     v_kept      uuid[];
+    v_left      text[];
 begin
-    -- What is the same already stays, with all that was passed on from it.
-    v_kept := array(
-        select f.share_id
-        from ai_storage_private.in_force(
-            array(
-                select s.share_id
-                from ai_storage_private.model_share as s
-                where s.tenant_id = p_held.tenant_id
-                  and s.model_id = p_held.model_id
-                  and s.sharer_id = p_sharer.tenant_id
-            ),
-            null
-        ) as f
-        where f.target <> all (p_targets)
-           or (
-               f.permissions = p_permissions
-               and f.expires_at is not distinct from p_expires_at
-               and f.pinned_version is not distinct from p_version
-               and f.ancestors = v_ancestors
-           )
-    );
-    if cardinality(v_left) + (
-        select count(*)
-        from ai_storage_private.model_share as s
-        where s.share_id = any (v_kept)
-          and s.target <> all (p_targets)
-    ) > 1000 then
-        raise exception using
-            errcode = 'TN305',
-            message = 'too many grants on one model',
-            hint = 'A sharer has up to 1,000 grants on a model. End some, or name a wider target '
-                'with *.';
-    end if;
-    -- My other sessions may give the same: then it is our turn once they are done.
+    -- Around again when my other sessions give the same.
     loop
+        -- What is the same already stays, with all that was passed on from it.
+        v_kept := v_given || array(
+            select f.share_id
+            from ai_storage_private.in_force(
+                array(
+                    select s.share_id
+                    from ai_storage_private.model_share as s
+                    where s.tenant_id = p_held.tenant_id
+                      and s.model_id = p_held.model_id
+                      and s.sharer_id = p_sharer.tenant_id
+                      and s.share_id <> all (v_given)
+                ),
+                null
+            ) as f
+            where f.target <> all (p_targets)
+               or (
+                   f.permissions = p_permissions
+                   and f.expires_at is not distinct from p_expires_at
+                   and f.pinned_version is not distinct from p_version
+                   and f.ancestors = v_ancestors
+               )
+        );
+        -- In one order, so that two sessions of mine do not wait for each other.
+        v_left := array(
+            select t.target
+            from unnest(p_targets) as t (target)
+            where not exists (
+                select from ai_storage_private.model_share as s
+                where s.share_id = any (v_kept)
+                  and s.target = t.target
+            )
+            order by t.target
+        );
+        exit when v_left = '{}';
+        if cardinality(v_kept) + cardinality(v_left) > 1000 then
+            raise exception using
+                errcode = 'TN305',
+                message = 'too many grants on one model',
+                hint = 'A sharer has up to 1,000 grants on a model. End some, or name a wider '
+                    'target with *.';
+        end if;
         delete from ai_storage_private.model_share as s
         where s.tenant_id = p_held.tenant_id
           and s.model_id = p_held.model_id
@@ -649,18 +657,8 @@ begin
             on conflict on constraint model_share_once_unique do nothing
             returning s.share_id
         )
-        select v_kept || array_agg(g.share_id) into v_kept
+        select v_given || array_agg(g.share_id) into v_given
         from given as g;
-        v_left := array(
-            select t.target
-            from unnest(v_left) as t (target)
-            where not exists (
-                select from ai_storage_private.model_share as s
-                where s.share_id = any (v_kept)
-                  and s.target = t.target
-            )
-        );
-        exit when v_left = '{}';
     end loop;
     return query
     select s.share_id, s.target
@@ -1572,46 +1570,6 @@ comment on function ai_storage_private.may_write(bigint, uuid, text) is
     'Whether a receiver may write a model of another tenant now: this model, and not a later one '
     'of its name.';
 
-create or replace function ai_storage_private.save_shared(
-    p_tenant           ai_storage_private.acting_tenant,
-    p_model_name       text,
-    p_mse              double precision,
-    p_training_samples bigint,
-    p_metrics          jsonb,
-    p_metadata         jsonb,
-    p_expected_version bigint,
-    p_idempotency_key  text,
-    p_owner            text,
-    out version        bigint,
-    out created        boolean,
-    out saved_at       timestamptz
-)
-returns record
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-set client_min_messages = notice
-as $fn$
-declare
-    v_saved constant record := ai_storage_private.save_version(
-        p_tenant, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
-        p_expected_version, p_idempotency_key, p_owner
-    );
-begin
-    version := v_saved.version;
-    created := v_saved.created;
-    saved_at := v_saved.saved_at;
-end;
-$fn$;
-comment on function ai_storage_private.save_shared(
-    ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb,
-    bigint, text, text
-) is
-    'save_version for a model of another tenant and with an idempotency key: the caller''s key and '
-    'the owner''s model may lie in one shard of a cluster, which one role alone may change in a '
-    'transaction. Raises 22023, TN101, TN102, TN103.';
-
 -- Sharing outside the organisation ----------------------------------------------------------------
 
 create or replace function ai_storage_private.may_share_with(p_org_id text, p_to_org_id text)
@@ -1858,11 +1816,3 @@ create policy sharing_sees_lent_versions on ai_storage_private.progress_version
     );
 comment on policy sharing_sees_lent_versions on ai_storage_private.progress_version is
     'The sharing functions see the versions of the models just lent, and no others of anybody.';
-
-drop policy if exists sharing_keeps_callers_idempotency_keys on ai_storage_private.idempotency_key;
-create policy sharing_keeps_callers_idempotency_keys on ai_storage_private.idempotency_key
-    to ai_storage_sharing
-    using (tenant_id = ai_storage_private.current_tenant_id())
-    with check (tenant_id = ai_storage_private.current_tenant_id());
-comment on policy sharing_keeps_callers_idempotency_keys on ai_storage_private.idempotency_key is
-    'save_shared keeps the keys of the tenant that saves, and while a model is lent, of nobody.';

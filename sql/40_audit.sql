@@ -9,7 +9,7 @@
 -- An event holds digests under a salt of its own, never content. An erasure takes salt and detail
 -- (names); the leaf is made of the digests, so the log still verifies. tenant_id 0 is the operator.
 -- Tables: audit_pending, audit_event, audit_seal, audit_checkpoint, refusal_report (0005_audit).
--- Errors: 22023, 25000, 25006, 55000, TN401.
+-- Errors: 22023, 25000, 25006, TN401.
 
 set local role ai_storage_owner;
 
@@ -754,8 +754,7 @@ comment on function ai_storage_private.list_checkpoints() is
 -- Verifying ---------------------------------------------------------------------------------------
 
 create or replace function ai_storage_private.check_seal(
-    p_seal   ai_storage_private.audit_seal,
-    p_leaves bytea[] default null
+    p_seal ai_storage_private.audit_seal
 )
 returns text
 language plpgsql
@@ -764,17 +763,14 @@ parallel safe
 cost 10000
 as $fn$
 declare
-    v_leaves bytea[] := p_leaves;
+    v_leaves constant bytea[] := array(
+        select e.leaf_hash
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_seal.tenant_id
+          and e.seal_number = p_seal.seal_number
+        order by e.leaf_index
+    );
 begin
-    if v_leaves is null then
-        v_leaves := array(
-            select e.leaf_hash
-            from ai_storage_private.audit_event as e
-            where e.tenant_id = p_seal.tenant_id
-              and e.seal_number = p_seal.seal_number
-            order by e.leaf_index
-        );
-    end if;
     return case
         when p_seal.seal_hash <> ai_storage_private.seal_hash(p_seal) then 'a changed seal'
         when cardinality(v_leaves) <> p_seal.event_count then 'a missing event, or one too many'
@@ -783,9 +779,8 @@ begin
     end;
 end;
 $fn$;
-comment on function ai_storage_private.check_seal(ai_storage_private.audit_seal, bytea[]) is
-    'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null. '
-    'p_leaves: on a node of a cluster, where a function cannot read them by itself.';
+comment on function ai_storage_private.check_seal(ai_storage_private.audit_seal) is
+    'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null.';
 
 create or replace function ai_storage_private.check_events(p_tenant_id bigint)
 returns table (
@@ -803,7 +798,7 @@ set jit = off
 as $fn$
 begin
     -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never. The place as text of a fixed
-    -- width, of which every node of a cluster finds the smallest.
+    -- width, so that each process finds the smallest.
     return query
     select
         n.event_count,

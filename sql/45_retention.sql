@@ -12,7 +12,7 @@
 -- tenant at a time, and the tenant functions' owner deletes under its policies.
 --
 -- Tables: retention_rule, retention_gate, erasure_certificate (0006_retention). Errors: 22023,
--- 23505, 25000, 25006, 42704, 55000, 55P03, TN501, TN502, and those of 10_context.sql.
+-- 23505, 25000, 25006, 42704, 55P03, TN501, TN502, and those of 10_context.sql.
 
 set local role ai_storage_owner;
 
@@ -740,7 +740,8 @@ begin
     if v_rule_then is distinct from v_rule then
         raise exception using
             errcode = '40001',
-            message = 'the tenant''s rule was changed meanwhile';
+            message = 'the rule of the tenant was changed meanwhile',
+            hint = 'Repeat the call.';
     end if;
 end;
 $fn$;
@@ -1007,8 +1008,8 @@ comment on function ai_storage.erase_tenant(text, text) is
     'others'' events about their models. The events stay and verify. Returns the certificate, '
     'which pydb/verifier.py checks offline; it counts once this transaction is committed. Open '
     'saves are waited for, 10 s at most; what others save, read or pass on and commit later is new '
-    'data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55000, '
-    '55P03, TN501.';
+    'data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55P03, '
+    'TN501.';
 
 create or replace function ai_storage.erasure_certificate(p_certificate_id uuid)
 returns jsonb

@@ -108,7 +108,6 @@ grant select, insert, delete on ai_storage_private.share_decline to ai_storage_s
 grant select on ai_storage_private.external_sharing_permit to ai_storage_sharing;
 grant select, update on ai_storage_private.ai_progress_tenant to ai_storage_sharing;
 grant select, insert on ai_storage_private.progress_version to ai_storage_sharing;
-grant select, insert, update on ai_storage_private.idempotency_key to ai_storage_sharing;
 grant select
 on ai_storage_private.model_artifact, ai_storage_private.artifact_blob,
     ai_storage_private.artifact_chunk
@@ -123,10 +122,6 @@ grant execute on function
     ),
     ai_storage_private.write_progress(
         bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid
-    ),
-    ai_storage_private.save_version(
-        ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint,
-        text, text
     ),
     ai_storage_private.target_patterns(text[]),
     ai_storage_private.render_target(jsonb, text[]),
@@ -156,10 +151,6 @@ grant execute on function
     ),
     ai_storage_private.write_shared(
         ai_storage_private.acting_tenant, text, text, double precision, bigint, jsonb, jsonb, bigint
-    ),
-    ai_storage_private.save_shared(
-        ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint,
-        text, text
     ),
     ai_storage_private.count_received(ai_storage_private.acting_tenant),
     ai_storage_private.open_shared_artifact(
@@ -211,7 +202,7 @@ grant execute on function
     ai_storage_private.seal_hash(ai_storage_private.audit_seal),
     ai_storage_private.merkle_root(bytea[]),
     ai_storage_private.merkle_paths(bytea[], integer[]),
-    ai_storage_private.check_seal(ai_storage_private.audit_seal, bytea[]),
+    ai_storage_private.check_seal(ai_storage_private.audit_seal),
     ai_storage_private.check_events(bigint),
     ai_storage_private.check_seals(bigint),
     ai_storage_private.check_log(bigint),

@@ -18,7 +18,6 @@ from tests.conftest import Database
 from tests.helpers import (
     BETA,
     Connection,
-    apart,
     call,
     dump,
     everything_said,
@@ -523,7 +522,6 @@ def test_an_idempotency_key_belongs_to_the_one_who_saves(database: Database) -> 
 
 
 def test_a_batch_saves_own_and_shared_models_or_none(database: Database) -> None:
-    apart(database, OWNER, READER)
     app = database.connect("app")
     save(app, "m", as_=OWNER)
     save(app, "hidden", as_=OWNER)
@@ -1140,7 +1138,6 @@ def test_who_saved_a_version_stays_between_the_owner_and_the_saver(database: Dat
 
 
 def test_logins_share_and_receive_only_for_their_own_tenants(database: Database) -> None:
-    apart(database, OWNER, BETA)
     app, acme, beta = (database.connect(login) for login in ("app", "acme_app", "beta_app"))
     allow(database, "acme", "beta")
     save(app, "m", as_=OWNER)

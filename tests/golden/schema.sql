@@ -1381,7 +1381,7 @@ ALTER FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) OWNER TO a
 -- Name: FUNCTION erase_tenant(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for, 10 s at most; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55000, 55P03, TN501.';
+COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for, 10 s at most; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55P03, TN501.';
 
 --
 -- Name: erasure_certificate(uuid); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -4171,7 +4171,7 @@ CREATE FUNCTION ai_storage_private.check_events(p_tenant_id bigint) RETURNS TABL
     AS $$
 begin
     -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never. The place as text of a fixed
-    -- width, of which every node of a cluster finds the smallest.
+    -- width, so that each process finds the smallest.
     return query
     select
         n.event_count,
@@ -4534,24 +4534,21 @@ COMMENT ON COLUMN ai_storage_private.audit_seal.previous_hash IS 'seal_hash of t
 COMMENT ON COLUMN ai_storage_private.audit_seal.seal_hash IS 'Hash of all the other columns.';
 
 --
--- Name: check_seal(ai_storage_private.audit_seal, bytea[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: check_seal(ai_storage_private.audit_seal); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[] DEFAULT NULL::bytea[]) RETURNS text
+CREATE FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) RETURNS text
     LANGUAGE plpgsql STABLE COST 10000 PARALLEL SAFE
     AS $$
 declare
-    v_leaves bytea[] := p_leaves;
+    v_leaves constant bytea[] := array(
+        select e.leaf_hash
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_seal.tenant_id
+          and e.seal_number = p_seal.seal_number
+        order by e.leaf_index
+    );
 begin
-    if v_leaves is null then
-        v_leaves := array(
-            select e.leaf_hash
-            from ai_storage_private.audit_event as e
-            where e.tenant_id = p_seal.tenant_id
-              and e.seal_number = p_seal.seal_number
-            order by e.leaf_index
-        );
-    end if;
     return case
         when p_seal.seal_hash <> ai_storage_private.seal_hash(p_seal) then 'a changed seal'
         when cardinality(v_leaves) <> p_seal.event_count then 'a missing event, or one too many'
@@ -4561,13 +4558,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) IS 'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null. p_leaves: on a node of a cluster, where a function cannot read them by itself.';
+COMMENT ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) IS 'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null.';
 
 --
 -- Name: check_seals(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -6518,6 +6515,7 @@ begin
               select count(*)
               from ai_storage_private.model_share as a
               where a.share_id = any (s.ancestors)
+                and (a.expires_at is null or a.expires_at > clock_timestamp())
           )
       )
       and not exists (
@@ -9299,35 +9297,6 @@ ALTER FUNCTION ai_storage_private.restore_context(p_context text) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.restore_context(p_context text) IS 'Puts back the context that there was before a function lent models or acted for another tenant.';
 
 --
--- Name: save_shared(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET client_min_messages TO 'notice'
-    AS $$
-declare
-    v_saved constant record := ai_storage_private.save_version(
-        p_tenant, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
-        p_expected_version, p_idempotency_key, p_owner
-    );
-begin
-    version := v_saved.version;
-    created := v_saved.created;
-    saved_at := v_saved.saved_at;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'save_version for a model of another tenant and with an idempotency key: the caller''s key and the owner''s model may lie in one shard of a cluster, which one role alone may change in a transaction. Raises 22023, TN101, TN102, TN103.';
-
---
 -- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -9351,16 +9320,6 @@ begin
                 p_metrics, p_metadata, p_expected_version
             );
         end if;
-        version := v_saved.version;
-        created := v_saved.created;
-        saved_at := v_saved.saved_at;
-        return;
-    end if;
-    if p_owner <> p_tenant.isolation_key and current_user = 'ai_storage_owner' then
-        v_saved := ai_storage_private.save_shared(
-            p_tenant, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
-            p_expected_version, p_idempotency_key, p_owner
-        );
         version := v_saved.version;
         created := v_saved.created;
         saved_at := v_saved.saved_at;
@@ -9845,7 +9804,8 @@ begin
     if v_rule_then is distinct from v_rule then
         raise exception using
             errcode = '40001',
-            message = 'the tenant''s rule was changed meanwhile';
+            message = 'the rule of the tenant was changed meanwhile',
+            hint = 'Repeat the call.';
     end if;
 end;
 $$;
@@ -10663,45 +10623,53 @@ CREATE FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_
 declare
     v_org       constant text := p_sharer.levels[1];
     v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
-    -- In one order, so that two sessions of mine do not wait for each other.
-    v_left      text[] := array(select t.target from unnest(p_targets) as t (target) order by 1);
+    v_given     uuid[] := '{}';
     v_kept      uuid[];
+    v_left      text[];
 begin
-    -- What is the same already stays, with all that was passed on from it.
-    v_kept := array(
-        select f.share_id
-        from ai_storage_private.in_force(
-            array(
-                select s.share_id
-                from ai_storage_private.model_share as s
-                where s.tenant_id = p_held.tenant_id
-                  and s.model_id = p_held.model_id
-                  and s.sharer_id = p_sharer.tenant_id
-            ),
-            null
-        ) as f
-        where f.target <> all (p_targets)
-           or (
-               f.permissions = p_permissions
-               and f.expires_at is not distinct from p_expires_at
-               and f.pinned_version is not distinct from p_version
-               and f.ancestors = v_ancestors
-           )
-    );
-    if cardinality(v_left) + (
-        select count(*)
-        from ai_storage_private.model_share as s
-        where s.share_id = any (v_kept)
-          and s.target <> all (p_targets)
-    ) > 1000 then
-        raise exception using
-            errcode = 'TN305',
-            message = 'too many grants on one model',
-            hint = 'A sharer has up to 1,000 grants on a model. End some, or name a wider target '
-                'with *.';
-    end if;
-    -- My other sessions may give the same: then it is our turn once they are done.
+    -- Around again when my other sessions give the same.
     loop
+        -- What is the same already stays, with all that was passed on from it.
+        v_kept := v_given || array(
+            select f.share_id
+            from ai_storage_private.in_force(
+                array(
+                    select s.share_id
+                    from ai_storage_private.model_share as s
+                    where s.tenant_id = p_held.tenant_id
+                      and s.model_id = p_held.model_id
+                      and s.sharer_id = p_sharer.tenant_id
+                      and s.share_id <> all (v_given)
+                ),
+                null
+            ) as f
+            where f.target <> all (p_targets)
+               or (
+                   f.permissions = p_permissions
+                   and f.expires_at is not distinct from p_expires_at
+                   and f.pinned_version is not distinct from p_version
+                   and f.ancestors = v_ancestors
+               )
+        );
+        -- In one order, so that two sessions of mine do not wait for each other.
+        v_left := array(
+            select t.target
+            from unnest(p_targets) as t (target)
+            where not exists (
+                select from ai_storage_private.model_share as s
+                where s.share_id = any (v_kept)
+                  and s.target = t.target
+            )
+            order by t.target
+        );
+        exit when v_left = '{}';
+        if cardinality(v_kept) + cardinality(v_left) > 1000 then
+            raise exception using
+                errcode = 'TN305',
+                message = 'too many grants on one model',
+                hint = 'A sharer has up to 1,000 grants on a model. End some, or name a wider '
+                    'target with *.';
+        end if;
         delete from ai_storage_private.model_share as s
         where s.tenant_id = p_held.tenant_id
           and s.model_id = p_held.model_id
@@ -10731,18 +10699,8 @@ begin
             on conflict on constraint model_share_once_unique do nothing
             returning s.share_id
         )
-        select v_kept || array_agg(g.share_id) into v_kept
+        select v_given || array_agg(g.share_id) into v_given
         from given as g;
-        v_left := array(
-            select t.target
-            from unnest(v_left) as t (target)
-            where not exists (
-                select from ai_storage_private.model_share as s
-                where s.share_id = any (v_kept)
-                  and s.target = t.target
-            )
-        );
-        exit when v_left = '{}';
     end loop;
     return query
     select s.share_id, s.target
@@ -13439,18 +13397,6 @@ CREATE POLICY sharing_ends_grants ON ai_storage_private.share_end TO ai_storage_
 COMMENT ON POLICY sharing_ends_grants ON ai_storage_private.share_end IS 'The sharing functions end grants of others, and see which have ended.';
 
 --
--- Name: idempotency_key sharing_keeps_callers_idempotency_keys; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE POLICY sharing_keeps_callers_idempotency_keys ON ai_storage_private.idempotency_key TO ai_storage_sharing USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
-
---
--- Name: POLICY sharing_keeps_callers_idempotency_keys ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON POLICY sharing_keeps_callers_idempotency_keys ON ai_storage_private.idempotency_key IS 'save_shared keeps the keys of the tenant that saves, and while a model is lent, of nobody.';
-
---
 -- Name: share_decline sharing_matches_declines; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14351,11 +14297,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_reason(p_reason text) FROM PUBLI
 GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_seal TO ai_storage_operator;
 
 --
--- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION check_seals(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15021,18 +14967,10 @@ GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_s
 GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_owner;
-
---
 -- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION seal_events(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15217,12 +15155,6 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.erasure_certificate TO ai_storag
 
 GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_operator;
 GRANT SELECT ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_sharing;
-
---
--- Name: TABLE idempotency_key; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT,INSERT,UPDATE ON TABLE ai_storage_private.idempotency_key TO ai_storage_sharing;
 
 --
 -- Name: TABLE login_authorization; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
