@@ -582,25 +582,24 @@ declare
     v_org       constant text := p_sharer.levels[1];
     v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
     v_given     uuid[] := '{}';
+    v_before    uuid[];
     v_kept      uuid[];
     v_left      text[];
 begin
     -- Around again when my other sessions give the same.
     loop
+        v_before := array(
+            select s.share_id
+            from ai_storage_private.model_share as s
+            where s.tenant_id = p_held.tenant_id
+              and s.model_id = p_held.model_id
+              and s.sharer_id = p_sharer.tenant_id
+              and s.share_id <> all (v_given)
+        );
         -- What is the same already stays, with all that was passed on from it.
         v_kept := v_given || array(
             select f.share_id
-            from ai_storage_private.in_force(
-                array(
-                    select s.share_id
-                    from ai_storage_private.model_share as s
-                    where s.tenant_id = p_held.tenant_id
-                      and s.model_id = p_held.model_id
-                      and s.sharer_id = p_sharer.tenant_id
-                      and s.share_id <> all (v_given)
-                ),
-                null
-            ) as f
+            from ai_storage_private.in_force(v_before, null) as f
             where f.target <> all (p_targets)
                or (
                    f.permissions = p_permissions
@@ -629,13 +628,8 @@ begin
                     'target with *.';
         end if;
         delete from ai_storage_private.model_share as s
-        where s.tenant_id = p_held.tenant_id
-          and s.model_id = p_held.model_id
-          and s.sharer_id = p_sharer.tenant_id
-          and s.share_id <> all (v_kept)
-          and (s.target = any (v_left) or not exists (
-              select from ai_storage_private.in_force(array[s.share_id], null)
-          ));
+        where s.share_id = any (v_before)
+          and s.share_id <> all (v_kept);
         with given as (
             insert into ai_storage_private.model_share as s (
                 tenant_id, share_id, model_id, sharer_id, pinned_version, created_at, expires_at,
