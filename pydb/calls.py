@@ -88,6 +88,7 @@ __all__ = [
     "list_tenants",
     "list_uploads",
     "load_history",
+    "load_model",
     "load_progress",
     "metrics",
     "open_artifact",
@@ -835,7 +836,6 @@ def load_progress(
     )
 
 
-# Not in __all__, where each function of the API stands once: load_progress, for one model that there has to be.
 def load_model(model_name: str, owner: str | None = None) -> Call[Progress]:
     """Load the current state of one own model, or with owner of one that this tenant shares for reading.
 

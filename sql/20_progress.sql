@@ -1020,7 +1020,7 @@ begin
     if v_scope = 'own'
         or v_count >= p_limit
         or (v_scope = 'all' and p_model_name is not null and v_count > 0)
-        or not ai_storage_private.may_receive(v_tenant.levels[1])
+        or (p_owner is null and not ai_storage_private.may_receive(v_tenant.levels[1]))
     then
         return;
     end if;

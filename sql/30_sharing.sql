@@ -172,6 +172,8 @@ returns setof ai_storage_private.model_share
 language plpgsql
 stable
 rows 10
+-- To plan this takes longer than to run it.
+set plan_cache_mode = force_generic_plan
 as $fn$
 declare
     v_org constant text := split_part(p_receiver, ':', 1);
@@ -250,6 +252,7 @@ returns setof ai_storage_private.model_share
 language plpgsql
 stable
 rows 10
+set plan_cache_mode = force_generic_plan
 as $fn$
 begin
     -- 32 grants for each pattern, the nearest to the owner first: whoever passes a model on to me a
@@ -826,6 +829,7 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set plan_cache_mode = force_generic_plan
 as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
@@ -903,6 +907,7 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set plan_cache_mode = force_generic_plan
 as $fn$
 declare
     v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
@@ -1145,12 +1150,7 @@ language plpgsql
 stable
 as $fn$
 begin
-    if p_model_name is not null and p_owner is not null then
-        if p_after_owner = '' then
-            owners := array[p_owner];
-            names := array[p_model_name];
-        end if;
-    elsif p_model_name is not null then
+    if p_model_name is not null then
         select array_agg(m.owner_key order by m.owner_key), array_agg(p_model_name)
         into owners, names
         from (
@@ -1230,7 +1230,7 @@ end;
 $fn$;
 comment on function ai_storage_private.page_received(text[], text, text, text, text) is
     'Up to 100 models behind a cursor, by owner and name, on which grants to any of the patterns '
-    'may be in force: one model, all of a name, all of an owner, or some of each owner.';
+    'may be in force: all of a name, all of an owner, or some of each owner.';
 
 create or replace function ai_storage_private.grants_on(
     p_patterns text[],
@@ -1293,13 +1293,11 @@ set plan_cache_mode = force_generic_plan
 as $fn$
 declare
     v_context  constant text := current_setting('app.tenant_context', true);
-    v_patterns constant text[] := case
-        when p_owner is not null and p_model_name is not null
-        then ai_storage_private.target_patterns(p_tenant.levels)
-        else ai_storage_private.used_patterns(p_tenant.levels)
-    end;
     -- Whoever names model and owner uses it. All else is a list, which shows less and is no use.
     v_is_use   constant boolean := p_owner is not null and p_model_name is not null;
+    v_patterns constant text[] := case when not v_is_use
+        then ai_storage_private.used_patterns(p_tenant.levels)
+    end;
     v_owner    text := p_after_owner;
     v_name     text := p_after_name;
     v_left     integer := least(p_limit, 1000);
@@ -1310,21 +1308,32 @@ declare
 begin
     -- In pages, since a context names the models of one page, and naming all would cost the square.
     while v_left > 0 loop
-        select p.owners, p.names into v_owners, v_names
-        from ai_storage_private.page_received(
-            v_patterns, p_owner, p_model_name, v_owner, v_name
-        ) as p;
-        exit when v_names is null;
-        v_owner := v_owners[cardinality(v_owners)];
-        v_name := v_names[cardinality(v_names)];
-        v_granted := array(
-            select f
-            from ai_storage_private.in_force(
-                ai_storage_private.grants_on(v_patterns, v_owners, v_names),
-                p_tenant.isolation_key
-            ) as f
-            where f.owner_key <> p_tenant.isolation_key
-        );
+        if v_is_use then
+            exit when v_owner <> ''; -- the one row was there
+            v_owner := p_owner;
+            v_granted := array(
+                select f
+                from ai_storage_private.reaching(
+                    p_tenant.isolation_key, p_owner, p_model_name
+                ) as f
+            );
+        else
+            select p.owners, p.names into v_owners, v_names
+            from ai_storage_private.page_received(
+                v_patterns, p_owner, p_model_name, v_owner, v_name
+            ) as p;
+            exit when v_names is null;
+            v_owner := v_owners[cardinality(v_owners)];
+            v_name := v_names[cardinality(v_names)];
+            v_granted := array(
+                select f
+                from ai_storage_private.in_force(
+                    ai_storage_private.grants_on(v_patterns, v_owners, v_names),
+                    p_tenant.isolation_key
+                ) as f
+                where f.owner_key <> p_tenant.isolation_key
+            );
+        end if;
         continue when cardinality(v_granted) = 0;
 
         perform ai_storage_private.lend(
