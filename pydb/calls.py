@@ -332,8 +332,9 @@ class Authorization:
 class AuditEvent:
     """One event of a tenant's log.
 
-    credential: key, token and its kid, or none for a change by hand. detail: names; None after an erasure. sealed:
-    whether a seal covers it. cursor: pass it as `after` to go on behind this row.
+    credential: key, token and its kid, or none for a change by hand. actor: the token's sub, if it had one. detail:
+    names. Both are None after an erasure. sealed: whether a seal covers it. cursor: pass it as `after` to go on behind
+    this row.
     """
 
     event_id: UUID
@@ -343,6 +344,7 @@ class AuditEvent:
     version: int | None
     login: str
     credential: str
+    actor: str | None
     detail: dict[str, Any] | None
     sealed: bool
     cursor: str
@@ -1293,7 +1295,7 @@ def audit_trail(
     Source: sql/40_audit.sql, ai_storage.audit_trail
     """
     return Call(
-        "select event_id, recorded_at, action, model_id, version, login, credential, detail, sealed, cursor "
+        "select event_id, recorded_at, action, model_id, version, login, credential, actor, detail, sealed, cursor "
         "from ai_storage.audit_trail(p_since => %s::timestamp with time zone, "
         "p_until => %s::timestamp with time zone, p_action => %s, p_after => %s, p_limit => %s::integer, p_as => %s)",
         (_aware(since, "since"), _aware(until, "until"), action, after, limit),

@@ -115,11 +115,9 @@ def _connect_tenant(args: argparse.Namespace) -> Iterator[psycopg.Connection[Any
     """A connection that may serve tenants."""
     given = _given_dsn(args)
     if given is not None:
-        with psycopg.connect(given, autocommit=True, client_encoding="utf8") as connection:
-            # Nothing that outlives the transaction: behind a pooler the session is not ours.
-            with connection.transaction():
-                connection.execute("set local search_path = pg_catalog, pg_temp")
-                refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
+        # Nothing is set: behind a pooler the session is not ours.
+        with psycopg.connect(given, autocommit=True, client_encoding="utf8", prepare_threshold=None) as connection:
+            refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
             yield connection
         return
     admin = _admin_dsn(args)
@@ -502,7 +500,7 @@ def _verify(args: argparse.Namespace) -> int:
     return 0 if log.verified else 1
 
 
-AUDIT_COLUMNS = ["recorded_at", "action", "model_id", "version", "login", "credential", "sealed", "detail"]
+AUDIT_COLUMNS = ["recorded_at", "action", "model_id", "version", "login", "credential", "actor", "sealed", "detail"]
 
 
 def _audit(args: argparse.Namespace) -> None:

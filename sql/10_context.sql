@@ -394,6 +394,24 @@ $fn$;
 comment on function ai_storage_private.lent_ids() is
     'The models that are lent to this transaction, or null.';
 
+create or replace function ai_storage_private.keep_durable()
+returns text
+language plpgsql
+volatile
+as $fn$
+begin
+    -- Any login may set less, for a session or for itself, and a setting of a function's own ends
+    -- before the commit. remote_apply is more than on.
+    if current_setting('synchronous_commit') in ('off', 'local', 'remote_write') then
+        return set_config('synchronous_commit', 'on', true);
+    end if;
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.keep_durable() is
+    'Makes the commit of this transaction wait until it survives a crash, whatever the session has '
+    'set. Every function that writes calls it, most of them in enter() or record_event().';
+
 -- Credentials -------------------------------------------------------------------------------------
 
 create or replace function ai_storage_private.count_refusal()
@@ -514,6 +532,7 @@ declare
     v_set    text;
     -- By itself, so that no plan that a server logs holds the credential.
     v_collation constant text := collation for (p_as);
+    v_durable   constant text := ai_storage_private.keep_durable();
 begin
     if v_field is not null then
         v_bound := (
@@ -563,7 +582,7 @@ begin
                 hint = 'One transaction serves one tenant: commit or roll back before you name the '
                     'next.';
         end if;
-        if v_scope = v_field[1] and v_tenant.tenant_id = v_bound.tenant_id then
+        if v_field[1] = 'transaction' and v_tenant.tenant_id = v_bound.tenant_id then
             -- What is bound stays bound, with the credential and the end that it has.
             v_set := ai_storage_private.restore_context(v_before);
         end if;

@@ -135,20 +135,32 @@ declare
             else true
         end;
     v_credential text := 'none';
+    v_actor      text;
     v_detail     text;
+    v_durable    constant text := ai_storage_private.keep_durable();
 begin
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if v_is_other then
         v_credential := 'shared';
     elsif p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
+        -- A token's: 'token', its kid, and its sub if it has one.
+        if v_credential like 'token % %' then
+            if split_part(v_context, '|', 3) = p_tenant_id::text then
+                v_actor := convert_from(
+                    ai_storage_private.decode_base64url(split_part(v_credential, ' ', 3)), 'UTF8'
+                );
+            end if;
+            v_credential := 'token ' || split_part(v_credential, ' ', 2);
+        end if;
     end if;
     v_detail := jsonb_strip_nulls(
         p_detail || jsonb_build_object(
             'application',
             case when v_is_other is not true
                 then nullif(current_setting('application_name'), '')
-            end
+            end,
+            'actor', v_actor
         )
     )::text;
     insert into ai_storage_private.audit_pending (
@@ -167,7 +179,7 @@ end;
 $fn$;
 comment on function ai_storage_private.record_event(bigint, text, uuid, bigint, text, jsonb) is
     'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which '
-    'an erasure takes.';
+    'an erasure takes. The sub of the caller''s token is the actor, in its own log only.';
 
 create or replace function ai_storage_private.model_content(
     p_mse              double precision,
@@ -439,6 +451,7 @@ declare
     v_previous   bytea[];
     v_moved      bigint;
 begin
+    perform ai_storage_private.keep_durable();
     select s.last_value into v_refused
     from ai_storage_private.refused_credential as s
     where s.is_called;
@@ -583,6 +596,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
     select c.* into v_last
@@ -1094,6 +1108,9 @@ returns trigger
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set intervalstyle = 'postgres'
+set extra_float_digits = '1'
 as $fn$
 declare
     v_row    jsonb;
@@ -1278,6 +1295,7 @@ returns table (
     version     bigint,
     login       text,
     credential  text,
+    actor       text,
     detail      jsonb,
     sealed      boolean,
     cursor      text
@@ -1317,6 +1335,7 @@ begin
         e.version,
         e.login,
         e.credential,
+        e.detail::jsonb ->> 'actor',
         e.detail::jsonb,
         e.is_sealed,
         e.event_id::text
@@ -1358,8 +1377,9 @@ comment on function ai_storage.audit_trail(
 ) is
     'Returns the events of the caller''s own log in the order of their time. p_since, p_until: '
     'from and before. p_action: such as save model. p_after: the cursor of the last row you have. '
-    'detail: names, null after an erasure. sealed: whether a seal covers it. A transaction that '
-    'commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
+    'actor: the sub of the token, if it had one. detail: names. Both are null after an erasure. '
+    'sealed: whether a seal covers it. A transaction that commits late adds events with an earlier '
+    'time. Raises 22023, TN001 to TN005.';
 
 create or replace function ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid)
 returns jsonb

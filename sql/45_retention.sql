@@ -1091,6 +1091,8 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set timezone = 'UTC'
+set extra_float_digits = '1'
 as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
@@ -1276,7 +1278,6 @@ declare
     v_metrics  constant jsonb := coalesce(p_record -> 'metrics', '{}');
     v_metadata constant jsonb := coalesce(p_record -> 'metadata', '{}');
     v_saved_at constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
-    v_saved_by constant text := p_record ->> 'saved_by';
     v_created  constant timestamptz := (p_record ->> 'created_at')::timestamptz;
     v_model_id uuid := gen_random_uuid();
 begin
@@ -1288,7 +1289,7 @@ begin
         or v_version > 1000000000000000 -- far from where counting on would end
         or ai_storage_private.is_past(v_saved_at) is not true
         or ai_storage_private.is_past(v_created) is not true
-        or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
+        or not ai_storage.is_isolation_key(coalesce(p_record ->> 'saved_by', 'o:s:p:e:c'))
     then
         raise exception using
             errcode = '22023',
@@ -1332,13 +1333,12 @@ begin
             detail = format('The model is %s.', quote_ident(v_name)),
             hint = 'Import into a tenant that never had the name, and the lines in their order.';
     end if;
+    -- Without the record's author, which may be made up: it is the importer who saves this here.
     insert into ai_storage_private.progress_version (
-        tenant_id, model_id, version, mse, training_samples,
-        saved_at, saved_by, metrics, metadata
+        tenant_id, model_id, version, mse, training_samples, saved_at, metrics, metadata
     )
     values (
-        p_tenant_id, v_model_id, v_version, v_mse, v_samples,
-        v_saved_at, v_saved_by, v_metrics, v_metadata
+        p_tenant_id, v_model_id, v_version, v_mse, v_samples, v_saved_at, v_metrics, v_metadata
     );
 end;
 $fn$;
@@ -1442,7 +1442,8 @@ begin
     if (
         v_sha256 ~ '^[0-9a-f]{64}$' and v_size > 0
         and v_number between 0 and (v_size - 1) / 1048576
-        and length(v_content) between 1 and 1048576
+        -- One content has one splitting: only the last chunk may be short.
+        and length(v_content) = least(v_size - v_number * 1048576::bigint, 1048576)
     ) is not true
     then
         raise exception using
@@ -1634,9 +1635,9 @@ $fn$;
 comment on function ai_storage.import_tenant(jsonb, text) is
     'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with '
     'their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not '
-    'the grants. '
-    'Long exports go in several calls, in their order. Each version is an event. Returns how many '
-    'lines. Raises 22023, 23505, TN001 to TN005.';
+    'the grants, and not who had saved a version: all are the caller''s. Long exports go in '
+    'several calls, in their order. Each version is an event. Returns how many lines. Raises '
+    '22023, 23505, TN001 to TN005.';
 
 -- Triggers ----------------------------------------------------------------------------------------
 

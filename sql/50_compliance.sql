@@ -836,6 +836,10 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set timezone = 'UTC'
+set intervalstyle = 'postgres'
+set datestyle = 'ISO'
+set quote_all_identifiers = off
 as $fn$
 begin
     return query
@@ -955,6 +959,10 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set timezone = 'UTC'
+set intervalstyle = 'postgres'
+set datestyle = 'ISO'
+set quote_all_identifiers = off
 as $fn$
 begin
     section := 'release';
@@ -1285,6 +1293,10 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set timezone = 'UTC'
+set intervalstyle = 'postgres'
+set datestyle = 'ISO'
+set quote_all_identifiers = off
 as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);

@@ -366,7 +366,7 @@ LINES = {
     "hba-broken": "hostssl all all",
 }
 # Those that need more than statements have tests of their own, below.
-OTHERWISE = {"durability", "connections-used", "node-open", "node-walls", "pooler", "server-major", "tls-protocol"}
+OTHERWISE = {"durability", "connections-used", "pooler", "server-major", "tls-protocol"}
 
 
 # Statements and something to think about.

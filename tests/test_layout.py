@@ -306,6 +306,8 @@ def test_sql_files_say_first_whose_objects_they_make(path: Path) -> None:
 
 # Settings that a function may make for its own queries besides.
 BESIDES = {"enable_nestloop", "plan_cache_mode", "lock_timeout"}
+# Settings that say how values look as texts: for functions that put them into texts or documents.
+BESIDES |= {"datestyle", "extra_float_digits", "intervalstyle", "quote_all_identifiers", "timezone"}
 
 
 @pytest.mark.parametrize(("path", "name", "function", "role"), FUNCTIONS, ids=function_ids)

@@ -579,6 +579,21 @@ class TestImport:
         assert verified(app, BETA)
         assert all_verified(admin)
 
+    def test_nobody_else_is_named_as_the_author_of_what_was_imported(self, database: Database) -> None:
+        app, admin = database.connect("app"), database.connect()
+        save(app, "m", 1, as_=ACME)
+        share_with(app, "m", ACME, permissions="{write}")
+        save(app, "m", 2, owner=ACME, as_=OTHER)
+        lines = [line for (line,) in call(app, "export_tenant", as_=ACME)]
+        assert [line.get("saved_by") for line in lines[1:3]] == [None, OTHER]
+        for framed in (OTHER, BETA, ACME):
+            lines[1]["saved_by"] = framed
+            tenant = key("beta", code=framed.replace(":", "-"))
+            value(app, "import_tenant", records=lines, as_=tenant)
+            assert {row.saved_by for row in call(app, "load_history", model_name="m", as_=tenant)} == {tenant}
+        call(admin, "seal_audit")
+        assert all_verified(admin)
+
     def test_in_several_calls_and_once_only(self, database: Database) -> None:
         app = database.connect("app")
         for mse in range(4):

@@ -333,7 +333,7 @@ COMMENT ON FUNCTION ai_storage.audit_proof(p_event_id uuid, p_as text) IS 'Prove
 -- Name: audit_trail(timestamp with time zone, timestamp with time zone, text, text, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.audit_trail(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_action text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(event_id uuid, recorded_at timestamp with time zone, action text, model_id uuid, version bigint, login text, credential text, detail jsonb, sealed boolean, cursor text)
+CREATE FUNCTION ai_storage.audit_trail(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_action text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(event_id uuid, recorded_at timestamp with time zone, action text, model_id uuid, version bigint, login text, credential text, actor text, detail jsonb, sealed boolean, cursor text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -367,6 +367,7 @@ begin
         e.version,
         e.login,
         e.credential,
+        e.detail::jsonb ->> 'actor',
         e.detail::jsonb,
         e.is_sealed,
         e.event_id::text
@@ -410,7 +411,7 @@ ALTER FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until 
 -- Name: FUNCTION audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) IS 'Returns the events of the caller''s own log in the order of their time. p_since, p_until: from and before. p_action: such as save model. p_after: the cursor of the last row you have. detail: names, null after an erasure. sealed: whether a seal covers it. A transaction that commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) IS 'Returns the events of the caller''s own log in the order of their time. p_since, p_until: from and before. p_action: such as save model. p_after: the cursor of the last row you have. actor: the sub of the token, if it had one. detail: names. Both are null after an erasure. sealed: whether a seal covers it. A transaction that commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
 
 --
 -- Name: authorize_login(text, text, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -609,6 +610,10 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    SET "DateStyle" TO 'ISO'
+    SET quote_all_identifiers TO 'off'
     AS $$
 begin
     section := 'release';
@@ -882,6 +887,10 @@ CREATE FUNCTION ai_storage.compliance_report() RETURNS TABLE(control text, refer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    SET "DateStyle" TO 'ISO'
+    SET quote_all_identifiers TO 'off'
     AS $$
 begin
     return query
@@ -912,6 +921,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
     select c.* into v_last
@@ -1490,6 +1500,8 @@ CREATE FUNCTION ai_storage.export_tenant(p_as text DEFAULT NULL::text) RETURNS S
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET extra_float_digits TO '1'
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
@@ -1890,7 +1902,7 @@ ALTER FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) OWNER TO ai_
 -- Name: FUNCTION import_tenant(p_records jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) IS 'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not the grants. Long exports go in several calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) IS 'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not the grants, and not who had saved a version: all are the caller''s. Long exports go in several calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, TN001 to TN005.';
 
 --
 -- Name: is_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -2092,6 +2104,7 @@ CREATE FUNCTION ai_storage.list_received_shares(p_owner text DEFAULT NULL::text,
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
@@ -2186,6 +2199,7 @@ CREATE FUNCTION ai_storage.list_shares(p_model_name text DEFAULT NULL::text, p_a
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
@@ -2486,7 +2500,7 @@ begin
     if v_scope = 'own'
         or v_count >= p_limit
         or (v_scope = 'all' and p_model_name is not null and v_count > 0)
-        or not ai_storage_private.may_receive(v_tenant.levels[1])
+        or (p_owner is null and not ai_storage_private.may_receive(v_tenant.levels[1]))
     then
         return;
     end if;
@@ -3476,6 +3490,10 @@ CREATE FUNCTION ai_storage.tenant_stats(p_as text DEFAULT NULL::text) RETURNS TA
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    SET "DateStyle" TO 'ISO'
+    SET quote_all_identifiers TO 'off'
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
@@ -5206,6 +5224,7 @@ declare
     v_set    text;
     -- By itself, so that no plan that a server logs holds the credential.
     v_collation constant text := collation for (p_as);
+    v_durable   constant text := ai_storage_private.keep_durable();
 begin
     if v_field is not null then
         v_bound := (
@@ -5255,7 +5274,7 @@ begin
                 hint = 'One transaction serves one tenant: commit or roll back before you name the '
                     'next.';
         end if;
-        if v_scope = v_field[1] and v_tenant.tenant_id = v_bound.tenant_id then
+        if v_field[1] = 'transaction' and v_tenant.tenant_id = v_bound.tenant_id then
             -- What is bound stays bound, with the credential and the end that it has.
             v_set := ai_storage_private.restore_context(v_before);
         end if;
@@ -6247,7 +6266,8 @@ begin
     if (
         v_sha256 ~ '^[0-9a-f]{64}$' and v_size > 0
         and v_number between 0 and (v_size - 1) / 1048576
-        and length(v_content) between 1 and 1048576
+        -- One content has one splitting: only the last chunk may be short.
+        and length(v_content) = least(v_size - v_number * 1048576::bigint, 1048576)
     ) is not true
     then
         raise exception using
@@ -6417,7 +6437,6 @@ declare
     v_metrics  constant jsonb := coalesce(p_record -> 'metrics', '{}');
     v_metadata constant jsonb := coalesce(p_record -> 'metadata', '{}');
     v_saved_at constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
-    v_saved_by constant text := p_record ->> 'saved_by';
     v_created  constant timestamptz := (p_record ->> 'created_at')::timestamptz;
     v_model_id uuid := gen_random_uuid();
 begin
@@ -6429,7 +6448,7 @@ begin
         or v_version > 1000000000000000 -- far from where counting on would end
         or ai_storage_private.is_past(v_saved_at) is not true
         or ai_storage_private.is_past(v_created) is not true
-        or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
+        or not ai_storage.is_isolation_key(coalesce(p_record ->> 'saved_by', 'o:s:p:e:c'))
     then
         raise exception using
             errcode = '22023',
@@ -6473,13 +6492,12 @@ begin
             detail = format('The model is %s.', quote_ident(v_name)),
             hint = 'Import into a tenant that never had the name, and the lines in their order.';
     end if;
+    -- Without the record's author, which may be made up: it is the importer who saves this here.
     insert into ai_storage_private.progress_version (
-        tenant_id, model_id, version, mse, training_samples,
-        saved_at, saved_by, metrics, metadata
+        tenant_id, model_id, version, mse, training_samples, saved_at, metrics, metadata
     )
     values (
-        p_tenant_id, v_model_id, v_version, v_mse, v_samples,
-        v_saved_at, v_saved_by, v_metrics, v_metadata
+        p_tenant_id, v_model_id, v_version, v_mse, v_samples, v_saved_at, v_metrics, v_metadata
     );
 end;
 $$;
@@ -6498,6 +6516,7 @@ COMMENT ON FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_reco
 
 CREATE FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receiver text) RETURNS SETOF ai_storage_private.model_share
     LANGUAGE plpgsql STABLE ROWS 10
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_org constant text := split_part(p_receiver, ':', 1);
@@ -6856,6 +6875,31 @@ ALTER FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid
 --
 
 COMMENT ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) IS 'Part of a content. Under row level security it sees what its caller''s policies show.';
+
+--
+-- Name: keep_durable(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.keep_durable() RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- Any login may set less, for a session or for itself, and a setting of a function's own ends
+    -- before the commit. remote_apply is more than on.
+    if current_setting('synchronous_commit') in ('off', 'local', 'remote_write') then
+        return set_config('synchronous_commit', 'on', true);
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.keep_durable() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION keep_durable(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.keep_durable() IS 'Makes the commit of this transaction wait until it survives a crash, whatever the session has set. Every function that writes calls it, most of them in enter() or record_event().';
 
 --
 -- Name: keep_held(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7867,13 +7911,11 @@ CREATE FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.actin
     AS $$
 declare
     v_context  constant text := current_setting('app.tenant_context', true);
-    v_patterns constant text[] := case
-        when p_owner is not null and p_model_name is not null
-        then ai_storage_private.target_patterns(p_tenant.levels)
-        else ai_storage_private.used_patterns(p_tenant.levels)
-    end;
     -- Whoever names model and owner uses it. All else is a list, which shows less and is no use.
     v_is_use   constant boolean := p_owner is not null and p_model_name is not null;
+    v_patterns constant text[] := case when not v_is_use
+        then ai_storage_private.used_patterns(p_tenant.levels)
+    end;
     v_owner    text := p_after_owner;
     v_name     text := p_after_name;
     v_left     integer := least(p_limit, 1000);
@@ -7884,21 +7926,32 @@ declare
 begin
     -- In pages, since a context names the models of one page, and naming all would cost the square.
     while v_left > 0 loop
-        select p.owners, p.names into v_owners, v_names
-        from ai_storage_private.page_received(
-            v_patterns, p_owner, p_model_name, v_owner, v_name
-        ) as p;
-        exit when v_names is null;
-        v_owner := v_owners[cardinality(v_owners)];
-        v_name := v_names[cardinality(v_names)];
-        v_granted := array(
-            select f
-            from ai_storage_private.in_force(
-                ai_storage_private.grants_on(v_patterns, v_owners, v_names),
-                p_tenant.isolation_key
-            ) as f
-            where f.owner_key <> p_tenant.isolation_key
-        );
+        if v_is_use then
+            exit when v_owner <> ''; -- the one row was there
+            v_owner := p_owner;
+            v_granted := array(
+                select f
+                from ai_storage_private.reaching(
+                    p_tenant.isolation_key, p_owner, p_model_name
+                ) as f
+            );
+        else
+            select p.owners, p.names into v_owners, v_names
+            from ai_storage_private.page_received(
+                v_patterns, p_owner, p_model_name, v_owner, v_name
+            ) as p;
+            exit when v_names is null;
+            v_owner := v_owners[cardinality(v_owners)];
+            v_name := v_names[cardinality(v_names)];
+            v_granted := array(
+                select f
+                from ai_storage_private.in_force(
+                    ai_storage_private.grants_on(v_patterns, v_owners, v_names),
+                    p_tenant.isolation_key
+                ) as f
+                where f.owner_key <> p_tenant.isolation_key
+            );
+        end if;
         continue when cardinality(v_granted) = 0;
 
         perform ai_storage_private.lend(
@@ -8346,12 +8399,7 @@ CREATE FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text
     LANGUAGE plpgsql STABLE
     AS $$
 begin
-    if p_model_name is not null and p_owner is not null then
-        if p_after_owner = '' then
-            owners := array[p_owner];
-            names := array[p_model_name];
-        end if;
-    elsif p_model_name is not null then
+    if p_model_name is not null then
         select array_agg(m.owner_key order by m.owner_key), array_agg(p_model_name)
         into owners, names
         from (
@@ -8436,7 +8484,7 @@ ALTER FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text,
 -- Name: FUNCTION page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) IS 'Up to 100 models behind a cursor, by owner and name, on which grants to any of the patterns may be in force: one model, all of a name, all of an owner, or some of each owner.';
+COMMENT ON FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) IS 'Up to 100 models behind a cursor, by owner and name, on which grants to any of the patterns may be in force: all of a name, all of an owner, or some of each owner.';
 
 --
 -- Name: pass_gate(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8520,6 +8568,7 @@ COMMENT ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_i
 
 CREATE FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) RETURNS SETOF ai_storage_private.model_share
     LANGUAGE plpgsql STABLE ROWS 10
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 begin
     -- 32 grants for each pattern, the nearest to the owner first: whoever passes a model on to me a
@@ -8684,6 +8733,9 @@ COMMENT ON FUNCTION ai_storage_private.record_artifact_change() IS 'Trigger: one
 CREATE FUNCTION ai_storage_private.record_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "IntervalStyle" TO 'postgres'
+    SET extra_float_digits TO '1'
     AS $$
 declare
     v_row    jsonb;
@@ -8752,20 +8804,32 @@ declare
             else true
         end;
     v_credential text := 'none';
+    v_actor      text;
     v_detail     text;
+    v_durable    constant text := ai_storage_private.keep_durable();
 begin
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if v_is_other then
         v_credential := 'shared';
     elsif p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
+        -- A token's: 'token', its kid, and its sub if it has one.
+        if v_credential like 'token % %' then
+            if split_part(v_context, '|', 3) = p_tenant_id::text then
+                v_actor := convert_from(
+                    ai_storage_private.decode_base64url(split_part(v_credential, ' ', 3)), 'UTF8'
+                );
+            end if;
+            v_credential := 'token ' || split_part(v_credential, ' ', 2);
+        end if;
     end if;
     v_detail := jsonb_strip_nulls(
         p_detail || jsonb_build_object(
             'application',
             case when v_is_other is not true
                 then nullif(current_setting('application_name'), '')
-            end
+            end,
+            'actor', v_actor
         )
     )::text;
     insert into ai_storage_private.audit_pending (
@@ -8789,7 +8853,7 @@ ALTER FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text
 -- Name: FUNCTION record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) IS 'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which an erasure takes.';
+COMMENT ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) IS 'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which an erasure takes. The sub of the caller''s token is the actor, in its own log only.';
 
 --
 -- Name: record_model_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9409,6 +9473,7 @@ declare
     v_previous   bytea[];
     v_moved      bigint;
 begin
+    perform ai_storage_private.keep_durable();
     select s.last_value into v_refused
     from ai_storage_private.refused_credential as s
     where s.is_called;
@@ -10167,13 +10232,17 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'prj'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
+        or coalesce(jsonb_typeof(v_claims -> 'sub'), 'string') <> 'string'
+        or length(v_claims ->> 'sub') not between 1 and 255
+        or v_claims ->> 'sub' ~ E'[\\x01-\\x1f\\x7f-\\x9f]'
     then
         perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN002',
             message = 'malformed credential',
             hint = 'A credential is an isolation key, or a JWT signed with HS256 that names its '
-                'kid and has exp, aud and the claims of one tenant.';
+                'kid and has exp, aud and the claims of one tenant; sub, if there is one, has 1 to '
+                '255 characters and no control characters.';
     end if;
 
     -- Digests are compared, so that the time tells nothing about the signature. Without a key the
@@ -10223,7 +10292,11 @@ begin
         v_tenant.isolation_key := v_claims ->> 'key';
         v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
     end if;
-    v_tenant.credential := 'token ' || v_kid;
+    -- Encoded: no bar, which the context has between its fields, and no blank.
+    v_tenant.credential := concat_ws(
+        ' ', 'token', v_kid,
+        ai_storage_private.encode_base64url(convert_to(v_claims ->> 'sub', 'UTF8'))
+    );
     v_tenant.expires_at := v_exp::text;
     return v_tenant;
 end;
@@ -10235,7 +10308,7 @@ ALTER FUNCTION ai_storage_private.verify_token(p_token text) OWNER TO ai_storage
 -- Name: FUNCTION verify_token(p_token text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
+COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid, the sub if it has one, and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
 
 --
 -- Name: write_batch(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14662,6 +14735,12 @@ GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai
 
 REVOKE ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION keep_durable(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.keep_durable() FROM PUBLIC;
 
 --
 -- Name: FUNCTION keep_held(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
