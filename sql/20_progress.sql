@@ -960,11 +960,11 @@ declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
     -- Who names a model means its own, and the one of another only together with the owner.
     v_scope  constant text := case
-        when p_owner = v_tenant.isolation_key then 'own'
-        when p_owner is not null then 'shared'
-        when p_model_name is not null then coalesce(p_scope, 'own')
-        else coalesce(p_scope, 'all')
-    end;
+            when p_owner = v_tenant.isolation_key then 'own'
+            when p_owner is not null then 'shared'
+            when p_model_name is not null then coalesce(p_scope, 'own')
+            else coalesce(p_scope, 'all')
+        end;
     -- One name is the range from itself to itself; all names end at the largest there can be.
     v_first  constant text collate "C" := coalesce(p_model_name, '');
     v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));

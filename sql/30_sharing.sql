@@ -544,6 +544,7 @@ begin
             where split_part(v_held.target, ':', 1) = '*'
               and p.org_id = split_part(v_held.sharer_key, ':', 1)
               and p.to_org_id = p_tenant.levels[1]
+              and p.permit_id <> all (v_held.permit_ids)
         );
         return v_held;
     end if;
@@ -649,6 +650,7 @@ begin
                     from ai_storage_private.external_sharing_permit as p
                     where p.org_id = v_org
                       and p.to_org_id = split_part(t.target, ':', 1)
+                      and p.permit_id <> all (p_held.permit_ids)
                 )
             from unnest(v_left) as t (target)
             on conflict on constraint model_share_once_unique do nothing
@@ -1296,8 +1298,8 @@ declare
     -- Whoever names model and owner uses it. All else is a list, which shows less and is no use.
     v_is_use   constant boolean := p_owner is not null and p_model_name is not null;
     v_patterns constant text[] := case when not v_is_use
-        then ai_storage_private.used_patterns(p_tenant.levels)
-    end;
+            then ai_storage_private.used_patterns(p_tenant.levels)
+        end;
     v_owner    text := p_after_owner;
     v_name     text := p_after_name;
     v_left     integer := least(p_limit, 1000);
@@ -1522,17 +1524,12 @@ returns void
 language plpgsql
 volatile
 as $fn$
-declare
-    v_name text;
 begin
     -- A borrower holds the model's row until it commits, and the owner waits for it: not for long.
-    foreach v_name in array array['idle_in_transaction_session_timeout', 'transaction_timeout'] loop
-        if current_setting(v_name, true)::interval = '0'
-            or current_setting(v_name, true)::interval > '2 s'
-        then
-            perform set_config(v_name, '2s', true);
-        end if;
-    end loop;
+    perform set_config(s.name, '2s', true)
+    from unnest(array['idle_in_transaction_session_timeout', 'transaction_timeout']) as s (name)
+    where current_setting(s.name, true)::interval = '0'
+       or current_setting(s.name, true)::interval > '2 s';
 end;
 $fn$;
 comment on function ai_storage_private.hurry() is

@@ -420,8 +420,10 @@ def _compares_tenant(where: object, alias: str) -> bool:
 
 def plpgsql(text: str) -> object:
     """Parse a PL/pgSQL function. pglast knows no types of ours, so they become records for it."""
+    text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+(\[\])", r"\1text\2", text)
     text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+", r"\1record", text)
-    return pglast.parse_plpgsql(re.sub(r"^returns ai_storage_private\.\w+", "returns record", text, flags=re.MULTILINE))
+    text = re.sub(r"^returns (setof )?ai_storage_private\.\w+", r"returns \1record", text, flags=re.MULTILINE)
+    return pglast.parse_plpgsql(text)
 
 
 def embedded_statements(text: str) -> Iterator[str]:

@@ -1447,6 +1447,17 @@ def test_a_pinned_version_that_is_gone_hides_no_other_model(database: Database) 
     assert names(app, limit=1, as_=READER) == ["b"]
 
 
+def test_a_grant_that_crosses_the_same_border_twice_rests_on_one_permit(database: Database) -> None:
+    app = database.connect("app")
+    allow(database, "acme", "beta")
+    allow(database, "beta", "acme")
+    save(app, "m", as_=OWNER)
+    line = [OWNER, BETA, READER, key("beta", code="c2")]
+    for giver, taker in pairwise(line):
+        share(app, "m", taker, permissions=("read", "share"), owner=OWNER, as_=giver)
+    assert received(app, line[-1]) == [("m", OWNER, ["read", "share"], 1)]
+
+
 def test_forbidding_ends_what_came_home(database: Database) -> None:
     app, admin = database.connect("app"), database.connect()
     allow(database, "acme", "beta")
