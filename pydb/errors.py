@@ -28,6 +28,7 @@ __all__ = [
     "NoTenant",
     "NotAuthorized",
     "PassedOnTooOften",
+    "QuotaExceeded",
     "StorageError",
     "TokenExpired",
     "TooManyGrants",
@@ -197,6 +198,12 @@ class CertificateNotFound(StorageError):
     """No such certificate of an erasure."""
 
     sqlstate = "TN502"
+
+
+class QuotaExceeded(StorageError):
+    """An administrator's quota allows no further models or bytes of artifacts."""
+
+    sqlstate = "TN601"
 
 
 _BY_SQLSTATE = {cls.sqlstate: cls for cls in StorageError.__subclasses__()}

@@ -997,7 +997,7 @@ exception
         raise exception using
             errcode = '55P03',
             message = 'a session keeps the tenant''s data locked',
-            detail = 'It was waited for 10 s; nothing was erased.',
+            detail = 'It was waited for 10 s. Nothing was erased.',
             hint = 'pg_stat_activity shows the transactions that are open. End them with '
                 'pg_terminate_backend(), and erase again.';
 end;

@@ -1221,6 +1221,46 @@ ALTER FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version 
 COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102, TN501.';
 
 --
+-- Name: drop_quota(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.drop_quota(p_pattern text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    SET lock_timeout TO '5s'
+    AS $$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_found boolean;
+begin
+    perform ai_storage_private.lock_quotas();
+    delete from ai_storage_private.quota as q
+    where (q.org_id, q.server_id, q.project_id, q.environment, q.code_hash)
+        = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5]);
+    v_found := found;
+    -- A total that nobody counts any more would be wrong.
+    delete from ai_storage_private.quota_use as u
+    where u.org_id <> ''
+      and not exists (
+          select from ai_storage_private.quota as q
+          where (q.server_id, q.project_id, q.environment, q.code_hash)
+                  = (u.server_id, u.project_id, u.environment, u.code_hash)
+            and q.org_id in ('*', u.org_id)
+      );
+    return v_found;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.drop_quota(p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION drop_quota(p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.drop_quota(p_pattern text) IS 'Removes the quota of exactly this pattern. Returns false when there is none. Raises 22023, 25000, 55P03.';
+
+--
 -- Name: drop_retention(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -1379,7 +1419,7 @@ exception
         raise exception using
             errcode = '55P03',
             message = 'a session keeps the tenant''s data locked',
-            detail = 'It was waited for 10 s; nothing was erased.',
+            detail = 'It was waited for 10 s. Nothing was erased.',
             hint = 'pg_stat_activity shows the transactions that are open. End them with '
                 'pg_terminate_backend(), and erase again.';
 end;
@@ -2095,6 +2135,43 @@ ALTER FUNCTION ai_storage.list_external_sharing() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage.list_external_sharing() IS 'Which organisation may share with which other.';
+
+--
+-- Name: list_quotas(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_quotas() RETURNS TABLE(pattern text, max_models bigint, max_bytes bigint, models bigint, bytes bigint, set_at timestamp with time zone, set_by text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select
+        concat_ws(':', q.org_id, q.server_id, q.project_id, q.environment, q.code_hash),
+        q.max_models,
+        q.max_bytes,
+        coalesce(max(u.models), 0),
+        coalesce(max(u.bytes), 0),
+        q.set_at,
+        q.set_by::text
+    from ai_storage_private.quota as q
+    left join ai_storage_private.quota_use as u
+        on (u.server_id, u.project_id, u.environment, u.code_hash)
+            = (q.server_id, q.project_id, q.environment, q.code_hash)
+        and q.org_id in ('*', u.org_id)
+    group by q.org_id, q.server_id, q.project_id, q.environment, q.code_hash
+    order by 1;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_quotas() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_quotas(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_quotas() IS 'The quotas, one row a pattern. models and bytes: what its tenants keep; for a pattern of all organisations, in the one that keeps most.';
 
 --
 -- Name: list_received_shares(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
@@ -3314,6 +3391,76 @@ ALTER FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) OWNER TO ai_sto
 --
 
 COMMENT ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) IS 'Sets how many bytes one artifact may have; 5 GiB unless set. Raises 22023.';
+
+--
+-- Name: set_quota(text, bigint, bigint); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint DEFAULT NULL::bigint, p_max_bytes bigint DEFAULT NULL::bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    SET lock_timeout TO '5s'
+    AS $$
+declare
+    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_level   constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_tenant  record;
+    v_use     record;
+begin
+    if p_max_models < 0 or p_max_bytes < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid quota',
+            hint = 'A quota is a number of models and one of bytes, each 0 or more; null is no '
+                'limit.';
+    end if;
+    perform ai_storage_private.lock_quotas();
+    insert into ai_storage_private.quota (
+        org_id, server_id, project_id, environment, code_hash, max_models, max_bytes
+    )
+    values (
+        v_level[1], v_level[2], v_level[3], v_level[4], v_level[5], p_max_models, p_max_bytes
+    )
+    on conflict on constraint quota_pk do update set
+        max_models = excluded.max_models,
+        max_bytes  = excluded.max_bytes,
+        set_at     = excluded.set_at,
+        set_by     = excluded.set_by;
+    -- Counted anew: whoever had no quota of these levels was not counted.
+    delete from ai_storage_private.quota_use as u
+    where (u.server_id, u.project_id, u.environment, u.code_hash)
+            = (v_level[2], v_level[3], v_level[4], v_level[5])
+      and v_level[1] in ('*', u.org_id)
+      and u.org_id <> '';
+    for v_tenant in
+        select c.tenant_id, c.isolation_key, split_part(c.isolation_key, ':', 1) as org_id
+        from ai_storage_private.covered_tenants(p_pattern) as c
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        v_use := ai_storage_private.measure_tenant(v_tenant.tenant_id);
+        insert into ai_storage_private.quota_use as u (
+            org_id, server_id, project_id, environment, code_hash, models, bytes
+        )
+        values (
+            v_tenant.org_id, v_level[2], v_level[3], v_level[4], v_level[5],
+            v_use.models, v_use.bytes
+        )
+        on conflict on constraint quota_use_pk do update set
+            models = u.models + excluded.models,
+            bytes  = u.bytes + excluded.bytes;
+    end loop;
+    perform ai_storage_private.restore_context(v_context);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint) IS 'Limits what the tenants of a pattern may keep in total, and replaces the quota that the same pattern had. Level 1 as * stands for each organisation by itself, unless it has a quota of its own with the same other levels. Each quota that covers a tenant counts. p_max_models: models. p_max_bytes: bytes of artifacts and uploads; states and their versions do not count. Null: no limit. What is there already stays. Beyond a quota, TN601 refuses new models and bytes. Raises 22023, 25000, and 55P03 after 5 s when a transaction that adds some is open.';
 
 --
 -- Name: set_retention(text, integer, interval, interval, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -4971,6 +5118,33 @@ ALTER FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key byt
 COMMENT ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC.';
 
 --
+-- Name: count_bytes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.count_bytes() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if tg_op = 'INSERT' then
+        perform ai_storage_private.count_use(new.tenant_id, 0, length(new.content));
+    else
+        perform ai_storage_private.count_use(old.tenant_id, 0, -length(old.content));
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_bytes() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION count_bytes(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_bytes() IS 'Counts bytes that come or go for the quotas. Raises 55P03, TN601.';
+
+--
 -- Name: count_line(uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -5003,6 +5177,37 @@ ALTER FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) OWNER TO ai_sto
 --
 
 COMMENT ON FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) IS 'How many grants count now out of some and of all that derive from them.';
+
+--
+-- Name: count_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.count_models() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    perform ai_storage_private.count_use(
+        c.tenant_id, case when tg_op = 'INSERT' then c.models else -c.models end, 0
+    )
+    from (
+        select m.tenant_id, count(*) as models
+        from model as m
+        group by m.tenant_id
+        order by m.tenant_id
+    ) as c;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_models() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION count_models(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_models() IS 'Counts models that come or go for the quotas. Raises 55P03, TN601.';
 
 --
 -- Name: count_permitted(uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -5084,6 +5289,75 @@ ALTER FUNCTION ai_storage_private.count_refusal() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage_private.count_refusal() IS 'Counts a refused credential; seal_audit() puts the count into the log.';
+
+--
+-- Name: count_use(bigint, bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    SET lock_timeout TO '10s'
+    AS $$
+declare
+    v_quota record;
+    v_use   ai_storage_private.quota_use;
+begin
+    -- A snapshot from before a quota was set would not show it: refused with 40001.
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        perform from ai_storage_private.quota_use as u
+        where u.org_id = ''
+        for share;
+    end if;
+    -- That it was read is a lock, too: set_quota() waits for whoever found none.
+    if not exists (select from ai_storage_private.quota) then
+        return;
+    end if;
+    for v_quota in
+        select q.* from ai_storage_private.list_tenant_quotas(p_tenant_id) as q
+    loop
+        insert into ai_storage_private.quota_use as u (
+            org_id, server_id, project_id, environment, code_hash, models, bytes
+        )
+        values (
+            v_quota.org_id, v_quota.server_id, v_quota.project_id, v_quota.environment,
+            v_quota.code_hash, greatest(p_models, 0), greatest(p_bytes, 0)
+        )
+        on conflict on constraint quota_use_pk do update set
+            models = greatest(u.models + p_models, 0),
+            bytes  = greatest(u.bytes + p_bytes, 0)
+        returning u.* into v_use;
+        if (p_models > 0 and v_use.models > v_quota.max_models)
+            or (p_bytes > 0 and v_use.bytes > v_quota.max_bytes)
+        then
+            raise exception using
+                errcode = 'TN601',
+                message = 'the quota is used up',
+                detail = case
+                    when p_models > 0 then format('Models allowed: %s.', v_quota.max_models)
+                    else format('Bytes of artifacts allowed: %s.', v_quota.max_bytes)
+                end,
+                hint = 'Delete what is no longer needed, or have an administrator raise the quota '
+                    'with set_quota().';
+        end if;
+    end loop;
+exception
+    when lock_not_available then
+        raise exception using
+            errcode = '55P03',
+            message = 'another transaction adds to the same quota',
+            hint = 'Repeat the call. Whoever adds models or artifacts under a quota commits soon.';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) IS 'Adds to the totals of the quotas that count for a tenant, and holds them until the commit. Raises 55P03, TN601.';
 
 --
 -- Name: covered_tenants(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7871,6 +8145,40 @@ ALTER FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_priv
 COMMENT ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) IS 'list_artifacts for a model of another tenant, which has to be shared for execute. Raises TN101.';
 
 --
+-- Name: list_tenant_quotas(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) RETURNS TABLE(org_id text, server_id text, project_id text, environment text, code_hash text, max_models bigint, max_bytes bigint)
+    LANGUAGE sql STABLE
+    AS $$
+    select distinct on (q.server_id, q.project_id, q.environment, q.code_hash)
+        t.org_id,
+        q.server_id,
+        q.project_id,
+        q.environment,
+        q.code_hash,
+        q.max_models,
+        q.max_bytes
+    from ai_storage_private.tenant as t
+    join ai_storage_private.quota as q
+        on q.org_id in ('*', t.org_id)
+        and q.server_id in ('*', t.server_id)
+        and q.project_id in ('*', t.project_id)
+        and q.environment in ('*', t.environment)
+        and q.code_hash in ('*', t.code_hash)
+    where t.tenant_id = p_tenant_id
+    order by q.server_id, q.project_id, q.environment, q.code_hash, q.org_id = '*';
+$$;
+
+ALTER FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_tenant_quotas(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) IS 'The quotas that count for a tenant, in the order in which everybody locks their totals.';
+
+--
 -- Name: list_versions(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -8104,6 +8412,49 @@ ALTER FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) IS 'Waits for whoever writes a model of the tenant that the context names, and holds them all.';
 
 --
+-- Name: lock_quotas(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.lock_quotas() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_sessions text;
+begin
+    perform ai_storage_private.refuse_old_snapshot();
+    begin
+        lock table ai_storage_private.quota in access exclusive mode;
+    exception
+        when lock_not_available then
+            select string_agg(distinct l.pid::text, ', ') into v_sessions
+            from pg_locks as l
+            where l.relation = 'ai_storage_private.quota'::regclass
+              and l.database = (
+                  select d.oid from pg_database as d where d.datname = current_database()
+              )
+              and l.granted;
+            raise exception using
+                errcode = '55P03',
+                message = 'a transaction that adds models or artifacts is open',
+                detail = format('Backends: %s.', coalesce(v_sessions, 'they are gone now')),
+                hint = 'Nothing was changed. Try again, or end these sessions with '
+                    'pg_terminate_backend().';
+    end;
+    update ai_storage_private.quota_use as u set
+        models = u.models
+    where u.org_id = '';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.lock_quotas() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION lock_quotas(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.lock_quotas() IS 'Lets nobody count before this transaction ends. Raises 25000, 55P03.';
+
+--
 -- Name: may_receive(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -8194,6 +8545,33 @@ ALTER FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, 
 --
 
 COMMENT ON FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) IS 'Whether a receiver may write a model of another tenant now: this model, and not a later one of its name.';
+
+--
+-- Name: measure_tenant(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) RETURNS record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    select count(*) into models
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id;
+    select coalesce(sum(length(c.content)), 0)::bigint into bytes
+    from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = p_tenant_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) IS 'How much the tenant that the context names keeps.';
 
 --
 -- Name: merkle_paths(bytea[], integer[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -11696,6 +12074,155 @@ COMMENT ON COLUMN ai_storage_private.progress_version.metrics IS 'Further measur
 COMMENT ON COLUMN ai_storage_private.progress_version.metadata IS 'Metadata of this version.';
 
 --
+-- Name: quota; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.quota (
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    server_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    code_hash text NOT NULL COLLATE pg_catalog."C",
+    max_models bigint,
+    max_bytes bigint,
+    set_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    set_by name DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT quota_bytes_not_negative CHECK ((max_bytes >= 0)),
+    CONSTRAINT quota_models_not_negative CHECK ((max_models >= 0))
+);
+
+ALTER TABLE ONLY ai_storage_private.quota FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.quota OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE quota; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.quota IS 'How much the tenants of a pattern may keep in an organisation.';
+
+--
+-- Name: COLUMN quota.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.org_id IS 'Level 1 of the pattern, or *: each organisation by itself.';
+
+--
+-- Name: COLUMN quota.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.server_id IS 'Level 2 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.project_id IS 'Level 3 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.environment IS 'Level 4 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.code_hash IS 'Level 5 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota.max_models; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.max_models IS 'The most models; null: no limit.';
+
+--
+-- Name: COLUMN quota.max_bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.max_bytes IS 'The most bytes of artifacts and uploads; null: no limit.';
+
+--
+-- Name: COLUMN quota.set_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.set_at IS 'When the quota was set.';
+
+--
+-- Name: COLUMN quota.set_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.set_by IS 'The login that set it.';
+
+--
+-- Name: quota_use; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.quota_use (
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    server_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    code_hash text NOT NULL COLLATE pg_catalog."C",
+    models bigint NOT NULL,
+    bytes bigint NOT NULL
+)
+WITH (fillfactor='50');
+
+ALTER TABLE ONLY ai_storage_private.quota_use FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.quota_use OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE quota_use; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.quota_use IS 'What an organisation''s tenants of a pattern keep, for the patterns of quotas. The row of no organisation is changed with each quota, so that an older snapshot is noticed.';
+
+--
+-- Name: COLUMN quota_use.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.org_id IS 'The organisation.';
+
+--
+-- Name: COLUMN quota_use.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.server_id IS 'Level 2 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota_use.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.project_id IS 'Level 3 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota_use.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.environment IS 'Level 4 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota_use.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.code_hash IS 'Level 5 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota_use.models; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.models IS 'How many models there are.';
+
+--
+-- Name: COLUMN quota_use.bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.bytes IS 'How many bytes artifacts and uploads have; a content that a tenant has twice counts once.';
+
+--
 -- Name: refusal_report; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12328,6 +12855,20 @@ ALTER TABLE ONLY ai_storage_private.progress_version
     ADD CONSTRAINT progress_version_pk PRIMARY KEY (tenant_id, model_id, version);
 
 --
+-- Name: quota quota_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.quota
+    ADD CONSTRAINT quota_pk PRIMARY KEY (org_id, server_id, project_id, environment, code_hash);
+
+--
+-- Name: quota_use quota_use_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.quota_use
+    ADD CONSTRAINT quota_use_pk PRIMARY KEY (org_id, server_id, project_id, environment, code_hash);
+
+--
 -- Name: retention_rule retention_rule_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12447,6 +12988,48 @@ CREATE CONSTRAINT TRIGGER check_shared_write AFTER INSERT ON ai_storage_private.
 --
 
 COMMENT ON TRIGGER check_shared_write ON ai_storage_private.progress_version IS 'What a borrower saved is checked again when it commits.';
+
+--
+-- Name: artifact_chunk count_bytes; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER count_bytes AFTER INSERT OR DELETE ON ai_storage_private.artifact_chunk FOR EACH ROW EXECUTE FUNCTION ai_storage_private.count_bytes();
+
+ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER count_bytes;
+
+--
+-- Name: TRIGGER count_bytes ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER count_bytes ON ai_storage_private.artifact_chunk IS 'Bytes of artifacts and uploads count for the quotas.';
+
+--
+-- Name: ai_progress_tenant count_deleted_models; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER count_deleted_models AFTER DELETE ON ai_storage_private.ai_progress_tenant REFERENCING OLD TABLE AS model FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.count_models();
+
+ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER count_deleted_models;
+
+--
+-- Name: TRIGGER count_deleted_models ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER count_deleted_models ON ai_storage_private.ai_progress_tenant IS 'Deleted models count for the quotas no longer.';
+
+--
+-- Name: ai_progress_tenant count_new_models; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER count_new_models AFTER INSERT ON ai_storage_private.ai_progress_tenant REFERENCING NEW TABLE AS model FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.count_models();
+
+ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER count_new_models;
+
+--
+-- Name: TRIGGER count_new_models ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER count_new_models ON ai_storage_private.ai_progress_tenant IS 'New models count for the quotas; a new version of one does not.';
 
 --
 -- Name: ai_progress_tenant forget_model; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12683,6 +13266,20 @@ ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_cha
 --
 
 COMMENT ON TRIGGER record_change ON ai_storage_private.progress_version IS 'One event per change by hand.';
+
+--
+-- Name: quota record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.quota FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('quota', 'org_id,server_id,project_id,environment,code_hash,max_models,max_bytes');
+
+ALTER TABLE ai_storage_private.quota ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON quota; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.quota IS 'One event per change.';
 
 --
 -- Name: retention_rule record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13035,6 +13632,20 @@ ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_tru
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.progress_version IS 'One event per TRUNCATE.';
 
 --
+-- Name: quota record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.quota FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('quota', '');
+
+ALTER TABLE ai_storage_private.quota ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON quota; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.quota IS 'One event per TRUNCATE.';
+
+--
 -- Name: retention_rule record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13233,6 +13844,18 @@ CREATE POLICY operator_counts_external_shares ON ai_storage_private.model_share 
 COMMENT ON POLICY operator_counts_external_shares ON ai_storage_private.model_share IS 'Reports tell administrators which grants leave an organisation.';
 
 --
+-- Name: quota_use operator_counts_use; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_counts_use ON ai_storage_private.quota_use TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_counts_use ON quota_use; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_counts_use ON ai_storage_private.quota_use IS 'A total is of many tenants, none of whom sees it.';
+
+--
 -- Name: login_authorization operator_keeps_authorizations; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13267,6 +13890,18 @@ CREATE POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint 
 --
 
 COMMENT ON POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint IS 'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+--
+-- Name: quota operator_keeps_quotas; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_quotas ON ai_storage_private.quota TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_quotas ON quota; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_quotas ON ai_storage_private.quota IS 'Quotas cover many tenants; administrators set and drop them, tenants do not see them.';
 
 --
 -- Name: retention_rule operator_keeps_rules; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13417,6 +14052,18 @@ COMMENT ON POLICY operator_sweeps_uploads ON ai_storage_private.artifact_upload 
 --
 
 ALTER TABLE ai_storage_private.progress_version ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: quota; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.quota ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: quota_use; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.quota_use ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: refusal_report; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13911,6 +14558,13 @@ REVOKE ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_
 GRANT ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION drop_quota(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.drop_quota(p_pattern text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.drop_quota(p_pattern text) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION drop_retention(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -14025,6 +14679,14 @@ GRANT ALL ON FUNCTION ai_storage.list_erasures() TO ai_storage_auditor;
 
 REVOKE ALL ON FUNCTION ai_storage.list_external_sharing() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_external_sharing() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION list_quotas(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_quotas() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_quotas() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.list_quotas() TO ai_storage_auditor;
 
 --
 -- Name: FUNCTION list_received_shares(p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
@@ -14189,6 +14851,13 @@ GRANT ALL ON FUNCTION ai_storage.seal_audit() TO ai_storage_admin;
 
 REVOKE ALL ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -14444,10 +15113,22 @@ REVOKE ALL ON FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) FROM 
 REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION count_bytes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_bytes() FROM PUBLIC;
+
+--
 -- Name: FUNCTION count_line(p_share_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION count_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_models() FROM PUBLIC;
 
 --
 -- Name: FUNCTION count_permitted(p_permit_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -14468,6 +15149,13 @@ GRANT ALL ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_priv
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.count_refusal() FROM PUBLIC;
+
+--
+-- Name: FUNCTION count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION covered_tenants(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14800,6 +15488,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_stor
 GRANT ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION list_tenant_quotas(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) FROM PUBLIC;
+
+--
 -- Name: FUNCTION list_versions(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14828,6 +15522,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) FROM P
 GRANT ALL ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) TO ai_storage_operator;
 
 --
+-- Name: FUNCTION lock_quotas(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.lock_quotas() FROM PUBLIC;
+
+--
 -- Name: FUNCTION may_receive(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -14847,6 +15547,13 @@ GRANT ALL ON FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_
 
 REVOKE ALL ON FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION merkle_paths(p_leaf bytea[], p_indexes integer[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15243,6 +15950,18 @@ GRANT SELECT ON TABLE ai_storage_private.model_artifact TO ai_storage_sharing;
 --
 
 GRANT SELECT,INSERT ON TABLE ai_storage_private.progress_version TO ai_storage_sharing;
+
+--
+-- Name: TABLE quota; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.quota TO ai_storage_operator;
+
+--
+-- Name: TABLE quota_use; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.quota_use TO ai_storage_operator;
 
 --
 -- Name: TABLE refusal_report; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
