@@ -473,6 +473,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         t.isolation_key,
@@ -586,6 +587,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', r.org_id, r.server_id, r.project_id, r.environment, r.code_hash),
@@ -1023,6 +1025,7 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
+    perform ai_storage_private.require_owner();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;
@@ -1065,6 +1068,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         c.certificate_id,

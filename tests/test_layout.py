@@ -531,8 +531,7 @@ def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
     dynamic = re.compile(r"\bexecute\s+(?!function|on)(.*?);", re.DOTALL)
     found = {" ".join(match.split()) for path in SQL for match in dynamic.findall(code(path))}
     assert found == {
-        "format('grant ai_storage_app to %I', p_login)",
-        "format('revoke ai_storage_app from %I', p_login)",
+        "format('grant ai_storage_app to %I', p_login) || v_inherits",
         "evidence into status, result",  # the queries of list_controls()
         # in 90_grants.sql, over the names in the catalog
         "format('set local role %s', v_right.owner::regrole)",

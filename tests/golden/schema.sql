@@ -423,7 +423,12 @@ CREATE FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_level    constant text[] := string_to_array(p_pattern collate "C", ':');
+    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
+    v_inherits constant text := case
+        when current_setting('server_version_num')::integer >= 160000 then ' with inherit true'
+        else ''
+    end;
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -474,8 +479,14 @@ begin
         token_only    = excluded.token_only,
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
-    if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
-        execute format('grant ai_storage_app to %I', p_login);
+    if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+        execute format('grant ai_storage_app to %I', p_login) || v_inherits;
+        if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+            raise exception using
+                errcode = '22023',
+                message = 'this login does not inherit the rights of its groups',
+                hint = 'Let it: alter role NAME inherit. From PostgreSQL 16 on that is not needed.';
+        end if;
     end if;
 end;
 $$;
@@ -616,6 +627,7 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
     SET quote_all_identifiers TO 'off'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),
@@ -893,6 +905,7 @@ CREATE FUNCTION ai_storage.compliance_report() RETURNS TABLE(control text, refer
     SET quote_all_identifiers TO 'off'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -921,6 +934,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
@@ -1061,15 +1075,8 @@ begin
               = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
       );
     get diagnostics v_count = row_count;
-
-    if exists (select from pg_roles as r where r.rolname = p_login collate "C")
-        and not exists (
-            select from ai_storage_private.login_authorization as a
-            where a.login_name = p_login collate "C"
-        )
-    then
-        execute format('revoke ai_storage_app from %I', p_login);
-    end if;
+    -- The login stays in ai_storage_app, which is one for all databases of the server: others may
+    -- authorise it. Without an authorisation the group names no tenant.
     return v_count;
 end;
 $$;
@@ -1080,7 +1087,7 @@ ALTER FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) OWNER 
 -- Name: FUNCTION deauthorize_login(p_login text, p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. With the last one it loses the application role. Holds from the next transaction on. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. It stays in ai_storage_app, which other databases may need. Holds from the next transaction on. Raises 22023.';
 
 --
 -- Name: decline_share(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
@@ -1446,6 +1453,7 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
+    perform ai_storage_private.require_owner();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;
@@ -2059,6 +2067,7 @@ CREATE FUNCTION ai_storage.list_authorizations() RETURNS TABLE(login_name text, 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         a.login_name::text,
@@ -2089,6 +2098,7 @@ CREATE FUNCTION ai_storage.list_erasures() RETURNS TABLE(certificate_id uuid, er
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         c.certificate_id,
@@ -2121,6 +2131,7 @@ CREATE FUNCTION ai_storage.list_external_sharing() RETURNS TABLE(org_id text, to
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select e.org_id, e.to_org_id, e.permitted_at, e.permitted_by::text
     from ai_storage_private.external_sharing_permit as e
@@ -2146,6 +2157,7 @@ CREATE FUNCTION ai_storage.list_quotas() RETURNS TABLE(pattern text, max_models 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', q.org_id, q.server_id, q.project_id, q.environment, q.code_hash),
@@ -2246,6 +2258,7 @@ CREATE FUNCTION ai_storage.list_retention() RETURNS TABLE(pattern text, keep_ver
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', r.org_id, r.server_id, r.project_id, r.environment, r.code_hash),
@@ -2345,6 +2358,7 @@ CREATE FUNCTION ai_storage.list_signing_keys() RETURNS TABLE(kid text, audience 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select k.kid, k.audience, k.created_at, k.created_by::text, k.retired_at
     from ai_storage_private.signing_key as k
@@ -2370,6 +2384,7 @@ CREATE FUNCTION ai_storage.list_tenants(p_pattern text DEFAULT '*:*:*:*:*'::text
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         t.isolation_key,
@@ -2634,6 +2649,7 @@ declare
     v_unchained     bigint;
     v_abandoned     bigint;
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         'ai_storage_info', 'gauge', 'The release, as a label; always 1.',
@@ -3348,6 +3364,7 @@ CREATE FUNCTION ai_storage.seal_audit() RETURNS TABLE(events bigint, seals bigin
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.take_turn();
     return query
     select n.events, n.seals
@@ -3732,6 +3749,7 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
+    perform ai_storage_private.require_owner();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
@@ -5500,6 +5518,9 @@ declare
     v_collation constant text := collation for (p_as);
     v_durable   constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     if v_field is not null then
         v_bound := (
             v_field[2]::bigint, v_field[3], string_to_array(v_field[3], ':'), v_field[5], v_field[4]
@@ -7670,7 +7691,9 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report',
+          -- What changes of rules wait for, and sums of what is recorded elsewhere.
+          'retention_gate', 'quota_use'
       )
     group by c.relname
 ) as t
@@ -9182,6 +9205,9 @@ declare
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if v_is_other then
         v_credential := 'shared';
@@ -9713,6 +9739,34 @@ ALTER FUNCTION ai_storage_private.report_models() OWNER TO ai_storage_owner;
 --
 
 COMMENT ON FUNCTION ai_storage_private.report_models() IS 'The rows of the view ai_storage.ai_progress_tenant.';
+
+--
+-- Name: require_owner(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.require_owner() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    -- A restore without owners and rights leaves every function to whoever restored, often a
+    -- superuser, and open to PUBLIC.
+    if current_user <> 'ai_storage_operator' then
+        raise exception using
+            errcode = '55000',
+            message = 'this database was restored without its owners',
+            hint = 'An administrator restores it again, roles first, without --no-owner and '
+                '--no-acl.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.require_owner() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION require_owner(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.require_owner() IS 'Refuses to go on as anybody but ai_storage_operator. Every function that reads or writes more than one tenant calls it, those for tenants in enter(), those that write in record_event(). Raises 55000.';
 
 --
 -- Name: restore_context(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15734,6 +15788,12 @@ GRANT ALL ON FUNCTION ai_storage_private.render_time(p_time timestamp with time 
 
 REVOKE ALL ON FUNCTION ai_storage_private.report_models() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.report_models() TO ai_storage_sql;
+
+--
+-- Name: FUNCTION require_owner(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.require_owner() FROM PUBLIC;
 
 --
 -- Name: FUNCTION restore_context(p_context text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
