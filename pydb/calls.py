@@ -781,8 +781,9 @@ def save_progress(
     """Save the state of one model as its next version.
 
     mse: finite; may be left out when metrics is not empty. metrics: up to 256 finite numbers by name.
-    metadata: any JSON object up to 1 MiB. expected_version: 0 = must not exist yet, n = must be the current version,
-    None = last writer wins. idempotency_key: a repeated request returns the first answer.
+    metadata: any JSON object up to 1 MiB. Numbers of numpy and torch, but no arrays, count as numbers everywhere.
+    expected_version: 0 = must not exist yet, n = must be the current version, None = last writer wins.
+    idempotency_key: a repeated request returns the first answer.
     owner: the owner's isolation key, when the model was shared for writing.
     Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102), IdempotencyConflict (TN103).
     Source: sql/20_progress.sql, ai_storage.save_progress
