@@ -34,6 +34,7 @@ __all__ = [
     "Progress",
     "Promoted",
     "Put",
+    "Quota",
     "RetentionRule",
     "Saved",
     "Scope",
@@ -64,6 +65,7 @@ __all__ = [
     "deauthorize_login",
     "delete_artifact",
     "delete_progress",
+    "drop_quota",
     "drop_retention",
     "erase_tenant",
     "erasure_certificate",
@@ -80,6 +82,7 @@ __all__ = [
     "list_authorizations",
     "list_erasures",
     "list_external_sharing",
+    "list_quotas",
     "list_received_shares",
     "list_retention",
     "list_shares",
@@ -103,6 +106,7 @@ __all__ = [
     "save_progress_batch",
     "seal_audit",
     "set_artifact_limit",
+    "set_quota",
     "set_retention",
     "set_tenant",
     "share_model",
@@ -398,6 +402,19 @@ class RetentionRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How much the tenants of a pattern may keep in an organisation, and do keep. None: no limit."""
+
+    pattern: str
+    max_models: int | None
+    max_bytes: int | None
+    models: int
+    bytes: int
+    set_at: datetime
+    set_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
     """What retention took: how many tenants lost something; versions; names of events; grants worth nothing.
 
@@ -515,6 +532,7 @@ _SUMMARY = _row_of(AuditSummary)
 _SEALED = _row_of(Sealed)
 _TENANTS = _rows_of(Tenant)
 _RULES = _rows_of(RetentionRule)
+_QUOTAS = _rows_of(Quota)
 _SWEPT = _row_of(Swept)
 _ERASURES = _rows_of(Erasure)
 _METRICS = _rows_of(Metric)
@@ -1367,6 +1385,46 @@ def apply_retention(*, after: str | None = None, limit: int = 1000) -> Call[Swep
         "from ai_storage.apply_retention(p_after => %s, p_limit => %s::integer)",
         (after, limit),
         _SWEPT,
+        tenant=False,
+    )
+
+
+def set_quota(pattern: str, *, max_models: int | None = None, max_bytes: int | None = None) -> Call[None]:
+    """Limit what a pattern's tenants may keep in total, in place of the pattern's quota before. For administrators.
+
+    pattern: with * as the first level, each organisation by itself. max_bytes: of artifacts and uploads; states and
+    their versions do not count. None: no limit.
+    Raises: InvalidArgument (22023); psycopg's LockNotAvailable while a transaction that adds some is open, and
+    InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
+    Source: sql/46_quota.sql, ai_storage.set_quota
+    """
+    return Call(
+        "select ai_storage.set_quota(p_pattern => %s, p_max_models => %s::bigint, p_max_bytes => %s::bigint)",
+        (pattern, max_models, max_bytes),
+        lambda rows: None,
+        tenant=False,
+    )
+
+
+def drop_quota(pattern: str) -> Call[bool]:
+    """Remove the quota of exactly this pattern. For administrators.
+
+    Returns: False when there is none.
+    Raises: as set_quota.
+    Source: sql/46_quota.sql, ai_storage.drop_quota
+    """
+    return Call("select ai_storage.drop_quota(p_pattern => %s)", (pattern,), _value, tenant=False)
+
+
+def list_quotas() -> Call[list[Quota]]:
+    """List the quotas, by pattern, and what is used of them. For administrators and auditors.
+
+    Source: sql/46_quota.sql, ai_storage.list_quotas
+    """
+    return Call(
+        "select pattern, max_models, max_bytes, models, bytes, set_at, set_by from ai_storage.list_quotas()",
+        (),
+        _QUOTAS,
         tenant=False,
     )
 

@@ -661,6 +661,34 @@ def _retention_apply(args: argparse.Namespace) -> None:
     _print_rows(args, [total], ["tenants", "versions", "events", "shares"])
 
 
+def _quota_set(args: argparse.Namespace) -> None:
+    if args.models is None and args.bytes is None and not args.unlimited:
+        args.refuse("Say what is allowed: --models, --bytes or --unlimited.")
+    _run_on(_admin_dsn(args), calls.set_quota(args.pattern, max_models=args.models, max_bytes=args.bytes))
+    print(f"Set the quota of {args.pattern}.")
+
+
+def _quota_list(args: argparse.Namespace) -> None:
+    rows = _run_on(_admin_dsn(args), calls.list_quotas())
+    _print_rows(args, rows, ["pattern", "max_models", "max_bytes", "models", "bytes", "set_at", "set_by"])
+
+
+def _quota_drop(args: argparse.Namespace) -> None:
+    if not _run_on(_admin_dsn(args), calls.drop_quota(args.pattern)):
+        raise CommandError("There is no quota of this pattern.", "Run: pydb quota list")
+    print(f"Dropped the quota of {args.pattern}.")
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch("([0-9]{1,9})([KMGT]i?B)?", text)
+    if not found:
+        raise argparse.ArgumentTypeError("expected a number of bytes, or one with KB, MB, GB, TB, KiB, MiB, GiB or TiB")
+    unit = found[2] or ""
+    power = " KMGT".index(unit[0]) if unit else 0
+    base = 1024 if "i" in unit else 1000
+    return int(found[1]) * int(base**power)
+
+
 def _keep(text: str) -> timedelta:
     years = re.fullmatch("([0-9]{1,3})y", text)
     return timedelta(days=365 * int(years[1])) if years else _duration(text)
@@ -1412,6 +1440,27 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "apply", _retention_apply, "delete what the rules keep no longer; run it daily", database, listing, of=rules
     )
+    quotas = command("quota", None, "say how many models and bytes tenants may keep").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    added = command("set", _quota_set, "set the quota of a pattern, in place of the one before", database, of=quotas)
+    added.epilog = (
+        "A quota limits the total of the tenants that its pattern covers; with * as the first level, each organisation "
+        "by itself, unless it has a quota of its own with the same other levels. Each quota that covers a tenant "
+        "counts. What is there already stays."
+    )
+    added.add_argument("pattern", help=pattern_help)
+    added.add_argument("--models", type=int, metavar="N", help="at most N models (default: no limit)")
+    added.add_argument(
+        "--bytes",
+        type=_size,
+        metavar="SIZE",
+        help="at most so many bytes of artifacts and uploads, such as 50GiB (default: no limit)",
+    )
+    added.add_argument("--unlimited", action="store_true", help="no limit: an exception from a pattern with *")
+    command("list", _quota_list, "show the quotas, and what is used of them", database, listing, of=quotas)
+    added = command("drop", _quota_drop, "drop the quota of a pattern", database, of=quotas)
+    added.add_argument("pattern", help="as pydb quota list shows it")
     added = command(
         "tenants", _tenants, "show the tenants that are known, and whether a legal hold keeps them", database, listing
     )

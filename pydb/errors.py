@@ -27,6 +27,7 @@ __all__ = [
     "MoreThanHeld",
     "NoTenant",
     "NotAuthorized",
+    "QuotaExceeded",
     "StorageError",
     "TokenExpired",
     "UploadNotFound",
@@ -183,6 +184,12 @@ class CertificateNotFound(StorageError):
     """No such certificate of an erasure."""
 
     sqlstate = "TN502"
+
+
+class QuotaExceeded(StorageError):
+    """An administrator's quota allows no further models or bytes of artifacts."""
+
+    sqlstate = "TN601"
 
 
 _BY_SQLSTATE = {cls.sqlstate: cls for cls in StorageError.__subclasses__()}

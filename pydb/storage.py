@@ -263,7 +263,7 @@ class TenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of a with block closes it.
 
-    dsn, options = parse(dsn), _options(connect)
+        dsn, options = parse(dsn), _options(connect)
         """
         open_anew = partial(open_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         pool = open_anew()
@@ -500,7 +500,7 @@ class AsyncTenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of an async with block closes it.
 
-    dsn, options = parse(dsn), _options(connect)
+        dsn, options = parse(dsn), _options(connect)
         """
         open_anew = partial(open_async_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         pool = await open_anew()

@@ -84,6 +84,7 @@ STATUS = {
     "InvalidProvider": 500,
     "KeysUnavailable": 503,
     "OperationalError": 503,
+    "QuotaExceeded": 507,
 }
 
 _ADMITTED = "pydb.tenant"  # in an ASGI scope or a WSGI environ, where no client's header gets to

@@ -1236,6 +1236,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select e.org_id, e.permitted_at, e.permitted_by::text
     from ai_storage_private.external_sharing_permit as e

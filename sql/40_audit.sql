@@ -125,6 +125,9 @@ declare
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
@@ -558,6 +561,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.take_turn();
     return query
     select n.events, n.seals
@@ -581,6 +585,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
@@ -957,6 +962,7 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
+    perform ai_storage_private.require_owner();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 

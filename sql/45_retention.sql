@@ -441,6 +441,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         t.isolation_key,
@@ -554,6 +555,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', r.org_id, r.server_id, r.project_id, r.environment, r.code_hash),
@@ -965,7 +967,7 @@ exception
         raise exception using
             errcode = '55P03',
             message = 'a session keeps the tenant''s data locked',
-            detail = 'It was waited for 10 s; nothing was erased.',
+            detail = 'It was waited for 10 s. Nothing was erased.',
             hint = 'pg_stat_activity shows the transactions that are open. End them with '
                 'pg_terminate_backend(), and erase again.';
 end;
@@ -991,6 +993,7 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
+    perform ai_storage_private.require_owner();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;
@@ -1033,6 +1036,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         c.certificate_id,

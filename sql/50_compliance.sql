@@ -356,7 +356,9 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report',
+          -- What changes of rules wait for, and sums of what is recorded elsewhere.
+          'retention_gate', 'quota_use'
       )
     group by c.relname
 ) as t
@@ -842,6 +844,7 @@ set datestyle = 'ISO'
 set quote_all_identifiers = off
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -965,6 +968,7 @@ set datestyle = 'ISO'
 set quote_all_identifiers = off
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),

@@ -86,6 +86,9 @@ grant select, update on ai_storage_private.refusal_report to ai_storage_operator
 grant usage, select on sequence ai_storage_private.refused_credential to ai_storage_operator;
 grant select, insert, update, delete on ai_storage_private.retention_rule to ai_storage_operator;
 grant select, update on ai_storage_private.retention_gate to ai_storage_operator;
+grant select, insert, update, delete
+on ai_storage_private.quota, ai_storage_private.quota_use
+to ai_storage_operator;
 grant select, insert on ai_storage_private.erasure_certificate to ai_storage_operator;
 grant execute on function
     ai_storage.is_isolation_key(text),
@@ -99,7 +102,8 @@ grant execute on function
     ai_storage_private.sweep_uploads(bigint),
     ai_storage_private.lock_models(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz, integer),
-    ai_storage_private.list_versions(bigint)
+    ai_storage_private.list_versions(bigint),
+    ai_storage_private.measure_tenant(bigint)
 to ai_storage_operator;
 
 grant select, insert, update, delete on ai_storage_private.model_share to ai_storage_sharing;
@@ -208,6 +212,7 @@ grant execute on function
     ai_storage_private.artifact_limit(),
     ai_storage_private.check_hold(text[]),
     ai_storage_private.pass_gate(bigint),
+    ai_storage_private.count_use(bigint, bigint, bigint),
     ai_storage_private.compliance_status()
 to ai_storage_owner;
 grant execute on function
@@ -299,6 +304,8 @@ grant execute on function
     ai_storage.set_retention(text, integer, interval, interval, boolean),
     ai_storage.drop_retention(text),
     ai_storage.apply_retention(text, integer),
+    ai_storage.set_quota(text, bigint, bigint),
+    ai_storage.drop_quota(text),
     ai_storage.erase_tenant(text, text),
     ai_storage.report_backup(timestamptz, text),
     ai_storage.break_glass(text, text),
@@ -310,6 +317,7 @@ to ai_storage_admin;
 grant execute on function
     ai_storage.verify_all_audit(),
     ai_storage.list_retention(),
+    ai_storage.list_quotas(),
     ai_storage.list_tenants(text),
     ai_storage.list_erasures(),
     ai_storage.erasure_certificate(uuid),

@@ -92,6 +92,10 @@ DEFINERS = {
         "ai_storage_private.artifact_limit",
         "ai_storage_private.check_hold",
         "ai_storage_private.pass_gate",
+        "ai_storage_private.count_use",
+        "ai_storage.set_quota",
+        "ai_storage.drop_quota",
+        "ai_storage.list_quotas",
         "ai_storage_private.compliance_status",
     },
     "ai_storage_owner": {
@@ -112,6 +116,9 @@ DEFINERS = {
         "ai_storage.read_chunks",
         "ai_storage_private.erase_content",
         "ai_storage_private.keep_held",
+        "ai_storage_private.count_bytes",
+        "ai_storage_private.count_models",
+        "ai_storage_private.measure_tenant",
         "ai_storage_private.sweep_uploads",
         "ai_storage_private.find_unlogged_model",
         "ai_storage_private.list_versions",
@@ -168,6 +175,8 @@ WITHOUT_TENANT = {
     "refused_credential",
     "retention_rule",
     "retention_gate",
+    "quota",
+    "quota_use",
     "erasure_certificate",
     "artifact_limit",
 }
@@ -514,8 +523,7 @@ def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
     dynamic = re.compile(r"\bexecute\s+(?!function|on)(.*?);", re.DOTALL)
     found = {" ".join(match.split()) for path in SQL for match in dynamic.findall(code(path))}
     assert found == {
-        "format('grant ai_storage_app to %I', p_login)",
-        "format('revoke ai_storage_app from %I', p_login)",
+        "format('grant ai_storage_app to %I', p_login) || v_inherits",
         "evidence into status, result",  # the queries of list_controls()
         # in 90_grants.sql, over the names in the catalog
         "format('set local role %s', v_right.owner::regrole)",

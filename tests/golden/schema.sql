@@ -420,7 +420,12 @@ CREATE FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_level    constant text[] := string_to_array(p_pattern collate "C", ':');
+    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
+    v_inherits constant text := case
+        when current_setting('server_version_num')::integer >= 160000 then ' with inherit true'
+        else ''
+    end;
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -471,8 +476,14 @@ begin
         token_only    = excluded.token_only,
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
-    if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
-        execute format('grant ai_storage_app to %I', p_login);
+    if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+        execute format('grant ai_storage_app to %I', p_login) || v_inherits;
+        if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+            raise exception using
+                errcode = '22023',
+                message = 'this login does not inherit the rights of its groups',
+                hint = 'Let it: alter role NAME inherit. From PostgreSQL 16 on that is not needed.';
+        end if;
     end if;
 end;
 $$;
@@ -613,6 +624,7 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
     SET quote_all_identifiers TO 'off'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),
@@ -890,6 +902,7 @@ CREATE FUNCTION ai_storage.compliance_report() RETURNS TABLE(control text, refer
     SET quote_all_identifiers TO 'off'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -918,6 +931,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
@@ -1058,15 +1072,8 @@ begin
               = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
       );
     get diagnostics v_count = row_count;
-
-    if exists (select from pg_roles as r where r.rolname = p_login collate "C")
-        and not exists (
-            select from ai_storage_private.login_authorization as a
-            where a.login_name = p_login collate "C"
-        )
-    then
-        execute format('revoke ai_storage_app from %I', p_login);
-    end if;
+    -- The login stays in ai_storage_app, which is one for all databases of the server: others may
+    -- authorise it. Without an authorisation the group names no tenant.
     return v_count;
 end;
 $$;
@@ -1077,7 +1084,7 @@ ALTER FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) OWNER 
 -- Name: FUNCTION deauthorize_login(p_login text, p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. With the last one it loses the application role. Holds from the next transaction on. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. It stays in ai_storage_app, which other databases may need. Holds from the next transaction on. Raises 22023.';
 
 --
 -- Name: delete_artifact(text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1180,6 +1187,46 @@ ALTER FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version 
 --
 
 COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102, TN501.';
+
+--
+-- Name: drop_quota(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.drop_quota(p_pattern text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    SET lock_timeout TO '5s'
+    AS $$
+declare
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_found boolean;
+begin
+    perform ai_storage_private.lock_quotas();
+    delete from ai_storage_private.quota as q
+    where (q.org_id, q.server_id, q.project_id, q.environment, q.code_hash)
+        = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5]);
+    v_found := found;
+    -- A total that nobody counts any more would be wrong.
+    delete from ai_storage_private.quota_use as u
+    where u.org_id <> ''
+      and not exists (
+          select from ai_storage_private.quota as q
+          where (q.server_id, q.project_id, q.environment, q.code_hash)
+                  = (u.server_id, u.project_id, u.environment, u.code_hash)
+            and q.org_id in ('*', u.org_id)
+      );
+    return v_found;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.drop_quota(p_pattern text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION drop_quota(p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.drop_quota(p_pattern text) IS 'Removes the quota of exactly this pattern. Returns false when there is none. Raises 22023, 25000, 55P03.';
 
 --
 -- Name: drop_retention(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1340,7 +1387,7 @@ exception
         raise exception using
             errcode = '55P03',
             message = 'a session keeps the tenant''s data locked',
-            detail = 'It was waited for 10 s; nothing was erased.',
+            detail = 'It was waited for 10 s. Nothing was erased.',
             hint = 'pg_stat_activity shows the transactions that are open. End them with '
                 'pg_terminate_backend(), and erase again.';
 end;
@@ -1367,6 +1414,7 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
+    perform ai_storage_private.require_owner();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;
@@ -1983,6 +2031,7 @@ CREATE FUNCTION ai_storage.list_authorizations() RETURNS TABLE(login_name text, 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         a.login_name::text,
@@ -2013,6 +2062,7 @@ CREATE FUNCTION ai_storage.list_erasures() RETURNS TABLE(certificate_id uuid, er
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         c.certificate_id,
@@ -2045,6 +2095,7 @@ CREATE FUNCTION ai_storage.list_external_sharing() RETURNS TABLE(org_id text, pe
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select e.org_id, e.permitted_at, e.permitted_by::text
     from ai_storage_private.external_sharing_permit as e
@@ -2059,6 +2110,44 @@ ALTER FUNCTION ai_storage.list_external_sharing() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage.list_external_sharing() IS 'The organisations that may share with others.';
+
+--
+-- Name: list_quotas(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_quotas() RETURNS TABLE(pattern text, max_models bigint, max_bytes bigint, models bigint, bytes bigint, set_at timestamp with time zone, set_by text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    perform ai_storage_private.require_owner();
+    return query
+    select
+        concat_ws(':', q.org_id, q.server_id, q.project_id, q.environment, q.code_hash),
+        q.max_models,
+        q.max_bytes,
+        coalesce(max(u.models), 0),
+        coalesce(max(u.bytes), 0),
+        q.set_at,
+        q.set_by::text
+    from ai_storage_private.quota as q
+    left join ai_storage_private.quota_use as u
+        on (u.server_id, u.project_id, u.environment, u.code_hash)
+            = (q.server_id, q.project_id, q.environment, q.code_hash)
+        and q.org_id in ('*', u.org_id)
+    group by q.org_id, q.server_id, q.project_id, q.environment, q.code_hash
+    order by 1;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_quotas() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_quotas(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_quotas() IS 'The quotas, one row a pattern. models and bytes: what its tenants keep; for a pattern of all organisations, in the one that keeps most.';
 
 --
 -- Name: list_received_shares(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
@@ -2111,6 +2200,7 @@ CREATE FUNCTION ai_storage.list_retention() RETURNS TABLE(pattern text, keep_ver
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', r.org_id, r.server_id, r.project_id, r.environment, r.code_hash),
@@ -2183,6 +2273,7 @@ CREATE FUNCTION ai_storage.list_signing_keys() RETURNS TABLE(kid text, audience 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select k.kid, k.audience, k.created_at, k.created_by::text, k.retired_at
     from ai_storage_private.signing_key as k
@@ -2208,6 +2299,7 @@ CREATE FUNCTION ai_storage.list_tenants(p_pattern text DEFAULT '*:*:*:*:*'::text
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         t.isolation_key,
@@ -2448,6 +2540,7 @@ declare
     v_unchained     bigint;
     v_abandoned     bigint;
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         'ai_storage_info', 'gauge', 'The release, as a label; always 1.',
@@ -3159,6 +3252,7 @@ CREATE FUNCTION ai_storage.seal_audit() RETURNS TABLE(events bigint, seals bigin
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.take_turn();
     return query
     select n.events, n.seals
@@ -3202,6 +3296,76 @@ ALTER FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) OWNER TO ai_sto
 --
 
 COMMENT ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) IS 'Sets how many bytes one artifact may have; 5 GiB unless set. Raises 22023.';
+
+--
+-- Name: set_quota(text, bigint, bigint); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint DEFAULT NULL::bigint, p_max_bytes bigint DEFAULT NULL::bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    SET lock_timeout TO '5s'
+    AS $$
+declare
+    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_level   constant text[] := ai_storage_private.check_pattern(p_pattern);
+    v_tenant  record;
+    v_use     record;
+begin
+    if p_max_models < 0 or p_max_bytes < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid quota',
+            hint = 'A quota is a number of models and one of bytes, each 0 or more; null is no '
+                'limit.';
+    end if;
+    perform ai_storage_private.lock_quotas();
+    insert into ai_storage_private.quota (
+        org_id, server_id, project_id, environment, code_hash, max_models, max_bytes
+    )
+    values (
+        v_level[1], v_level[2], v_level[3], v_level[4], v_level[5], p_max_models, p_max_bytes
+    )
+    on conflict on constraint quota_pk do update set
+        max_models = excluded.max_models,
+        max_bytes  = excluded.max_bytes,
+        set_at     = excluded.set_at,
+        set_by     = excluded.set_by;
+    -- Counted anew: whoever had no quota of these levels was not counted.
+    delete from ai_storage_private.quota_use as u
+    where (u.server_id, u.project_id, u.environment, u.code_hash)
+            = (v_level[2], v_level[3], v_level[4], v_level[5])
+      and v_level[1] in ('*', u.org_id)
+      and u.org_id <> '';
+    for v_tenant in
+        select c.tenant_id, c.isolation_key, split_part(c.isolation_key, ':', 1) as org_id
+        from ai_storage_private.covered_tenants(p_pattern) as c
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        v_use := ai_storage_private.measure_tenant(v_tenant.tenant_id);
+        insert into ai_storage_private.quota_use as u (
+            org_id, server_id, project_id, environment, code_hash, models, bytes
+        )
+        values (
+            v_tenant.org_id, v_level[2], v_level[3], v_level[4], v_level[5],
+            v_use.models, v_use.bytes
+        )
+        on conflict on constraint quota_use_pk do update set
+            models = u.models + excluded.models,
+            bytes  = u.bytes + excluded.bytes;
+    end loop;
+    perform ai_storage_private.restore_context(v_context);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint) IS 'Limits what the tenants of a pattern may keep in total, and replaces the quota that the same pattern had. Level 1 as * stands for each organisation by itself, unless it has a quota of its own with the same other levels. Each quota that covers a tenant counts. p_max_models: models. p_max_bytes: bytes of artifacts and uploads; states and their versions do not count. Null: no limit. What is there already stays. Beyond a quota, TN601 refuses new models and bytes. Raises 22023, 25000, and 55P03 after 5 s when a transaction that adds some is open.';
 
 --
 -- Name: set_retention(text, integer, interval, interval, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3474,6 +3638,7 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
+    perform ai_storage_private.require_owner();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
@@ -4828,6 +4993,64 @@ ALTER FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key byt
 COMMENT ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC.';
 
 --
+-- Name: count_bytes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.count_bytes() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if tg_op = 'INSERT' then
+        perform ai_storage_private.count_use(new.tenant_id, 0, length(new.content));
+    else
+        perform ai_storage_private.count_use(old.tenant_id, 0, -length(old.content));
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_bytes() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION count_bytes(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_bytes() IS 'Counts bytes that come or go for the quotas. Raises 55P03, TN601.';
+
+--
+-- Name: count_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.count_models() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    perform ai_storage_private.count_use(
+        c.tenant_id, case when tg_op = 'INSERT' then c.models else -c.models end, 0
+    )
+    from (
+        select m.tenant_id, count(*) as models
+        from model as m
+        group by m.tenant_id
+        order by m.tenant_id
+    ) as c;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_models() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION count_models(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_models() IS 'Counts models that come or go for the quotas. Raises 55P03, TN601.';
+
+--
 -- Name: count_received(ai_storage_private.acting_tenant); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -4879,6 +5102,75 @@ ALTER FUNCTION ai_storage_private.count_refusal() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage_private.count_refusal() IS 'Counts a refused credential; seal_audit() puts the count into the log.';
+
+--
+-- Name: count_use(bigint, bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    SET lock_timeout TO '10s'
+    AS $$
+declare
+    v_quota record;
+    v_use   ai_storage_private.quota_use;
+begin
+    -- A snapshot from before a quota was set would not show it: refused with 40001.
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        perform from ai_storage_private.quota_use as u
+        where u.org_id = ''
+        for share;
+    end if;
+    -- That it was read is a lock, too: set_quota() waits for whoever found none.
+    if not exists (select from ai_storage_private.quota) then
+        return;
+    end if;
+    for v_quota in
+        select q.* from ai_storage_private.list_tenant_quotas(p_tenant_id) as q
+    loop
+        insert into ai_storage_private.quota_use as u (
+            org_id, server_id, project_id, environment, code_hash, models, bytes
+        )
+        values (
+            v_quota.org_id, v_quota.server_id, v_quota.project_id, v_quota.environment,
+            v_quota.code_hash, greatest(p_models, 0), greatest(p_bytes, 0)
+        )
+        on conflict on constraint quota_use_pk do update set
+            models = greatest(u.models + p_models, 0),
+            bytes  = greatest(u.bytes + p_bytes, 0)
+        returning u.* into v_use;
+        if (p_models > 0 and v_use.models > v_quota.max_models)
+            or (p_bytes > 0 and v_use.bytes > v_quota.max_bytes)
+        then
+            raise exception using
+                errcode = 'TN601',
+                message = 'the quota is used up',
+                detail = case
+                    when p_models > 0 then format('Models allowed: %s.', v_quota.max_models)
+                    else format('Bytes of artifacts allowed: %s.', v_quota.max_bytes)
+                end,
+                hint = 'Delete what is no longer needed, or have an administrator raise the quota '
+                    'with set_quota().';
+        end if;
+    end loop;
+exception
+    when lock_not_available then
+        raise exception using
+            errcode = '55P03',
+            message = 'another transaction adds to the same quota',
+            hint = 'Repeat the call. Whoever adds models or artifacts under a quota commits soon.';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) IS 'Adds to the totals of the quotas that count for a tenant, and holds them until the commit. Raises 55P03, TN601.';
 
 --
 -- Name: covered_tenants(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5055,6 +5347,9 @@ declare
     v_collation constant text := collation for (p_as);
     v_durable   constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     if v_field is not null then
         v_bound := (
             v_field[2]::bigint, v_field[3], string_to_array(v_field[3], ':'), v_field[5], v_field[4]
@@ -7065,7 +7360,9 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report',
+          -- What changes of rules wait for, and sums of what is recorded elsewhere.
+          'retention_gate', 'quota_use'
       )
     group by c.relname
 ) as t
@@ -7540,6 +7837,40 @@ ALTER FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_priv
 COMMENT ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) IS 'list_artifacts for a model of another tenant, which has to be shared for execute. Raises TN101.';
 
 --
+-- Name: list_tenant_quotas(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) RETURNS TABLE(org_id text, server_id text, project_id text, environment text, code_hash text, max_models bigint, max_bytes bigint)
+    LANGUAGE sql STABLE
+    AS $$
+    select distinct on (q.server_id, q.project_id, q.environment, q.code_hash)
+        t.org_id,
+        q.server_id,
+        q.project_id,
+        q.environment,
+        q.code_hash,
+        q.max_models,
+        q.max_bytes
+    from ai_storage_private.tenant as t
+    join ai_storage_private.quota as q
+        on q.org_id in ('*', t.org_id)
+        and q.server_id in ('*', t.server_id)
+        and q.project_id in ('*', t.project_id)
+        and q.environment in ('*', t.environment)
+        and q.code_hash in ('*', t.code_hash)
+    where t.tenant_id = p_tenant_id
+    order by q.server_id, q.project_id, q.environment, q.code_hash, q.org_id = '*';
+$$;
+
+ALTER FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_tenant_quotas(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) IS 'The quotas that count for a tenant, in the order in which everybody locks their totals.';
+
+--
 -- Name: list_versions(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -7772,6 +8103,49 @@ ALTER FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) IS 'Waits for whoever writes a model of the tenant that the context names, and holds them all.';
 
 --
+-- Name: lock_quotas(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.lock_quotas() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_sessions text;
+begin
+    perform ai_storage_private.refuse_old_snapshot();
+    begin
+        lock table ai_storage_private.quota in access exclusive mode;
+    exception
+        when lock_not_available then
+            select string_agg(distinct l.pid::text, ', ') into v_sessions
+            from pg_locks as l
+            where l.relation = 'ai_storage_private.quota'::regclass
+              and l.database = (
+                  select d.oid from pg_database as d where d.datname = current_database()
+              )
+              and l.granted;
+            raise exception using
+                errcode = '55P03',
+                message = 'a transaction that adds models or artifacts is open',
+                detail = format('Backends: %s.', coalesce(v_sessions, 'they are gone now')),
+                hint = 'Nothing was changed. Try again, or end these sessions with '
+                    'pg_terminate_backend().';
+    end;
+    update ai_storage_private.quota_use as u set
+        models = u.models
+    where u.org_id = '';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.lock_quotas() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION lock_quotas(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.lock_quotas() IS 'Lets nobody count before this transaction ends. Raises 25000, 55P03.';
+
+--
 -- Name: may_receive(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -7824,6 +8198,33 @@ ALTER FUNCTION ai_storage_private.may_share_outside(p_org_id text) OWNER TO ai_s
 --
 
 COMMENT ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) IS 'Whether an organisation may share with others.';
+
+--
+-- Name: measure_tenant(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) RETURNS record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    select count(*) into models
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id;
+    select coalesce(sum(length(c.content)), 0)::bigint into bytes
+    from ai_storage_private.artifact_chunk as c
+    where c.tenant_id = p_tenant_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) IS 'How much the tenant that the context names keeps.';
 
 --
 -- Name: merkle_paths(bytea[], integer[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8254,6 +8655,9 @@ declare
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
@@ -8784,6 +9188,34 @@ ALTER FUNCTION ai_storage_private.report_models() OWNER TO ai_storage_owner;
 --
 
 COMMENT ON FUNCTION ai_storage_private.report_models() IS 'The rows of the view ai_storage.ai_progress_tenant.';
+
+--
+-- Name: require_owner(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.require_owner() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    -- A restore without owners and rights leaves every function to whoever restored, often a
+    -- superuser, and open to PUBLIC.
+    if current_user <> 'ai_storage_operator' then
+        raise exception using
+            errcode = '55000',
+            message = 'this database was restored without its owners',
+            hint = 'An administrator restores it again, roles first, without --no-owner and '
+                '--no-acl.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.require_owner() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION require_owner(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.require_owner() IS 'Refuses to go on as anybody but ai_storage_operator. Every function that reads or writes more than one tenant calls it, those for tenants in enter(), those that write in record_event(). Raises 55000.';
 
 --
 -- Name: restore_context(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -11129,6 +11561,155 @@ COMMENT ON COLUMN ai_storage_private.progress_version.metrics IS 'Further measur
 COMMENT ON COLUMN ai_storage_private.progress_version.metadata IS 'Metadata of this version.';
 
 --
+-- Name: quota; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.quota (
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    server_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    code_hash text NOT NULL COLLATE pg_catalog."C",
+    max_models bigint,
+    max_bytes bigint,
+    set_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    set_by name DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT quota_bytes_not_negative CHECK ((max_bytes >= 0)),
+    CONSTRAINT quota_models_not_negative CHECK ((max_models >= 0))
+);
+
+ALTER TABLE ONLY ai_storage_private.quota FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.quota OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE quota; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.quota IS 'How much the tenants of a pattern may keep in an organisation.';
+
+--
+-- Name: COLUMN quota.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.org_id IS 'Level 1 of the pattern, or *: each organisation by itself.';
+
+--
+-- Name: COLUMN quota.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.server_id IS 'Level 2 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.project_id IS 'Level 3 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.environment IS 'Level 4 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.code_hash IS 'Level 5 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota.max_models; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.max_models IS 'The most models; null: no limit.';
+
+--
+-- Name: COLUMN quota.max_bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.max_bytes IS 'The most bytes of artifacts and uploads; null: no limit.';
+
+--
+-- Name: COLUMN quota.set_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.set_at IS 'When the quota was set.';
+
+--
+-- Name: COLUMN quota.set_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota.set_by IS 'The login that set it.';
+
+--
+-- Name: quota_use; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.quota_use (
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    server_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    code_hash text NOT NULL COLLATE pg_catalog."C",
+    models bigint NOT NULL,
+    bytes bigint NOT NULL
+)
+WITH (fillfactor='50');
+
+ALTER TABLE ONLY ai_storage_private.quota_use FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.quota_use OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE quota_use; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.quota_use IS 'What an organisation''s tenants of a pattern keep, for the patterns of quotas. The row of no organisation is changed with each quota, so that an older snapshot is noticed.';
+
+--
+-- Name: COLUMN quota_use.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.org_id IS 'The organisation.';
+
+--
+-- Name: COLUMN quota_use.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.server_id IS 'Level 2 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota_use.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.project_id IS 'Level 3 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota_use.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.environment IS 'Level 4 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota_use.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.code_hash IS 'Level 5 of the pattern, or *.';
+
+--
+-- Name: COLUMN quota_use.models; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.models IS 'How many models there are.';
+
+--
+-- Name: COLUMN quota_use.bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.quota_use.bytes IS 'How many bytes artifacts and uploads have; a content that a tenant has twice counts once.';
+
+--
 -- Name: refusal_report; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -11629,6 +12210,20 @@ ALTER TABLE ONLY ai_storage_private.progress_version
     ADD CONSTRAINT progress_version_pk PRIMARY KEY (tenant_id, model_id, version);
 
 --
+-- Name: quota quota_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.quota
+    ADD CONSTRAINT quota_pk PRIMARY KEY (org_id, server_id, project_id, environment, code_hash);
+
+--
+-- Name: quota_use quota_use_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.quota_use
+    ADD CONSTRAINT quota_use_pk PRIMARY KEY (org_id, server_id, project_id, environment, code_hash);
+
+--
 -- Name: retention_rule retention_rule_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -11710,6 +12305,48 @@ CREATE UNIQUE INDEX refusal_report_single ON ai_storage_private.refusal_report U
 --
 
 CREATE UNIQUE INDEX retention_gate_single ON ai_storage_private.retention_gate USING btree ((true));
+
+--
+-- Name: artifact_chunk count_bytes; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER count_bytes AFTER INSERT OR DELETE ON ai_storage_private.artifact_chunk FOR EACH ROW EXECUTE FUNCTION ai_storage_private.count_bytes();
+
+ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER count_bytes;
+
+--
+-- Name: TRIGGER count_bytes ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER count_bytes ON ai_storage_private.artifact_chunk IS 'Bytes of artifacts and uploads count for the quotas.';
+
+--
+-- Name: ai_progress_tenant count_deleted_models; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER count_deleted_models AFTER DELETE ON ai_storage_private.ai_progress_tenant REFERENCING OLD TABLE AS model FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.count_models();
+
+ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER count_deleted_models;
+
+--
+-- Name: TRIGGER count_deleted_models ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER count_deleted_models ON ai_storage_private.ai_progress_tenant IS 'Deleted models count for the quotas no longer.';
+
+--
+-- Name: ai_progress_tenant count_new_models; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER count_new_models AFTER INSERT ON ai_storage_private.ai_progress_tenant REFERENCING NEW TABLE AS model FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.count_models();
+
+ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER count_new_models;
+
+--
+-- Name: TRIGGER count_new_models ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER count_new_models ON ai_storage_private.ai_progress_tenant IS 'New models count for the quotas; a new version of one does not.';
 
 --
 -- Name: ai_progress_tenant forget_model; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11946,6 +12583,20 @@ ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_cha
 --
 
 COMMENT ON TRIGGER record_change ON ai_storage_private.progress_version IS 'One event per change by hand.';
+
+--
+-- Name: quota record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.quota FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('quota', 'org_id,server_id,project_id,environment,code_hash,max_models,max_bytes');
+
+ALTER TABLE ai_storage_private.quota ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON quota; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.quota IS 'One event per change.';
 
 --
 -- Name: retention_rule record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12270,6 +12921,20 @@ ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_tru
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.progress_version IS 'One event per TRUNCATE.';
 
 --
+-- Name: quota record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.quota FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('quota', '');
+
+ALTER TABLE ai_storage_private.quota ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON quota; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.quota IS 'One event per TRUNCATE.';
+
+--
 -- Name: retention_rule record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12428,6 +13093,18 @@ ALTER TABLE ai_storage_private.model_artifact ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ai_storage_private.model_share ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: quota_use operator_counts_use; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_counts_use ON ai_storage_private.quota_use TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_counts_use ON quota_use; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_counts_use ON ai_storage_private.quota_use IS 'A total is of many tenants, none of whom sees it.';
+
+--
 -- Name: model_share operator_ends_external_shares; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12474,6 +13151,18 @@ CREATE POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint 
 --
 
 COMMENT ON POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint IS 'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+--
+-- Name: quota operator_keeps_quotas; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_quotas ON ai_storage_private.quota TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_quotas ON quota; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_quotas ON ai_storage_private.quota IS 'Quotas cover many tenants; administrators set and drop them, tenants do not see them.';
 
 --
 -- Name: retention_rule operator_keeps_rules; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12624,6 +13313,18 @@ COMMENT ON POLICY operator_sweeps_uploads ON ai_storage_private.artifact_upload 
 --
 
 ALTER TABLE ai_storage_private.progress_version ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: quota; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.quota ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: quota_use; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.quota_use ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: refusal_report; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13051,6 +13752,13 @@ REVOKE ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_
 GRANT ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION drop_quota(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.drop_quota(p_pattern text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.drop_quota(p_pattern text) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION drop_retention(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -13165,6 +13873,14 @@ GRANT ALL ON FUNCTION ai_storage.list_erasures() TO ai_storage_auditor;
 
 REVOKE ALL ON FUNCTION ai_storage.list_external_sharing() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_external_sharing() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION list_quotas(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_quotas() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_quotas() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.list_quotas() TO ai_storage_auditor;
 
 --
 -- Name: FUNCTION list_received_shares(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
@@ -13329,6 +14045,13 @@ GRANT ALL ON FUNCTION ai_storage.seal_audit() TO ai_storage_admin;
 
 REVOKE ALL ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -13578,6 +14301,18 @@ REVOKE ALL ON FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) FROM 
 REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION count_bytes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_bytes() FROM PUBLIC;
+
+--
+-- Name: FUNCTION count_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_models() FROM PUBLIC;
+
+--
 -- Name: FUNCTION count_received(p_tenant ai_storage_private.acting_tenant); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -13589,6 +14324,13 @@ GRANT ALL ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_priv
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.count_refusal() FROM PUBLIC;
+
+--
+-- Name: FUNCTION count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models bigint, p_bytes bigint) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION covered_tenants(p_pattern text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -13909,6 +14651,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_stor
 GRANT ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION list_tenant_quotas(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) FROM PUBLIC;
+
+--
 -- Name: FUNCTION list_versions(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13937,6 +14685,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) FROM P
 GRANT ALL ON FUNCTION ai_storage_private.lock_models(p_tenant_id bigint) TO ai_storage_operator;
 
 --
+-- Name: FUNCTION lock_quotas(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.lock_quotas() FROM PUBLIC;
+
+--
 -- Name: FUNCTION may_receive(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -13950,6 +14704,13 @@ GRANT ALL ON FUNCTION ai_storage_private.may_receive(p_org_id text) TO ai_storag
 REVOKE ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_owner;
 GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION merkle_paths(p_leaf bytea[], p_indexes integer[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14112,6 +14873,12 @@ GRANT ALL ON FUNCTION ai_storage_private.render_time(p_time timestamp with time 
 
 REVOKE ALL ON FUNCTION ai_storage_private.report_models() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.report_models() TO ai_storage_sql;
+
+--
+-- Name: FUNCTION require_owner(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.require_owner() FROM PUBLIC;
 
 --
 -- Name: FUNCTION restore_context(p_context text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14327,6 +15094,18 @@ GRANT SELECT ON TABLE ai_storage_private.model_artifact TO ai_storage_sharing;
 --
 
 GRANT SELECT,INSERT ON TABLE ai_storage_private.progress_version TO ai_storage_sharing;
+
+--
+-- Name: TABLE quota; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.quota TO ai_storage_operator;
+
+--
+-- Name: TABLE quota_use; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.quota_use TO ai_storage_operator;
 
 --
 -- Name: TABLE refusal_report; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
