@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from psycopg import sql
 from pydb import TenantAwareStorage, calls, errors
 from pydb.session import run
 from tests.attacks import attack
-from tests.conftest import Database
+from tests.conftest import Database, Server, install
 from tests.helpers import Connection, key
 
 OWN, PROBE = key(code="own"), key(code="probe")
@@ -237,7 +238,7 @@ def test_no_setting_that_comes_with_a_session_changes_an_answer_or_what_is_store
     for chosen in (dict(reversed(pairs)), dict(pairs)):
         if kept == "for the login":
             for login in (filled.connect("app"), filled.connect("boss")):
-                login.execute("select ai_storage.version(), ai_storage.parse_isolation_key(%s)", (OWN,))
+                login.execute("do $$ begin null; end $$")  # PL/pgSQL's own settings come with it
                 for name, text in chosen.items():
                     # As the login itself: nobody else's help is needed.
                     login.execute(sql.SQL("alter role current_user {}").format(setting(name, text)))
@@ -256,3 +257,79 @@ def test_no_setting_that_comes_with_a_session_changes_an_answer_or_what_is_store
         finally:
             for login in ("app", "boss"):
                 admin.execute(f"alter role {login} reset all")
+
+
+# A save is as durable as the database -------------------------------------------------------------------------------
+
+WRITES = re.compile(r"\b(?:insert into|update|delete from|truncate)\s+ai_storage_private\.(\w+)")
+
+
+@attack(47)
+def test_every_function_that_writes_makes_its_commit_durable(database: Database) -> None:
+    admin = database.connect()
+    bodies = dict[str, str](
+        admin.execute(
+            "select pronamespace::regnamespace || '.' || proname, prosrc from pg_proc "
+            "where pronamespace in ('ai_storage'::regnamespace, 'ai_storage_private'::regnamespace)"
+        ).fetchall()
+    )
+    triggers: dict[str, set[str]] = {}
+    for table, function in admin.execute(
+        "select c.relname, p.pronamespace::regnamespace || '.' || p.proname from pg_trigger as t "
+        "join pg_class as c on c.oid = t.tgrelid join pg_proc as p on p.oid = t.tgfoid"
+    ).fetchall():
+        triggers.setdefault(table, set()).add(function)
+
+    def reached(name: str) -> set[str]:
+        seen, left = set[str](), [name]
+        while left:
+            if (one := left.pop()) not in seen and one in bodies:
+                seen.add(one)
+                left += re.findall(r"\b(ai_storage(?:_private)?\.\w+)\s*\(", bodies[one])
+                left += [function for table in WRITES.findall(bodies[one]) for function in triggers.get(table, ())]
+        return seen
+
+    public = [name for name in bodies if name.startswith("ai_storage.")]
+    writing = [name for name in public if any(WRITES.search(bodies[one]) for one in reached(name))]
+    assert len(writing) > 30
+    assert [name for name in writing if "ai_storage_private.keep_durable" not in reached(name)] == []
+
+
+@attack(47)
+@pytest.mark.parametrize("less", ["off", "local", "remote_write", "on", "remote_apply"])
+def test_what_a_session_has_set_is_raised_for_the_transaction_and_no_longer(database: Database, less: str) -> None:
+    app, admin = database.connect("app"), database.connect()
+    for connection, work in (
+        (app, lambda: TenantAwareStorage(app, OWN).save_ai_progress("m", 1)),
+        (app, lambda: run(app, calls.begin_artifact("m", "w"), OWN)),
+        (admin, lambda: run(admin, calls.set_retention("nobody:*:*:*:*", keep_versions=1))),
+        (admin, lambda: run(admin, calls.seal_audit())),
+        (admin, lambda: run(admin, calls.create_checkpoint())),
+    ):
+        connection.execute(f"set synchronous_commit = {less}")
+        with connection.transaction():
+            work()
+            assert connection.execute("show synchronous_commit").fetchall() == [
+                ("remote_apply" if less == "remote_apply" else "on",)
+            ]
+        assert connection.execute("show synchronous_commit").fetchall() == [(less,)]
+
+
+@attack(47)
+@pytest.mark.parametrize("kept", ["for the session", "for the login"])
+def test_an_acknowledged_save_survives_a_crash_whatever_a_borrower_left(own_server: Server, kept: str) -> None:
+    install(own_server.dsn())
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("alter system set wal_writer_delay = '10s'")  # which would write it soon
+        admin.execute("select pg_reload_conf()")
+    with psycopg.connect(own_server.dsn("app"), autocommit=True) as app:
+        app.execute("alter role current_user set synchronous_commit = off")
+    with psycopg.connect(own_server.dsn("app"), autocommit=True) as app:
+        app.execute(f"set synchronous_commit = {'off' if kept == 'for the session' else 'default'}")
+        mine = TenantAwareStorage(app, OWN)
+        acknowledged = [mine.save_ai_progress("m", number).version for number in range(20)]
+        own_server.cluster.stop("immediate")
+    own_server.cluster.start({})
+    with psycopg.connect(own_server.dsn("app"), autocommit=True) as app:
+        history = TenantAwareStorage(app, OWN).load_history("m")
+    assert [one.version for one in history] == acknowledged[::-1]
