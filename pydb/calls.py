@@ -13,12 +13,8 @@ from functools import cache
 from typing import Any, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
 
-<<<<<<< HEAD
 from ._values import number, to_json
-from .errors import InvalidArgument, InvalidTarget
-=======
 from .errors import InvalidArgument, InvalidTarget, ModelNotFound
->>>>>>> main
 
 __all__ = [
     "Artifact",
@@ -562,8 +558,6 @@ def _values(rows: list[Row]) -> list[Any]:
     return [row[0] for row in rows]
 
 
-<<<<<<< HEAD
-=======
 def _progress(rows: list[Row]) -> list[Progress]:
     loaded = _LOADED(rows)
     for one in loaded:
@@ -593,16 +587,6 @@ def _aware(time: datetime | None, what: str) -> datetime | None:
     return time
 
 
-def _json(value: object, what: str) -> str:
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(
-            f"invalid {what}", detail=f"{error}.", hint="It has to be plain JSON; numbers have to be finite."
-        ) from error
-
-
->>>>>>> main
 def _targets(targets: Iterable[Target]) -> str:
     if isinstance(targets, (str, Mapping)):
         raise InvalidTarget("targets are a list", hint='Pass a list of objects, such as [{"server_id": "mcp-2"}].')

@@ -8719,7 +8719,6 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
 
 --
-<<<<<<< HEAD
 -- Name: name_wrong_metric(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -8748,7 +8747,8 @@ ALTER FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) OWNER TO ai
 --
 
 COMMENT ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) IS 'What to tell about metrics that is_metrics() refused: the name of the first wrong one.';
-=======
+
+--
 -- Name: next_owner(text[], text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -8778,7 +8778,6 @@ ALTER FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) OWN
 --
 
 COMMENT ON FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) IS 'The first owner, from a key on, with a grant to any of the patterns.';
->>>>>>> main
 
 --
 -- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -15671,17 +15670,16 @@ GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
 
 --
-<<<<<<< HEAD
 -- Name: FUNCTION name_wrong_metric(p_metrics jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) FROM PUBLIC;
-=======
+
+--
 -- Name: FUNCTION next_owner(p_patterns text[], p_from text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) FROM PUBLIC;
->>>>>>> main
 
 --
 -- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
