@@ -31,7 +31,8 @@ STATE: dict[str, Any] = {
     "metadata": {"x": [DIGITS, "é 😀", None, "\\", 12345678901234567890], "of": 1},
 }
 
-#: What makes calls fail and nothing else: a login may hurt itself, and whoever shares its sessions.
+#: What makes calls fail and nothing else: a login may hurt itself, and whoever shares its sessions. None stands for a
+#: connection that was found closed.
 FAIL: dict[str, set[str]] = {
     "default_transaction_deferrable": set(),
     "default_transaction_read_only": {"25006"},
@@ -42,9 +43,9 @@ FAIL: dict[str, set[str]] = {
     "row_security": {"42501"},
     "max_stack_depth": {"54001"},
     "statement_timeout": {"57014"},
-    "transaction_timeout": {"25P04"},
-    "idle_in_transaction_session_timeout": {"25P03"},
-    "idle_session_timeout": {"57P05"},
+    "transaction_timeout": {"25P04", "None"},
+    "idle_in_transaction_session_timeout": {"25P03", "None"},
+    "idle_session_timeout": {"57P05", "None"},
     "lock_timeout": {"55P03"},
     "temp_file_limit": {"53400"},
     "role": {"42501"},
