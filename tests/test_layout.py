@@ -74,7 +74,6 @@ DEFINERS = {
         "ai_storage_private.lend",
         "ai_storage_private.lent_ids",
         "ai_storage_private.lent_tenant_ids",
-        "ai_storage_private.may_share_outside",
         "ai_storage.apply_retention",
         "ai_storage.break_glass",
         "ai_storage.collect_evidence",
@@ -137,8 +136,10 @@ DEFINERS = {
         "ai_storage.save_progress_batch",
         "ai_storage.has_permission",
         "ai_storage.share_model",
+        "ai_storage_private.check_shared_write",
     },
     "ai_storage_sharing": {
+        "ai_storage.decline_share",
         "ai_storage.list_received_shares",
         "ai_storage.list_shares",
         "ai_storage.revoke_share",
@@ -148,7 +149,10 @@ DEFINERS = {
         "ai_storage_private.load_shared",
         "ai_storage_private.load_shared_history",
         "ai_storage_private.may_receive",
-        "ai_storage_private.write_share",
+        "ai_storage_private.write_shares",
+        "ai_storage_private.may_write",
+        "ai_storage_private.may_share_with",
+        "ai_storage_private.count_permitted",
         "ai_storage_private.write_shared",
         "ai_storage_private.count_received",
         "ai_storage_private.list_shared_artifacts",
@@ -161,7 +165,7 @@ DEFINERS = {
     },
 }
 
-OPTION_ORDER = ["language", "volatility", "strict", "security", "parallel", "cost", "set"]
+OPTION_ORDER = ["language", "volatility", "strict", "security", "parallel", "cost", "rows", "set"]
 # Tables that lie before or between tenants, which reach them only through functions that say whose rows they want.
 WITHOUT_TENANT = {
     "tenant",
@@ -169,6 +173,8 @@ WITHOUT_TENANT = {
     "context_secret",
     "signing_key",
     "model_share",
+    "share_end",
+    "share_decline",
     "external_sharing_permit",
     "audit_checkpoint",
     "refusal_report",
@@ -423,8 +429,10 @@ def _compares_tenant(where: object, alias: str) -> bool:
 
 def plpgsql(text: str) -> object:
     """Parse a PL/pgSQL function. pglast knows no types of ours, so they become records for it."""
+    text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+(\[\])", r"\1text\2", text)
     text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+", r"\1record", text)
-    return pglast.parse_plpgsql(re.sub(r"^returns ai_storage_private\.\w+", "returns record", text, flags=re.MULTILINE))
+    text = re.sub(r"^returns (setof )?ai_storage_private\.\w+", r"returns \1record", text, flags=re.MULTILINE)
+    return pglast.parse_plpgsql(text)
 
 
 def embedded_statements(text: str) -> Iterator[str]:
