@@ -21,6 +21,15 @@ create table ai_storage_private.retention_rule (
     constraint retention_rule_events_for_positive check (keep_events_for > '0')
 );
 
+-- One row, on which a change of the rules and the deletions it forbids wait for each other.
+create table ai_storage_private.retention_gate (
+    changed_at timestamptz not null
+);
+
+create unique index retention_gate_single on ai_storage_private.retention_gate ((true));
+
+insert into ai_storage_private.retention_gate (changed_at) values (clock_timestamp());
+
 create table ai_storage_private.erasure_certificate (
     certificate_id uuid not null,
     event_id       uuid not null,
@@ -31,5 +40,7 @@ create table ai_storage_private.erasure_certificate (
 
 alter table ai_storage_private.retention_rule enable row level security;
 alter table ai_storage_private.retention_rule force row level security;
+alter table ai_storage_private.retention_gate enable row level security;
+alter table ai_storage_private.retention_gate force row level security;
 alter table ai_storage_private.erasure_certificate enable row level security;
 alter table ai_storage_private.erasure_certificate force row level security;

@@ -152,14 +152,10 @@ def save(
             named: dict[str, Any] = {}
             uploads: list[Any] = []
             done = 0
-
-            def report(more: int, total: int | None) -> None:
-                if progress:
-                    progress(done + more, whole)
-
             try:
                 for name, file in files.items():
                     start, size = measured[name]
+                    report = partial(_report, progress, done, whole)
                     if size is not None:
                         file.seek(start)
                     part = _read(file)
@@ -200,6 +196,11 @@ def save(
                         yield calls.abort_artifact(upload_id)
                 return saved
     raise AssertionError("unreachable")
+
+
+def _report(progress: Progress | None, before: int, whole: int | None, done: int, total: int | None) -> None:
+    if progress:
+        progress(before + done, whole)
 
 
 def _is_for_save(artifact_name: str, upload: Upload) -> bool:

@@ -339,8 +339,9 @@ class Authorization:
 class AuditEvent:
     """One event of a tenant's log.
 
-    credential: key, token and its kid, or none for a change by hand. detail: names; None after an erasure. sealed:
-    whether a seal covers it. cursor: pass it as `after` to go on behind this row.
+    credential: key, token and its kid, or none for a change by hand. actor: the token's sub, if it had one. detail:
+    names. Both are None after an erasure. sealed: whether a seal covers it. cursor: pass it as `after` to go on behind
+    this row.
     """
 
     event_id: UUID
@@ -350,6 +351,7 @@ class AuditEvent:
     version: int | None
     login: str
     credential: str
+    actor: str | None
     detail: dict[str, Any] | None
     sealed: bool
     cursor: str
@@ -416,12 +418,16 @@ class RetentionRule:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What retention took: how many tenants lost something; versions; names of events; grants worth nothing."""
+    """What retention took: how many tenants lost something; versions; names of events; grants worth nothing.
+
+    cursor: where the next call goes on; None when all is done.
+    """
 
     tenants: int
     versions: int
     events: int
     shares: int
+    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -1303,7 +1309,7 @@ def audit_trail(
     Source: sql/40_audit.sql, ai_storage.audit_trail
     """
     return Call(
-        "select event_id, recorded_at, action, model_id, version, login, credential, detail, sealed, cursor "
+        "select event_id, recorded_at, action, model_id, version, login, credential, actor, detail, sealed, cursor "
         "from ai_storage.audit_trail(p_since => %s::timestamp with time zone, "
         "p_until => %s::timestamp with time zone, p_action => %s, p_after => %s, p_limit => %s::integer, p_as => %s)",
         (since, until, action, after, limit),
@@ -1396,13 +1402,14 @@ def set_retention(
     keep_versions: int | None = None,
     keep_versions_for: timedelta | None = None,
     keep_events_for: timedelta | None = None,
-    legal_hold: bool = False,
+    legal_hold: bool | None = None,
 ) -> Call[None]:
     """Set how long the data of a pattern's tenants is kept, in place of the pattern's rule before. For administrators.
 
     keep_versions: most versions of a model. keep_versions_for: how long those that are not current are kept.
-    keep_events_for: how long events keep names. None: all, for ever. legal_hold: delete and erase nothing.
-    Raises: InvalidArgument (22023).
+    keep_events_for: how long events keep names. None: all, for ever. legal_hold: delete and erase nothing; None leaves
+    a hold as it is.
+    Raises: InvalidArgument (22023); psycopg's LockNotAvailable when a session keeps a deletion from ending.
     Source: sql/45_retention.sql, ai_storage.set_retention
     """
     return Call(
@@ -1438,13 +1445,20 @@ def list_retention() -> Call[list[RetentionRule]]:
     )
 
 
-def apply_retention() -> Call[Swept]:
-    """Delete what the rules keep no longer. For administrators.
+def apply_retention(*, after: str | None = None, limit: int = 1000) -> Call[Swept]:
+    """Delete what the rules keep no longer, of a part of the tenants. For administrators.
 
-    Raises: psycopg's InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
+    after: the cursor of the call before. limit: of how many tenants something is deleted, at most.
+    Raises: InvalidArgument (22023); psycopg's InvalidTransactionState under REPEATABLE READ or SERIALIZABLE.
     Source: sql/45_retention.sql, ai_storage.apply_retention
     """
-    return Call("select tenants, versions, events, shares from ai_storage.apply_retention()", (), _SWEPT, tenant=False)
+    return Call(
+        "select tenants, versions, events, shares, cursor "
+        "from ai_storage.apply_retention(p_after => %s, p_limit => %s::integer)",
+        (after, limit),
+        _SWEPT,
+        tenant=False,
+    )
 
 
 def erase_tenant(pattern: str, reason: str) -> Call[dict[str, Any]]:

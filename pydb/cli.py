@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -41,7 +41,9 @@ from . import (
     token,
     transfer,
 )
+from .dsn import InvalidDsn, parse
 from .errors import StorageError
+from .output import Screen, escape, raw
 from .storage import LOGIN_POWERS, TenantAwareStorage, refuse_powerful
 
 __all__ = ["main"]
@@ -75,8 +77,23 @@ class CommandError(Exception):
 # Where to connect
 
 
+def _secret(name: str) -> str | None:
+    """A secret: the value of an environment variable, or of the file that the variable NAME_FILE names."""
+    path = os.environ.get(f"{name}_FILE")
+    if not path:
+        return os.environ.get(name) or None
+    if os.environ.get(name):
+        raise CommandError(f"{name} and {name}_FILE are both set.", "Unset one of them.")
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise CommandError(f"{name}_FILE cannot be read: {reason}.", f"It names {path}.") from None
+
+
 def _given_dsn(args: argparse.Namespace) -> str | None:
-    return args.dsn or os.environ.get("DATABASE_URL") or None
+    given = args.dsn or _secret("DATABASE_URL")
+    return parse(given) if given else None
 
 
 def _admin_dsn(args: argparse.Namespace) -> str:
@@ -98,20 +115,24 @@ def _connect_tenant(args: argparse.Namespace) -> Iterator[psycopg.Connection[Any
     """A connection that may serve tenants."""
     given = _given_dsn(args)
     if given is not None:
-        with migrate.connect(given) as connection:
-            refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
+        with psycopg.connect(given, autocommit=True, client_encoding="utf8") as connection:
+            # Nothing that outlives the transaction: behind a pooler the session is not ours.
+            with connection.transaction():
+                connection.execute("set local search_path = pg_catalog, pg_temp")
+                refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
             yield connection
         return
     admin = _admin_dsn(args)
     with migrate.connect(admin) as connection:
-        ready = connection.execute(
-            "select pg_catalog.to_regprocedure('ai_storage.version()') is not null "
-            "and exists (select from pg_catalog.pg_roles where rolname = %s)",
+        made, known = connection.execute(
+            "select pg_catalog.to_regprocedure('ai_storage.version()') is not null, "
+            "exists (select from pg_catalog.pg_roles where rolname = %s)",
             (LOCAL_LOGIN,),
-        ).fetchone()
-        if ready != (True,) or session.run(connection, calls.version()) != __version__:
-            # The first use of this embedded server, or of another release on it.
-            migrate.init(admin, app_login=LOCAL_LOGIN)
+        ).fetchone() or (False, False)
+        if not known:  # the first use of this embedded server
+            migrate.init(admin, app_login=LOCAL_LOGIN, pattern="*:*:*:*:*")
+        elif not made or session.run(connection, calls.version()) != __version__:  # another release's
+            migrate.init(admin)
     with migrate.connect(make_conninfo(admin, user=LOCAL_LOGIN)) as connection:
         yield connection
 
@@ -146,8 +167,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, timedelta):
         return _span(value)
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
-    return str(value)
+        return escape(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")), keep="")
+    return escape(str(value), keep="")
 
 
 def _count(number: int, thing: str) -> str:
@@ -187,12 +208,13 @@ def _bar(what: str) -> artifact.Progress:
         if not sys.stderr.isatty() or (time.monotonic() - drawn <= 0.1 and done != total):
             return
         drawn = time.monotonic()
+        screen = raw(sys.stderr)
         if total is None:
-            print(f"\r{what} {done:,}", end="", file=sys.stderr, flush=True)
+            print(f"\r{escape(what)} {done:,}", end="", file=screen, flush=True)
             return
         bar = "#" * (30 * done // total if total else 30)
         end = "\n" if done == total else ""
-        print(f"\r{what} [{bar:<30}] {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+        print(f"\r{escape(what)} [{bar:<30}] {done:,} of {total:,}", end=end, file=screen, flush=True)
 
     return draw
 
@@ -202,8 +224,13 @@ def _bar(what: str) -> artifact.Progress:
 
 def _init(args: argparse.Namespace) -> None:
     if args.app_login is None and (args.pattern or args.token_only):
-        raise CommandError("--pattern and --token-only are about an application login.", "Add --app-login NAME.")
-    password = os.environ.get("AI_STORAGE_APP_PASSWORD")
+        args.refuse("--pattern and --token-only are about an application login: add --app-login NAME")
+    if args.app_login is not None and args.pattern is None:
+        args.refuse(
+            "--app-login takes --pattern, the tenants that the login may name: 'acme:*:*:*:*' is one organisation; "
+            "with --token-only '*:*:*:*:*' is safe, since each token names one tenant"
+        )
+    password = _secret("AI_STORAGE_APP_PASSWORD")
     login = migrate.init(
         _admin_dsn(args),
         app_login=args.app_login,
@@ -216,23 +243,15 @@ def _init(args: argparse.Namespace) -> None:
         return
     for row in login.authorizations:
         print(f"Login {row.login_name} is authorised for {row.pattern}{' by token' if row.token_only else ''}.")
-    if login.kept:
-        print("It was so before, and was left alone. pydb authorize and pydb deauthorize change it.")
-    elif not args.token_only and any(row.pattern == args.pattern and row.token_only for row in login.authorizations):
+    if not args.token_only and any(row.pattern == args.pattern and row.token_only for row in login.authorizations):
         print(f"By token it was before, and stays so. pydb authorize {args.app_login} '{args.pattern}' ends that.")
     if not login.created and password:
         print(f"It existed before: its password was left alone. Set one: \\password {args.app_login} in psql.")
     if login.created and not password:
         print(f"It was created without a password. Set one: \\password {args.app_login} in psql.")
-    by_key = [row.pattern for row in login.authorizations if not row.token_only]
-    wide = [pattern for pattern in by_key if "*" in pattern]
+    wide = [row.pattern for row in login.authorizations if not row.token_only and "*" in row.pattern]
     if wide:
         print(WIDE_PATTERN_NOTE.format(login=args.app_login, pattern=" or ".join(wide)))
-    if login.kept and args.token_only and by_key:
-        raise CommandError(
-            "--token-only was not applied: the login was authorised before.",
-            f"Run: pydb authorize {args.app_login} '{by_key[0]}' --token-only",
-        )
 
 
 def _migrate(args: argparse.Namespace) -> None:
@@ -326,9 +345,12 @@ def _token(args: argparse.Namespace) -> None:
             args.refuse(f"one --{option} is needed" + (f", or one --claim {option}=CLAIM" if args.exchange else ""))
     if len(args.claim) != len(claimed):
         args.refuse("a level is given twice by --claim")
-    secret = os.environ.get("AI_STORAGE_TOKEN_SECRET")
+    secret = _secret("AI_STORAGE_TOKEN_SECRET")
     if not secret:
-        raise CommandError("The signing key's secret is not known.", "Put it into AI_STORAGE_TOKEN_SECRET.")
+        raise CommandError(
+            "The signing key's secret is not known.",
+            "Put it into AI_STORAGE_TOKEN_SECRET, or its file's name into AI_STORAGE_TOKEN_SECRET_FILE.",
+        )
     if args.exchange is None:
         print(token.mint(token.Tenant(**given), kid=args.kid, secret=secret, audience=args.audience, ttl=args.ttl))
         return
@@ -479,7 +501,7 @@ def _verify(args: argparse.Namespace) -> int:
     return 0 if log.verified else 1
 
 
-AUDIT_COLUMNS = ["recorded_at", "action", "model_id", "version", "login", "credential", "sealed", "detail"]
+AUDIT_COLUMNS = ["recorded_at", "action", "model_id", "version", "login", "credential", "actor", "sealed", "detail"]
 
 
 def _audit(args: argparse.Namespace) -> None:
@@ -591,7 +613,7 @@ def _retention_set(args: argparse.Namespace) -> None:
         keep_versions=args.versions,
         keep_versions_for=args.versions_for,
         keep_events_for=args.events_for,
-        legal_hold=args.legal_hold,
+        legal_hold=args.legal_hold or None,  # a hold that somebody sets meanwhile stays
     )
     with migrate.connect(_admin_dsn(args)) as connection:
         held = any(
@@ -626,7 +648,19 @@ def _retention_drop(args: argparse.Namespace) -> None:
 
 
 def _retention_apply(args: argparse.Namespace) -> None:
-    _print_rows(args, [_run_on(_admin_dsn(args), calls.apply_retention())], ["tenants", "versions", "events", "shares"])
+    total = calls.Swept(0, 0, 0, 0, "")
+    with migrate.connect(_admin_dsn(args)) as connection:
+        while total.cursor is not None:
+            # A transaction for each tenant that loses something.
+            part = session.run(connection, calls.apply_retention(after=total.cursor, limit=1))
+            total = calls.Swept(
+                total.tenants + part.tenants,
+                total.versions + part.versions,
+                total.events + part.events,
+                total.shares + part.shares,
+                part.cursor,
+            )
+    _print_rows(args, [total], ["tenants", "versions", "events", "shares"])
 
 
 def _keep(text: str) -> timedelta:
@@ -1157,9 +1191,10 @@ def _shares(args: argparse.Namespace) -> None:
 def _demo(args: argparse.Namespace) -> int:
     from . import demo  # heavy
 
-    return demo.main(
-        ["--out", args.out, "--epochs", str(args.epochs), *(["--dsn", args.dsn] if args.dsn is not None else [])]
-    )
+    with redirect_stdout(raw(sys.stdout)):  # rich draws on it
+        return demo.main(
+            ["--out", args.out, "--epochs", str(args.epochs), *(["--dsn", args.dsn] if args.dsn is not None else [])]
+        )
 
 
 # The parser
@@ -1175,7 +1210,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     database = argparse.ArgumentParser(add_help=False)
-    database.add_argument("--dsn", help="PostgreSQL URL or connection string (default: DATABASE_URL)")
+    database.add_argument(
+        "--dsn",
+        help="PostgreSQL URL or connection string (default: DATABASE_URL, or the file DATABASE_URL_FILE names)",
+    )
     listing = argparse.ArgumentParser(add_help=False)
     listing.add_argument("--json", action="store_true", help="print JSON")
     tenant = argparse.ArgumentParser(add_help=False, parents=[database, listing])
@@ -1184,10 +1222,11 @@ def _parser() -> argparse.ArgumentParser:
         parser_.add_argument(
             "--as",
             dest="credential",
-            required=required,
             metavar="CREDENTIAL",
-            help="isolation key: org:server:project:env:code" + ("" if required else " (default: all tenants)"),
+            help="isolation key: org:server:project:env:code; or a token, which is safer in AI_STORAGE_TOKEN, or in "
+            "the file that AI_STORAGE_TOKEN_FILE names (default: that" + (")" if required else ", else all tenants)"),
         )
+        parser_.set_defaults(needs_credential=required)
         parser_.add_argument(
             "--trusted-login",
             metavar="NAME",
@@ -1211,9 +1250,14 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     added = command("init", _init, "create roles and schema, and authorise an application login", database)
-    added.epilog = "A login that is created gets the password in AI_STORAGE_APP_PASSWORD, or none."
-    added.add_argument("--app-login", metavar="NAME", help="application login; created when it does not exist")
-    added.add_argument("--pattern", help="tenants it may name (default: those it may, for a new one *:*:*:*:*)")
+    added.epilog = (
+        "A login that is created gets the password in AI_STORAGE_APP_PASSWORD, or in the file that "
+        "AI_STORAGE_APP_PASSWORD_FILE names, or none."
+    )
+    added.add_argument(
+        "--app-login", metavar="NAME", help="application login, with --pattern; created when it does not exist"
+    )
+    added.add_argument("--pattern", help="tenants it may name as well: five levels joined by colons, each a value or *")
     added.add_argument("--token-only", action="store_true", help="it has to present signed tokens")
     added = command(
         "migrate", _migrate, "bring the database to this release; connect directly, not by a pooler", database
@@ -1263,7 +1307,11 @@ def _parser() -> argparse.ArgumentParser:
     added = command("token", _token, "mint a signed token for one tenant")
     for option in TOKEN_LEVELS:
         added.add_argument(f"--{option}", type=_level, metavar="LEVEL")
-    added.add_argument("--kid", required=True, help="the signing key; its secret is in AI_STORAGE_TOKEN_SECRET")
+    added.add_argument(
+        "--kid",
+        required=True,
+        help="the signing key; its secret is in AI_STORAGE_TOKEN_SECRET or in the file of AI_STORAGE_TOKEN_SECRET_FILE",
+    )
     added.add_argument("--audience", required=True, help="the key's audience, as pydb key list shows it")
     added.add_argument("--ttl", type=_ttl, default="15m", help="how long it lasts, up to 24h (default: %(default)s)")
     exchange = added.add_argument_group(
@@ -1517,24 +1565,68 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+# Of the server's context, which may quote a whole file.
+CONTEXT_LINES = 3
+
 # What the server says when something on our side is missing -> what to do.
 SERVER_HINTS = {
     "3F000": "This database has no schema for tenant-ai-storage yet. Run: pydb init",
     "42883": "This database is older than the package. Run: pydb migrate",
-    "42501": "This login lacks the right. An application login gets it by pydb authorize; administrators connect as "
-    "the login that ran pydb init, or are granted ai_storage_admin.",
+    "42501": "This login lacks the right. An application login gets it by pydb authorize, run again if need be: the "
+    "group ai_storage_app is one for all databases of the server. Administrators connect as the login that ran pydb "
+    "init, or are granted ai_storage_admin.",
 }
 
 
-def _print_server_error(error: psycopg.Error) -> None:
-    """Print an error of the server or the driver without the server's context, which is about our own functions."""
-    print(f"pydb: {error.diag.message_primary or str(error).strip()}", file=sys.stderr)
-    for label, text in (
-        ("detail", error.diag.message_detail),
-        ("hint", SERVER_HINTS.get(error.sqlstate or "") or error.diag.message_hint),
-    ):
+def _complain(message: str, **more: str | None) -> None:
+    """Print an error. Lines of a text behind its first are indented, so that none of them looks like another error."""
+    for label, text in {"pydb": message, **more}.items():
         if text:
-            print(f"{label}: {text}", file=sys.stderr)
+            print(f"{label}: {text.strip()}".replace("\n", "\n    "), file=sys.stderr)
+
+
+def _print_server_error(error: psycopg.Error, operates: bool = False) -> None:
+    """Print an error of the server or the driver.
+
+    operates: it ended init or migrate. Then the server's context tells which statement failed, or whose event trigger;
+    else it is about our own functions.
+    """
+    diag = error.diag
+    hint = None if operates else SERVER_HINTS.get(error.sqlstate or "")
+    _complain(
+        diag.message_primary or str(error),
+        detail=diag.message_detail,
+        where="\n".join((diag.context or "").splitlines()[:CONTEXT_LINES]) if operates else None,
+        hint=hint or diag.message_hint,
+    )
+
+
+def _run_command(argv: Sequence[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        if getattr(args, "needs_credential", None) is not None:
+            args.credential = args.credential or _secret("AI_STORAGE_TOKEN")
+            if args.needs_credential and not args.credential:
+                args.refuse("the tenant is needed: --as, AI_STORAGE_TOKEN or AI_STORAGE_TOKEN_FILE")
+        return args.run(args) or 0
+    except (
+        CommandError,
+        InvalidDsn,
+        migrate.MigrationError,
+        embedded.EmbeddedError,
+        evidence.EvidenceError,
+        transfer.TransferError,
+    ) as error:
+        _complain(error.message, hint=error.hint)
+    except StorageError as error:
+        _complain(
+            f"{error.args[0]}{f' ({error.sqlstate})' if error.sqlstate else ''}", detail=error.detail, hint=error.hint
+        )
+    except psycopg.Error as error:
+        _print_server_error(error, args.run in (_init, _migrate))
+    except KeyboardInterrupt:
+        _complain("interrupted")
+    return 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -1542,30 +1634,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns: the exit code.
     """
-    args = _parser().parse_args(argv)
+    output = sys.stdout
     try:
-        return args.run(args) or 0
-    except (
-        CommandError,
-        migrate.MigrationError,
-        embedded.EmbeddedError,
-        evidence.EvidenceError,
-        transfer.TransferError,
-    ) as error:
-        print(f"pydb: {error.message}\nhint: {error.hint}", file=sys.stderr)
-    except StorageError as error:
-        print(f"pydb: {error.args[0]}{f' ({error.sqlstate})' if error.sqlstate else ''}", file=sys.stderr)
-        for label, text in (("detail", error.detail), ("hint", error.hint)):
-            if text:
-                print(f"{label}: {text}", file=sys.stderr)
-    except psycopg.Error as error:
-        _print_server_error(error)
+        with redirect_stdout(Screen(sys.stdout)), redirect_stderr(Screen(sys.stderr)):
+            code = _run_command(argv)
+        output.flush()
     except BrokenPipeError:
         # The reader of our output has gone, as head does. Nothing more can be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("pydb: interrupted", file=sys.stderr)
-    return 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        return 1
+    return code
 
 
 if __name__ == "__main__":

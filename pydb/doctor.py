@@ -23,6 +23,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from . import migrate
+from .output import escape
 
 __all__ = ["CHECKS", "HOLES", "Check", "Hole", "Result", "as_json", "examine", "page", "render", "summarise"]
 
@@ -2082,7 +2083,7 @@ def _template(mend: str) -> str:
 def _result(check: Check, status: Status, rows: list[Row], note: str = "") -> Result:
     rows = sorted(rows, key=lambda row: str(row["text"]))
     found = list(dict.fromkeys(str(row["text"]) for row in rows))
-    mend = "\n".join(dict.fromkeys(_fill(check.mend, row) for row in rows)) or _template(check.mend)
+    mend = "\n".join(dict.fromkeys(escape(_fill(check.mend, row), keep="") for row in rows)) or _template(check.mend)
     return Result(check.id, check.group, check.severity, check.title, status, found, check.why, mend, note)
 
 
@@ -2178,7 +2179,7 @@ def render(results: Sequence[Result]) -> str:
     for result in sorted(results, key=lambda result: order.index(_outcome(result))):
         if result.status == "failed":
             lines.append(f"{result.severity.upper()}  {result.id}: {result.title}")
-            found = _cut(result.found)
+            found = _cut([escape(text, keep="") for text in result.found])
             together = ", ".join(found)
             lines += [f"    {text}" for text in ([together] if len(together) <= WIDTH else found)]
             mends = _cut(result.mend.splitlines())

@@ -216,6 +216,8 @@ class IdentityProvider:
         # Not mint(): it takes a duration, and reads the clock again, so its token could end a second too late.
         end = min(now + seconds(ttl), int(verified.expires_at.timestamp()))
         claims = {**verified.tenant._asdict(), "aud": audience, "iat": now, "exp": end}
+        if verified.subject is not None:
+            claims["sub"] = verified.subject
         return jwt.encode(claims, secret, algorithm="HS256", headers={"kid": kid})
 
     def _problem(self, token: str, claims: dict[str, Any], key: Any, algorithm: str) -> tuple[str, str] | None:
@@ -318,6 +320,8 @@ def _read(token: object) -> tuple[dict[str, Any], dict[str, Any]] | None:
         # Extensions that change what the token means. jwk, jku, x5c and x5u are never looked at.
         and not {"crit", "b64"} & header.keys()
         and all(isinstance(claims.get(name, ""), str) for name in ("iss", "sub"))
+        # As the database takes it for its log.
+        and re.fullmatch(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}", claims.get("sub", "-"))
         and all(_is_time(claims[name]) for name in ("exp", "nbf", "iat") if name in claims)
     )
     return (header, claims) if fits else None

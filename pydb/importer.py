@@ -16,12 +16,15 @@ import json
 import os
 import re
 import stat
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -34,9 +37,14 @@ from .transfer import Progress
 
 __all__ = ["MAX_FILE", "Report", "Skipped", "TenantCount", "check_template", "import_files"]
 
-MAX_FILE = 32 * 2**20  # bytes; parsed, the most hostile JSON takes some 25 times as much memory
+MAX_FILE = 32 * 2**20  # bytes of a file of lines
+MAX_JSON = 8 * 2**20  # bytes that are parsed at once; the most hostile ones take some 25 times as much memory
+MAX_RECORD = 2 * 2**20  # bytes of a record, written again; the database takes 1.25 MiB
+MAX_WEIGHT = 128 * 2**20  # bytes that the records of a file, and those of all that wait to be saved, take in memory
+RECORD_WEIGHT = 256  # bytes that a record takes besides its own
 BATCH = 1000  # models that are saved at once
-BATCH_SIZE = 4 * 2**20  # bytes of small files that are saved at once
+BATCH_SIZE = 4 * 2**20  # bytes that are saved at once
+HISTORY = 20  # versions that are loaded at once; each may have 1 MiB
 LINES = (".jsonl", ".ndjson")
 SUFFIXES = (".json", *LINES)
 
@@ -89,17 +97,20 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """One model of a file. number: its place there, from 1. item: as save_progress_batch takes it."""
+    """One model of a file. number: its place there, from 1. item: the JSON that save_progress_batch takes.
+
+    Not parsed: so it takes as much memory as it has bytes, whatever it holds.
+    """
 
     number: int
     name: str
-    item: dict[str, Any]
+    item: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     path: str
-    size: int
+    weight: int
     tenants: dict[str, list[_Record]]  # by credential
 
 
@@ -146,11 +157,12 @@ def import_files(
 
     counts: list[TenantCount] = []
     running: dict[Future[_Done], set[tuple[str, str]]] = {}
+    weights: dict[Future[_Done], int] = {}
 
     def finish(most: int) -> None:
-        while len(running) > most:
+        while len(running) > most or (running and sum(weights.values()) > MAX_WEIGHT):
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                del running[future]
+                del running[future], weights[future]
                 done, refused = future.result()
                 counts.extend(done)
                 skipped.extend(refused)
@@ -163,7 +175,10 @@ def import_files(
             # States of one model are saved in the order of their files.
             if any(not names.isdisjoint(others) for others in running.values()):
                 finish(0)
-            running[pool.submit(work, files)] = names
+            future = pool.submit(work, files)
+            running[future] = names
+            weights[future] = sum(file.weight for file in files)
+            del files, names, future
             finish(2 * len(connections))
         finish(0)
 
@@ -220,32 +235,40 @@ def _read_all(root: Path, paths: Iterable[str], template: str, skipped: list[Ski
     """The files that can be read. Adds the others to skipped."""
     for path in paths:
         try:
-            data = _read(path)
-            folders = os.path.relpath(path, root).split(os.sep)[:-1] if path != str(root) else []
-            place = FOLDER.sub(partial(_folder, folders), template)
-            tenants: dict[str, list[_Record]] = {}
-            for number, fields in enumerate(_parse(data, path.endswith(LINES)), 1):
-                try:
-                    record = _record(number, fields)
-                    credential = PLACEHOLDER.sub(partial(_field, fields), place)
-                    tenants.setdefault(credential, []).append(record)
-                except _Refused as refused:
-                    raise _Refused(f"record {number}: {refused}") from None
-            yield _File(_shown(path, root), len(data), tenants)
+            yield _read_file(root, path, template)
         except OSError as error:
             skipped.append(Skipped(_shown(path, root), _said(error)))
         except _Refused as refused:
             skipped.append(Skipped(_shown(path, root), str(refused)))
 
 
-def _read(path: str) -> bytes:
+def _read_file(root: Path, path: str, template: str) -> _File:
+    lines = path.endswith(LINES)
+    folders = os.path.relpath(path, root).split(os.sep)[:-1] if path != str(root) else []
+    place = FOLDER.sub(partial(_folder, folders), template)
+    tenants: dict[str, list[_Record]] = {}
+    weight = 0
+    for number, fields in enumerate(_parse(_read(path, MAX_FILE if lines else MAX_JSON), lines), 1):
+        try:
+            record = _record(number, fields)
+            weight += len(record.item) + RECORD_WEIGHT
+            if weight > MAX_WEIGHT:
+                raise _Refused("too many for one file: split it")
+            credential = PLACEHOLDER.sub(partial(_field, fields), place)
+            tenants.setdefault(credential, []).append(record)
+        except _Refused as refused:
+            raise _Refused(f"record {number}: {refused}") from None
+    return _File(_shown(path, root), weight, tenants)
+
+
+def _read(path: str, most: int) -> bytes:
     # Not blocking: a pipe without a writer would never open.
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise _Refused("not a regular file")
-        data = file.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise _Refused(f"larger than {MAX_FILE // 2**20} MiB: split it, into lines of JSON for example")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise _Refused(f"larger than {most // 2**20} MiB: split it, into lines of JSON (.jsonl) for example")
     return data
 
 
@@ -267,16 +290,17 @@ _load = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).de
 def _parse(data: bytes, lines: bool) -> Iterator[Any]:
     """The records of a file. lines: it has one on each line."""
     try:
-        text = data.decode("utf-8-sig")
         if lines:
-            for number, line in enumerate(text.split("\n"), 1):
-                if line and not line.isspace():
+            for number, line in enumerate(BytesIO(data.removeprefix(BOM_UTF8)), 1):
+                if not line.isspace():
                     try:
-                        yield _load(line)
+                        if len(line) > MAX_JSON:
+                            raise _Refused(f"larger than {MAX_JSON // 2**20} MiB")
+                        yield _load(line.decode())
                     except (ValueError, RecursionError, _Refused) as error:
                         raise _Refused(f"line {number}: {_why(error)}") from None
         else:
-            found = _load(text)
+            found = _load(data.decode("utf-8-sig"))
             yield from found if isinstance(found, list) else [found]
     except (ValueError, RecursionError) as error:
         raise _Refused(_why(error)) from None
@@ -306,8 +330,6 @@ def _record(number: int, fields: Any) -> _Record:
     model_name = item.get("model_name")
     if not isinstance(model_name, str):
         raise _Refused("model_name, or modelName, is missing or no text")
-    if not model_name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in model_name):
-        raise _Refused("model_name holds half a character")
     if others:
         metadata = item.get("metadata") or {}
         if not isinstance(metadata, dict):
@@ -315,7 +337,15 @@ def _record(number: int, fields: Any) -> _Record:
         if not others.keys().isdisjoint(metadata):
             raise _Refused("a field stands in the metadata too")
         item["metadata"] = {**metadata, **others}
-    return _Record(number, model_name, item)
+    try:
+        text = json.dumps(item, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise _Refused("a text holds half a character") from None
+    except (ValueError, RecursionError) as error:
+        raise _Refused(_why(error)) from None
+    if len(text) > MAX_RECORD:
+        raise _Refused(f"larger than {MAX_RECORD // 2**20} MiB; metadata has at most 1 MiB")
+    return _Record(number, model_name, text)
 
 
 def _folder(folders: Sequence[str], match: re.Match[str]) -> str:
@@ -342,13 +372,13 @@ def _together(files: Iterable[_File]) -> Iterator[list[_File]]:
     count = size = 0
     for file in files:
         models = sum(map(len, file.tenants.values()))
-        fits = count + models <= BATCH and size + file.size <= BATCH_SIZE
+        fits = count + models <= BATCH and size + file.weight <= BATCH_SIZE
         if some and not (fits and len(file.tenants) == 1 and file.tenants.keys() == some[0].tenants.keys()):
             yield some
             some, count, size = [], 0, 0
         some.append(file)
         count += models
-        size += file.size
+        size += file.weight
     if some:
         yield some
 
@@ -404,21 +434,40 @@ def _save_tenant(
 def _save_records(connection: psycopg.Connection[Any], records: Sequence[_Record], versions: Mapping[str, int]) -> None:
     """Save records of the transaction's tenant. versions: of the models that are there."""
     seen: set[str] = set()
-    for start in range(0, len(records), BATCH):
+    for batch in _batches(records, BATCH):
         items = []
-        for record in records[start : start + BATCH]:
+        for record in batch:
             item = record.item
             if record.name not in seen:
-                item = {**item, "expected_version": versions.get(record.name, 0)}
+                item = b'%s,"expected_version":%d}' % (item[:-1], versions.get(record.name, 0))
             seen.add(record.name)
             items.append(item)
-        session.run(connection, calls.save_progress_batch(items))
+        session.run(connection, _save_batch(items))
+
+
+def _save_batch(items: Iterable[bytes]) -> calls.Call[list[calls.Saved]]:
+    """save_progress_batch() of items that are JSON already."""
+    return replace(calls.save_progress_batch([]), params=(f"[{b','.join(items).decode()}]",))
+
+
+def _batches(records: Iterable[_Record], most: int) -> Iterator[list[_Record]]:
+    """Records that are sent at once. most: how many at most."""
+    batch: list[_Record] = []
+    size = 0
+    for record in records:
+        if batch and (len(batch) == most or size + len(record.item) > BATCH_SIZE):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += len(record.item)
+    if batch:
+        yield batch
 
 
 def _compare(connection: psycopg.Connection[Any], records: Iterable[_Record]) -> tuple[list[_Record], dict[str, int]]:
     """Returns: the records that hold a state which their model never had, and the versions of the models there are."""
-    wanted: dict[str, set[str]] = {}
-    states = [(record, _state(**record.item)) for record in records]
+    wanted: dict[str, set[bytes]] = {}
+    states = [(record, _state(**json.loads(record.item))) for record in records]
     for record, state in states:
         wanted.setdefault(record.name, set()).add(state)
     versions: dict[str, int] = {}
@@ -428,7 +477,7 @@ def _compare(connection: psycopg.Connection[Any], records: Iterable[_Record]) ->
             unknown.discard(_state("", model.mse, model.training_samples, model.metrics, model.metadata))
             before: int | None = model.version
             while unknown and before is not None:
-                history = session.run(connection, calls.load_history(name, before_version=before, limit=100))
+                history = session.run(connection, calls.load_history(name, before_version=before, limit=HISTORY))
                 for one in history:
                     unknown.discard(_state("", one.mse, one.training_samples, one.metrics, one.metadata))
                 before = history[-1].version if history else None
@@ -437,7 +486,7 @@ def _compare(connection: psycopg.Connection[Any], records: Iterable[_Record]) ->
 
 def _state(
     model_name: str, mse: Any = None, training_samples: Any = None, metrics: Any = None, metadata: Any = None
-) -> str:
+) -> bytes:
     """What is compared of a model: equal for states that the database holds as equal, whatever their notation."""
 
     def plain(value: Any) -> Any:
@@ -448,7 +497,8 @@ def _state(
         # As it is sent and kept: in decimal digits, 1e16 as an integer.
         return int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() else value
 
-    return json.dumps(plain([mse, training_samples, metrics or {}, metadata or {}]), sort_keys=True)
+    text = json.dumps(plain([mse, training_samples, metrics or {}, metadata or {}]), sort_keys=True)
+    return sha256(text.encode()).digest()
 
 
 def _refusal(connection: psycopg.Connection[Any], file: _File, error: Exception) -> str:
@@ -467,12 +517,11 @@ def _find_refused(
     connection: psycopg.Connection[Any], credential: str, records: Sequence[_Record], size: int
 ) -> str | None:
     """The first record that the database refuses, and why. size: how many to try at once."""
-    for start in range(0, len(records), size):
-        part = records[start : start + size]
+    for part in _batches(records, size):
         try:
             with connection.transaction(force_rollback=True):
                 session.run(connection, calls.set_tenant(credential))
-                session.run(connection, calls.save_progress_batch([record.item for record in part]))
+                session.run(connection, _save_batch(record.item for record in part))
         except InvalidArgument as refused:
             return (
                 f"record {part[0].number}: {refused}" if size == 1 else _find_refused(connection, credential, part, 1)

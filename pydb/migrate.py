@@ -8,7 +8,6 @@ migrator leaves nothing behind, and no old function ever meets a new table.
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 
 from . import __version__, session
 from .calls import Authorization, authorize_login, list_authorizations
+from .dsn import parse
 
 __all__ = ["AppLogin", "FileStatus", "MigrationError", "Schema", "init", "migrate", "status"]
 
@@ -88,6 +88,21 @@ CLOSE_TABLES: LiteralString = """
     end;
     $close$
 """
+# What an administrator's session works with, whatever is the default. The path comes first.
+SESSION = {
+    "search_path": "pg_catalog, pg_temp",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "'read committed'",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "datestyle": "iso",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+}
 PAUSE = 0.3  # s in which the calls that waited go on
 
 
@@ -110,13 +125,9 @@ class FileStatus:
 
 @dataclass(frozen=True, slots=True)
 class AppLogin:
-    """An application login after init. created: by this run. kept: its authorisations were there and left alone.
-
-    authorizations: all that it has now.
-    """
+    """An application login after init. created: by this run. authorizations: all that it has now."""
 
     created: bool
-    kept: bool
     authorizations: list[Authorization]
 
 
@@ -242,12 +253,14 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
     """Connect as an administrator, who may be stronger than whoever owns the database.
 
     Its owner chooses the default search path, and what lies on it may be his: a type named text runs his CHECK. So the
-    first statement, which looks nothing up, sets a path of PostgreSQL's own.
+    first statement, which looks nothing up, sets a path of PostgreSQL's own, and what else a default of the login, the
+    database or the server may not decide here.
     """
-    connection = psycopg.connect(dsn, autocommit=True)
+    connection = psycopg.connect(parse(dsn), autocommit=True, client_encoding="utf8")
     try:
-        connection.execute("set search_path = pg_catalog, pg_temp")
-        connection.execute("set standard_conforming_strings = on")
+        connection.execute("; ".join(f"set {name} = {value}" for name, value in SESSION.items()))
+        if connection.info.server_version >= 170000:
+            connection.execute("set transaction_timeout = 0")
     except BaseException:
         connection.close()
         raise
@@ -452,22 +465,15 @@ def _create_login(connection: psycopg.Connection[Any], name: str, password: str 
     return True
 
 
-def _authorize(connection: psycopg.Connection[Any], login: str, pattern: str | None, token_only: bool) -> bool:
-    """Authorise a login without widening what an administrator decided. Returns: whether that was left alone."""
-    existing = [row for row in session.run(connection, list_authorizations()) if row.login_name == login]
-    if pattern is None and existing:
-        # After a restore elsewhere the login has them, but is no member of the application role.
-        member = connection.execute(
-            "select pg_catalog.pg_has_role(%s::name, 'ai_storage_app', 'MEMBER')", (login,)
-        ).fetchone()
-        if member != (True,):
-            first = existing[0]
-            session.run(connection, authorize_login(login, first.pattern, token_only=first.token_only))
-        return True
-    pattern = pattern or "*:*:*:*:*"
-    token_only = token_only or any(row.token_only for row in existing if row.pattern == pattern)
+def _authorize(connection: psycopg.Connection[Any], login: str, pattern: str, token_only: bool) -> list[Authorization]:
+    """Authorise a login; a pattern that it has by token stays so. Returns: all its authorisations."""
+
+    def existing() -> list[Authorization]:
+        return [row for row in session.run(connection, list_authorizations()) if row.login_name == login]
+
+    token_only = token_only or any(row.token_only for row in existing() if row.pattern == pattern)
     session.run(connection, authorize_login(login, pattern, token_only=token_only))
-    return False
+    return existing()
 
 
 def init(
@@ -483,25 +489,24 @@ def init(
     """Create roles and schemas, migrate, and authorise an application login. Safe to repeat.
 
     dsn: a superuser, or a login that has CREATEROLE and owns the database. app_login: created with LOGIN when it does
-    not exist. app_password: for a login created here; None leaves it without one. pattern: what it is authorised for;
-    None leaves a login alone that is authorised for anything, and lets another one name every tenant. token_only: it
-    presents signed tokens; a pattern that it already has by token stays so.
+    not exist, and authorised for pattern, too. app_password: for a login created here; None leaves it without one.
+    token_only: it presents signed tokens; a pattern that it already has by token stays so.
     Returns: the application login, if there is one.
-    Raises: MigrationError, StorageError, psycopg.Error.
+    Raises: ValueError for a login without a pattern; MigrationError, StorageError, psycopg.Error.
     """
+    if app_login is not None and pattern is None:
+        raise ValueError("An application login needs a pattern: the tenants it may name, such as acme:*:*:*:*.")
     schema = schema or Schema()
     with connect(dsn) as connection:
         _check_server(connection)
         _create_roles(connection, schema)
     migrate(dsn, schema=schema, wait=wait)
-    if app_login is None:
+    if app_login is None or pattern is None:
         return None
     with connect(dsn) as connection:
 
         def work() -> AppLogin:
             created = _create_login(connection, app_login, app_password)
-            kept = _authorize(connection, app_login, pattern, token_only)
-            rows = session.run(connection, list_authorizations())
-            return AppLogin(created, kept, [row for row in rows if row.login_name == app_login])
+            return AppLogin(created, _authorize(connection, app_login, pattern, token_only))
 
         return _in_turn(connection, work)

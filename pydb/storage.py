@@ -12,6 +12,7 @@ import psycopg
 
 from . import aio, calls, session
 from .calls import OCTETS, Call, Opened, Put, Saved
+from .dsn import parse
 from .errors import LoginTooPowerful
 
 # Whoever neither opens a pool nor moves an artifact does not wait for their modules.
@@ -137,7 +138,7 @@ def open_pool(dsn: str, *, max_size: int = 4, trusted_login: str | None = None, 
     """The pool of from_dsn, which says what the parameters are and what is raised."""
     from psycopg_pool import ConnectionPool
 
-    options = {"autocommit": True, **connect}
+    dsn, options = parse(dsn), {"autocommit": True, **connect}
     # A pool goes on trying in the background and only says that it timed out; a connection says why.
     with psycopg.connect(dsn, **options) as connection:
         connection.execute(PLAIN_PATH)
@@ -151,7 +152,7 @@ async def open_async_pool(
     """The twin of open_pool."""
     from psycopg_pool import AsyncConnectionPool
 
-    options = {"autocommit": True, **connect}
+    dsn, options = parse(dsn), {"autocommit": True, **connect}
     async with await psycopg.AsyncConnection.connect(dsn, **options) as connection:
         await connection.execute(PLAIN_PATH)
         refuse_powerful(await aio.run(connection, LOGIN_POWERS), trusted_login)
@@ -197,8 +198,8 @@ class TenantAwareStorage:
         max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
         mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
         BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
-        Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
-        refuses the login.
+        Raises: ValueError for a DSN that cannot be read; LoginTooPowerful for such a login; psycopg.OperationalError
+        when the server cannot be reached or refuses the login.
         """
         pool = open_pool(dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         storage = cls(pool, credential, cache=cache)
@@ -483,8 +484,8 @@ class AsyncTenantAwareStorage:
         max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
         mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
         BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
-        Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
-        refuses the login.
+        Raises: ValueError for a DSN that cannot be read; LoginTooPowerful for such a login; psycopg.OperationalError
+        when the server cannot be reached or refuses the login.
         """
         pool = await open_async_pool(dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         storage = cls(pool, credential, cache=cache)

@@ -51,17 +51,28 @@ def seconds(ttl: timedelta) -> int:
     return int((LONGEST if LONGEST < ttl <= MAX_TTL else ttl).total_seconds())
 
 
-def mint(tenant: Tenant, *, kid: str, secret: str, audience: str, ttl: timedelta = timedelta(minutes=15)) -> str:
+def mint(
+    tenant: Tenant,
+    *,
+    kid: str,
+    secret: str,
+    audience: str,
+    ttl: timedelta = timedelta(minutes=15),
+    subject: str | None = None,
+) -> str:
     """Sign a token for one tenant.
 
     kid, secret, audience: as create_signing_key gave them. ttl: how long it is good, from now, up to 24 hours; one of
-    24 hours ends a minute earlier, since two clocks differ.
+    24 hours ends a minute earlier, since two clocks differ. subject: who acts, for the tenant's log: 1 to 255
+    characters, no control characters.
     Returns: a JWT (RFC 7519) in compact form, signed with HS256.
     Raises: InvalidArgument for a secret of less than 32 bytes, which can be guessed.
     """
     check_secret(secret)
     now = int(time.time())
     claims = {**tenant._asdict(), "aud": audience, "iat": now, "exp": now + seconds(ttl)}
+    if subject is not None:
+        claims["sub"] = subject
     parts = [{"alg": "HS256", "typ": "JWT", "kid": kid}, claims]
     signed = ".".join(_encode(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
     return f"{signed}.{_encode(hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest())}"

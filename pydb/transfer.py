@@ -42,6 +42,7 @@ Progress = Callable[[Iterable[str], int], Iterable[str]]
 LONGEST_MANIFEST = 65536  # bytes; no manifest comes near it
 LONGEST_RECORD = 8 * 2**20  # bytes; metadata has 1 MiB, metrics 256 KiB
 FETCH_LINES = 100
+FETCH_LENGTH = 8 * 2**20  # characters, about: a chunk's line has 1.4 million
 BATCH_LINES = 500
 BATCH_LENGTH = 4 * 2**20  # characters
 
@@ -130,11 +131,14 @@ def _lines(
     """What a call returns, text by text as the server writes it."""
     try:
         with connection.transaction(), connection.cursor("export", row_factory=tuple_row) as cursor:
-            cursor.itersize = FETCH_LINES
             # Parsed and written again, a number might be another one.
             cursor.adapters.register_loader("jsonb", TextLoader)
             cursor.execute(call.query, call.bind(credential))
-            yield from (line for (line,) in cursor)
+            size = 1
+            while rows := cursor.fetchmany(size):
+                yield from (line for (line,) in rows)
+                # Lines of one kind stand together, so the next ones are about as long.
+                size = max(1, min(FETCH_LINES, FETCH_LENGTH // len(rows[-1][0])))
     except psycopg.Error as error:
         raise translate(error) from error
 

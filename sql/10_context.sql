@@ -563,7 +563,7 @@ begin
                 hint = 'One transaction serves one tenant: commit or roll back before you name the '
                     'next.';
         end if;
-        if v_scope = v_field[1] and v_tenant.tenant_id = v_bound.tenant_id then
+        if v_field[1] = 'transaction' and v_tenant.tenant_id = v_bound.tenant_id then
             -- What is bound stays bound, with the credential and the end that it has.
             v_set := ai_storage_private.restore_context(v_before);
         end if;

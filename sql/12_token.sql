@@ -2,8 +2,9 @@
 --
 -- A token is a JWT (RFC 7519) signed with HS256 (RFC 7515) under a key that only this file's
 -- functions read. Any JWT library mints one: header alg and kid; claims aud, exp, and the tenant as
--- org, srv, prj, env, code or as one key; and from, for the code versions that it may promote from.
--- HMAC is two sha256 over padded keys, so the pads are kept and no extension is needed.
+-- org, srv, prj, env, code or as one key; sub may name who acts, for the log, and from the code
+-- versions that it may promote from. HMAC is two sha256 over padded keys, so the pads are kept and
+-- no extension is needed.
 --
 -- Reading is strict: one spelling of base64url, no claim twice, no algorithm but HS256. What is
 -- wrong before the signature fits is told as malformed, what is wrong with it as not authorised;
@@ -191,13 +192,17 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
         or (v_claims ? 'from' and not ai_storage_private.is_code_list(v_claims -> 'from'))
+        or coalesce(jsonb_typeof(v_claims -> 'sub'), 'string') <> 'string'
+        or length(v_claims ->> 'sub') not between 1 and 255
+        or v_claims ->> 'sub' ~ E'[\\x01-\\x1f\\x7f-\\x9f]'
     then
         perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN002',
             message = 'malformed credential',
             hint = 'A credential is an isolation key, or a JWT signed with HS256 that names its '
-                'kid and has exp, aud and the claims of one tenant.';
+                'kid and has exp, aud and the claims of one tenant; sub, if there is one, has 1 to '
+                '255 characters and no control characters.';
     end if;
 
     -- Digests are compared, so that the time tells nothing about the signature. Without a key the
@@ -247,14 +252,18 @@ begin
         v_tenant.isolation_key := v_claims ->> 'key';
         v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
     end if;
-    v_tenant.credential := 'token ' || v_kid;
+    -- Encoded: no bar, which the context has between its fields, and no blank.
+    v_tenant.credential := concat_ws(
+        ' ', 'token', v_kid,
+        ai_storage_private.encode_base64url(convert_to(v_claims ->> 'sub', 'UTF8'))
+    );
     v_tenant.expires_at := v_exp::text;
     return v_tenant;
 end;
 $fn$;
 comment on function ai_storage_private.verify_token(text) is
-    'Verifies a signed token and returns the tenant it names, with the kid and the end of its '
-    'time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
+    'Verifies a signed token and returns the tenant it names, with the kid, the sub if it has one, '
+    'and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
 
 create or replace function ai_storage_private.promotion_sources(p_token text, p_key text)
 returns text[]

@@ -437,16 +437,6 @@ begin
         saved_at := v_saved.saved_at;
         return;
     end if;
-    if p_owner <> p_tenant.isolation_key and current_user = 'ai_storage_owner' then
-        v_saved := ai_storage_private.save_shared(
-            p_tenant, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
-            p_expected_version, p_idempotency_key, p_owner
-        );
-        version := v_saved.version;
-        created := v_saved.created;
-        saved_at := v_saved.saved_at;
-        return;
-    end if;
 
     if ai_storage_private.is_name(p_idempotency_key) is not true then
         raise exception using

@@ -6,10 +6,10 @@
 -- may be such a list, so a content is told by sha256 and size. An artifact is a name for a content
 -- at exactly one version of a model. A content that nothing names any more is deleted.
 --
--- An upload is a content in the making, which nobody sees. finish_artifact() gives it to the version
--- for which it was begun, save_progress() one that is staged to the version that it makes. Reading
--- another's artifact takes the permission execute. Only write_chunks() writes bytes, and only
--- attach_blob() attaches them.
+-- An upload is a content in the making, which nobody sees. finish_artifact() gives it to the
+-- version for which it was begun, save_progress() one that is staged to the version that it makes.
+-- Reading another's artifact takes the permission execute. Only write_chunks() writes bytes, and
+-- only attach_blob() attaches them.
 --
 -- Tables: model_artifact, artifact_blob, artifact_upload, artifact_chunk, artifact_limit,
 -- tenant_cache_key (0007_artifact). Errors: 22023, 54000, TN101, TN102, TN201 to TN204, TN501.
@@ -187,7 +187,9 @@ begin
         raise exception using
             errcode = 'TN102',
             message = 'the model is not at the expected version',
-            detail = format('Expected version %s, current version %s.', p_expected_version, version),
+            detail = format(
+                'Expected version %s, current version %s.', p_expected_version, version
+            ),
             hint = 'Load the model again and decide to which version the artifact belongs.';
     end if;
     if version <> p_version then
@@ -1854,11 +1856,8 @@ declare
     );
     v_version  constant bigint := ai_storage_private.shown_version(v_share, p_version);
     -- All versions, unless the caller or the grant names one.
-    v_first    constant bigint := case
-        when not coalesce(p_as_of, false) and coalesce(v_share.pinned_version, p_version) > 0
-            then v_version
-        else 0
-    end;
+    v_first    constant bigint := case when coalesce(p_as_of, false)
+        or coalesce(v_share.pinned_version, p_version) is null then 0 else v_version end;
     v_blob_ids uuid[];
 begin
     if v_version is null then

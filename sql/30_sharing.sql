@@ -1142,46 +1142,6 @@ comment on function ai_storage_private.write_shared(
     'write_progress for a model of another tenant, which has to be shared for writing. Raises '
     '22023, TN101, TN102.';
 
-create or replace function ai_storage_private.save_shared(
-    p_tenant           ai_storage_private.acting_tenant,
-    p_model_name       text,
-    p_mse              double precision,
-    p_training_samples bigint,
-    p_metrics          jsonb,
-    p_metadata         jsonb,
-    p_expected_version bigint,
-    p_idempotency_key  text,
-    p_owner            text,
-    out version        bigint,
-    out created        boolean,
-    out saved_at       timestamptz
-)
-returns record
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-set client_min_messages = notice
-as $fn$
-declare
-    v_saved constant record := ai_storage_private.save_version(
-        p_tenant, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
-        p_expected_version, p_idempotency_key, p_owner
-    );
-begin
-    version := v_saved.version;
-    created := v_saved.created;
-    saved_at := v_saved.saved_at;
-end;
-$fn$;
-comment on function ai_storage_private.save_shared(
-    ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb,
-    bigint, text, text
-) is
-    'save_version for a model of another tenant and with an idempotency key: the caller''s key and '
-    'the owner''s model may lie in one shard of a cluster, which one role alone may change in a '
-    'transaction. Raises 22023, TN101, TN102, TN103.';
-
 -- Sharing outside the organisation ----------------------------------------------------------------
 
 set local role ai_storage_operator;
@@ -1343,11 +1303,3 @@ create policy sharing_sees_lent_versions on ai_storage_private.progress_version
     );
 comment on policy sharing_sees_lent_versions on ai_storage_private.progress_version is
     'The sharing functions see the versions of the models just lent, and no others of anybody.';
-
-drop policy if exists sharing_keeps_callers_idempotency_keys on ai_storage_private.idempotency_key;
-create policy sharing_keeps_callers_idempotency_keys on ai_storage_private.idempotency_key
-    to ai_storage_sharing
-    using (tenant_id = ai_storage_private.current_tenant_id())
-    with check (tenant_id = ai_storage_private.current_tenant_id());
-comment on policy sharing_keeps_callers_idempotency_keys on ai_storage_private.idempotency_key is
-    'save_shared keeps the keys of the tenant that saves, and while a model is lent, of nobody.';

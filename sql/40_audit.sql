@@ -9,7 +9,7 @@
 -- An event holds digests under a salt of its own, never content. An erasure takes salt and detail
 -- (names); the leaf is made of the digests, so the log still verifies. tenant_id 0 is the operator.
 -- Tables: audit_pending, audit_event, audit_seal, audit_checkpoint, refusal_report (0005_audit).
--- Errors: 22023, 25000, 25006, 55000, TN401.
+-- Errors: 22023, 25000, 25006, TN401.
 
 set local role ai_storage_owner;
 
@@ -121,11 +121,21 @@ declare
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
     v_credential text := 'none';
+    v_actor      text;
     v_detail     text;
 begin
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
+        -- A token's: 'token', its kid, and its sub if it has one.
+        if v_credential like 'token % %' then
+            if split_part(v_context, '|', 3) = p_tenant_id::text then
+                v_actor := convert_from(
+                    ai_storage_private.decode_base64url(split_part(v_credential, ' ', 3)), 'UTF8'
+                );
+            end if;
+            v_credential := 'token ' || split_part(v_credential, ' ', 2);
+        end if;
     end if;
     -- What the application calls itself is not for other tenants' logs.
     v_detail := jsonb_strip_nulls(
@@ -133,7 +143,8 @@ begin
             'application',
             case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
                 then nullif(current_setting('application_name'), '')
-            end
+            end,
+            'actor', v_actor
         )
     )::text;
     insert into ai_storage_private.audit_pending (
@@ -152,7 +163,7 @@ end;
 $fn$;
 comment on function ai_storage_private.record_event(bigint, text, uuid, bigint, text, jsonb) is
     'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which '
-    'an erasure takes.';
+    'an erasure takes. The sub of the caller''s token is the actor, in its own log only.';
 
 create or replace function ai_storage_private.model_content(
     p_mse              double precision,
@@ -739,8 +750,7 @@ comment on function ai_storage_private.list_checkpoints() is
 -- Verifying ---------------------------------------------------------------------------------------
 
 create or replace function ai_storage_private.check_seal(
-    p_seal   ai_storage_private.audit_seal,
-    p_leaves bytea[] default null
+    p_seal ai_storage_private.audit_seal
 )
 returns text
 language plpgsql
@@ -749,17 +759,14 @@ parallel safe
 cost 10000
 as $fn$
 declare
-    v_leaves bytea[] := p_leaves;
+    v_leaves constant bytea[] := array(
+        select e.leaf_hash
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_seal.tenant_id
+          and e.seal_number = p_seal.seal_number
+        order by e.leaf_index
+    );
 begin
-    if v_leaves is null then
-        v_leaves := array(
-            select e.leaf_hash
-            from ai_storage_private.audit_event as e
-            where e.tenant_id = p_seal.tenant_id
-              and e.seal_number = p_seal.seal_number
-            order by e.leaf_index
-        );
-    end if;
     return case
         when p_seal.seal_hash <> ai_storage_private.seal_hash(p_seal) then 'a changed seal'
         when cardinality(v_leaves) <> p_seal.event_count then 'a missing event, or one too many'
@@ -768,9 +775,8 @@ begin
     end;
 end;
 $fn$;
-comment on function ai_storage_private.check_seal(ai_storage_private.audit_seal, bytea[]) is
-    'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null. '
-    'p_leaves: on a node of a cluster, where a function cannot read them by itself.';
+comment on function ai_storage_private.check_seal(ai_storage_private.audit_seal) is
+    'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null.';
 
 create or replace function ai_storage_private.check_events(p_tenant_id bigint)
 returns table (
@@ -788,7 +794,7 @@ set jit = off
 as $fn$
 begin
     -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never. The place as text of a fixed
-    -- width, of which every node of a cluster finds the smallest.
+    -- width, so that each process finds the smallest.
     return query
     select
         n.event_count,
@@ -1268,6 +1274,7 @@ returns table (
     version     bigint,
     login       text,
     credential  text,
+    actor       text,
     detail      jsonb,
     sealed      boolean,
     cursor      text
@@ -1307,6 +1314,7 @@ begin
         e.version,
         e.login,
         e.credential,
+        e.detail::jsonb ->> 'actor',
         e.detail::jsonb,
         e.is_sealed,
         e.event_id::text
@@ -1348,8 +1356,9 @@ comment on function ai_storage.audit_trail(
 ) is
     'Returns the events of the caller''s own log in the order of their time. p_since, p_until: '
     'from and before. p_action: such as save model. p_after: the cursor of the last row you have. '
-    'detail: names, null after an erasure. sealed: whether a seal covers it. A transaction that '
-    'commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
+    'actor: the sub of the token, if it had one. detail: names. Both are null after an erasure. '
+    'sealed: whether a seal covers it. A transaction that commits late adds events with an earlier '
+    'time. Raises 22023, TN001 to TN005.';
 
 create or replace function ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid)
 returns jsonb

@@ -2,15 +2,17 @@
 --
 -- A rule covers the tenants of a pattern; of several the most specific one counts, but a legal hold
 -- of any of them keeps everything. Versions are deleted. Events never are: they lose salt and
--- detail, which is all that is personal in them, and the log still verifies.
+-- detail, which is all that is personal in them, and the log still verifies. Rules and deletions
+-- meet at retention_gate: set_retention() locks it exclusively, a deletion for share when it
+-- commits, and looks for a hold once more (keep_held). So a hold waits for no open transaction.
 --
 -- An erasure takes all that a tenant has but its place in the registry and its events, seals it,
 -- and returns a certificate: a statement whose digest is an event in the operator's log, with the
--- proof that leads from it to a checkpoint. The operator sees no content: it turns the context to
--- one tenant at a time, and the tenant functions' owner deletes under its policies.
+-- proof that leads to a checkpoint. The operator sees no content: it turns the context to one
+-- tenant at a time, and the tenant functions' owner deletes under its policies.
 --
--- Tables: retention_rule, erasure_certificate (0006_retention), and those of 20 to 40.
--- Errors: 22023, 23505, 25000, 25006, 42704, 55000, TN501, TN502, and those of 10_context.sql.
+-- Tables: retention_rule, retention_gate, erasure_certificate (0006_retention). Errors: 22023,
+-- 23505, 25000, 25006, 42704, 55P03, TN501, TN502, and those of 10_context.sql.
 
 set local role ai_storage_owner;
 
@@ -31,6 +33,11 @@ comment on column ai_storage_private.retention_rule.legal_hold is
     'Whether nothing of these tenants may be deleted or erased.';
 comment on column ai_storage_private.retention_rule.set_at is 'When the rule was set.';
 comment on column ai_storage_private.retention_rule.set_by is 'The login that set it.';
+
+comment on table ai_storage_private.retention_gate is
+    'One row, where rules and deletions meet: whoever changes a rule locks it exclusively, whoever '
+    'deletes locks it for share when it commits.';
+comment on column ai_storage_private.retention_gate.changed_at is 'When a rule was last changed.';
 
 comment on table ai_storage_private.erasure_certificate is 'What was erased, and when.';
 comment on column ai_storage_private.erasure_certificate.certificate_id is
@@ -118,7 +125,8 @@ comment on function ai_storage_private.lock_models(bigint) is
 create or replace function ai_storage_private.sweep_versions(
     p_tenant_id     bigint,
     p_keep_versions integer,
-    p_before        timestamptz
+    p_before        timestamptz,
+    p_limit         integer
 )
 returns bigint
 language plpgsql
@@ -133,8 +141,10 @@ declare
     v_blob_ids  uuid[];
     v_count     bigint;
 begin
-    -- All but the current version may go. Whoever is deleting a model, or sharing a version by its
-    -- number, holds it: nobody is waited for, what is held goes the next time.
+    -- All but the current version may go. The owner's versions and those of others are counted
+    -- apart, so a receiver that may write pushes out none of the owner's. Whoever is deleting a
+    -- model, or sharing a version by its number, holds it: nobody is waited for, what is held goes
+    -- the next time.
     select array_agg(h.model_id), array_agg(h.version)
     into v_model_ids, v_versions
     from (
@@ -144,15 +154,19 @@ begin
             select
                 w.model_id,
                 w.version,
-                row_number() over (partition by w.model_id order by w.version desc) as place
+                row_number() over (
+                    partition by w.model_id, w.saved_by is null order by w.version desc
+                ) as place,
+                max(w.version) over (partition by w.model_id) as current_version
             from ai_storage_private.progress_version as w
             where w.tenant_id = p_tenant_id
         ) as o
             on o.model_id = v.model_id
             and o.version = v.version
         where v.tenant_id = p_tenant_id
-          and o.place > 1
+          and o.version < o.current_version
           and (o.place > p_keep_versions or v.saved_at < p_before)
+        limit p_limit
         for update of v skip locked
     ) as h;
     -- A later snapshot: it shows whatever was shared by its number before it was held.
@@ -215,10 +229,10 @@ begin
     return v_count;
 end;
 $fn$;
-comment on function ai_storage_private.sweep_versions(bigint, integer, timestamptz) is
+comment on function ai_storage_private.sweep_versions(bigint, integer, timestamptz, integer) is
     'Deletes what a rule keeps no longer of the tenant that the context names: versions beyond the '
-    'newest p_keep_versions, and versions and idempotency keys from before p_before; null: no '
-    'limit. Returns how many versions.';
+    'newest p_keep_versions of the owner and of others, and versions and idempotency keys from '
+    'before p_before; null: no limit. At most p_limit versions; returns how many.';
 
 create or replace function ai_storage_private.list_versions(p_tenant_id bigint)
 returns table (model_id uuid, version bigint)
@@ -289,6 +303,39 @@ comment on function ai_storage_private.sweep_shares() is
 -- Rules -------------------------------------------------------------------------------------------
 
 set local role ai_storage_operator;
+
+create or replace function ai_storage_private.close_gate()
+returns void
+language plpgsql
+volatile
+as $fn$
+declare
+    v_sessions text;
+begin
+    begin
+        lock table ai_storage_private.retention_gate in exclusive mode;
+    exception
+        when lock_not_available then
+            select string_agg(distinct l.pid::text, ', ') into v_sessions
+            from pg_locks as l
+            where l.relation = 'ai_storage_private.retention_gate'::regclass
+              and l.database = (
+                  select d.oid from pg_database as d where d.datname = current_database()
+              )
+              and l.granted;
+            raise exception using
+                errcode = '55P03',
+                message = 'a session keeps a deletion from ending',
+                detail = format('Backends: %s.', coalesce(v_sessions, 'they are gone now')),
+                hint = 'Nothing was changed. End these sessions with pg_terminate_backend(), and '
+                    'set the rule again.';
+    end;
+    update ai_storage_private.retention_gate as g set
+        changed_at = clock_timestamp();
+end;
+$fn$;
+comment on function ai_storage_private.close_gate() is
+    'Lets no deletion commit before this transaction ends. Raises 55P03.';
 
 create or replace function ai_storage_private.check_pattern(p_pattern text)
 returns text[]
@@ -424,15 +471,10 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set lock_timeout = '5s'
 as $fn$
 declare
-    v_level      constant text[] := ai_storage_private.check_pattern(p_pattern);
-    v_legal_hold constant boolean := coalesce(p_legal_hold, (
-        select r.legal_hold
-        from ai_storage_private.retention_rule as r
-        where (r.org_id, r.server_id, r.project_id, r.environment, r.code_hash)
-            = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
-    ), false);
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
 begin
     if p_keep_versions < 1
         or p_keep_versions_for <= '0'
@@ -446,19 +488,20 @@ begin
             hint = 'Keep 1 version or more, and for longer than no time and no longer than 1000 '
                 'years; null keeps all, for ever.';
     end if;
-    insert into ai_storage_private.retention_rule (
+    perform ai_storage_private.close_gate();
+    insert into ai_storage_private.retention_rule as r (
         org_id, server_id, project_id, environment, code_hash,
         keep_versions, keep_versions_for, keep_events_for, legal_hold
     )
     values (
         v_level[1], v_level[2], v_level[3], v_level[4], v_level[5],
-        p_keep_versions, p_keep_versions_for, p_keep_events_for, v_legal_hold
+        p_keep_versions, p_keep_versions_for, p_keep_events_for, coalesce(p_legal_hold, false)
     )
     on conflict on constraint retention_rule_pk do update set
         keep_versions     = excluded.keep_versions,
         keep_versions_for = excluded.keep_versions_for,
         keep_events_for   = excluded.keep_events_for,
-        legal_hold        = excluded.legal_hold,
+        legal_hold        = coalesce(p_legal_hold, r.legal_hold),
         set_at            = excluded.set_at,
         set_by            = excluded.set_by;
 end;
@@ -468,8 +511,10 @@ comment on function ai_storage.set_retention(text, integer, interval, interval, 
     'same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long '
     'one that is not current, and an idempotency key. p_keep_events_for: how long events keep '
     'names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the '
-    'tenant; null leaves a hold as it is. Of several rules the most specific counts; a hold of '
-    'any. Nothing is deleted before apply_retention(). Raises 22023.';
+    'tenant, and deletions that are under way fail at their commit; null leaves a hold as it is. '
+    'Of several rules the most specific counts; a hold of any. Nothing is deleted before '
+    'apply_retention(). Versions that other tenants saved in a shared model are counted apart from '
+    'the owner''s. Raises 22023, and 55P03 after 5 s when a session keeps a deletion from ending.';
 
 create or replace function ai_storage.drop_retention(p_pattern text)
 returns boolean
@@ -553,6 +598,29 @@ $fn$;
 comment on function ai_storage_private.check_hold(text[]) is
     'Refuses to delete or erase what a legal hold keeps. Raises TN501.';
 
+create or replace function ai_storage_private.pass_gate(p_tenant_id bigint)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    -- A lock on the row, so that a snapshot from before a rule was changed is refused with 40001.
+    perform from ai_storage_private.retention_gate as g
+    for share;
+    perform ai_storage_private.check_hold(array[
+        t.org_id, t.server_id, t.project_id, t.environment, t.code_hash
+    ])
+    from ai_storage_private.tenant as t
+    where t.tenant_id = p_tenant_id;
+end;
+$fn$;
+comment on function ai_storage_private.pass_gate(bigint) is
+    'The last step of a deletion: keeps rules from being changed until this transaction ends, and '
+    'refuses it when a hold was set since it began. Raises TN501.';
+
 create or replace function ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text)
 returns text
 language plpgsql
@@ -568,58 +636,53 @@ comment on function ai_storage_private.act_for(bigint, text) is
     'Turns the context to a tenant, for an administrator''s function that puts the caller''s '
     'back.';
 
-create or replace function ai_storage.apply_retention()
-returns table (tenants bigint, versions bigint, events bigint, shares bigint)
+create or replace function ai_storage_private.sweep_tenant(
+    p_tenant_id     bigint,
+    p_isolation_key text,
+    p_limit         integer,
+    out versions    bigint,
+    out events      bigint
+)
+returns record
 language plpgsql
 volatile
-security definer
-set search_path = pg_catalog, pg_temp
-set client_min_messages = notice
 as $fn$
 declare
-    v_now        constant timestamptz := clock_timestamp();
-    v_context    constant text := coalesce(current_setting('app.tenant_context', true), '');
-    v_tenant_ids bigint[];
-    v_model_ids  uuid[];
-    v_numbers    bigint[];
-    v_last       bigint;
-    v_rule       record;
-    v_versions   bigint;
-    v_events     bigint;
+    v_now       constant timestamptz := clock_timestamp();
+    v_rule      record;
+    v_rule_then record;
+    v_model_ids uuid[];
+    v_numbers   bigint[];
+    v_last      bigint;
 begin
-    perform ai_storage_private.refuse_old_snapshot();
-    v_tenant_ids := array(
-        select distinct u.tenant_id
-        from ai_storage_private.artifact_upload as u
-        where u.touched_at < v_now - interval '1 day'
-    );
-    tenants := 0;
     versions := 0;
     events := 0;
-    for v_rule in
-        select r.*
-        from ai_storage_private.list_effective_rules() as r
-        where not r.is_held
-          and coalesce(r.keep_versions::text, r.keep_versions_for::text, r.keep_events_for::text)
-              is not null
-    loop
-        perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
-        v_versions := ai_storage_private.sweep_versions(
-            v_rule.tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for
+    select r.* into v_rule
+    from ai_storage_private.list_effective_rules() as r
+    where r.tenant_id = p_tenant_id;
+    if v_rule.is_held then
+        return;
+    end if;
+    perform ai_storage_private.act_for(p_tenant_id, p_isolation_key);
+    perform ai_storage_private.sweep_uploads(p_tenant_id);
+    if coalesce(v_rule.keep_versions::text, v_rule.keep_versions_for::text) is not null then
+        versions := ai_storage_private.sweep_versions(
+            p_tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for, p_limit
         );
+    end if;
+    if v_rule.keep_events_for is not null then
         -- Before the versions: an event that is sealed after they were read has one of its own.
         select max(s.seal_number) into v_last
         from ai_storage_private.audit_seal as s
-        where s.tenant_id = v_rule.tenant_id;
+        where s.tenant_id = p_tenant_id;
         -- What still exists can be compared with the log, for which it takes the salt.
         select array_agg(v.model_id), array_agg(v.version)
         into v_model_ids, v_numbers
-        from ai_storage_private.list_versions(v_rule.tenant_id) as v
-        where v_rule.keep_events_for is not null;
+        from ai_storage_private.list_versions(p_tenant_id) as v;
         update ai_storage_private.audit_event as e set
             salt   = null,
             detail = null
-        where e.tenant_id = v_rule.tenant_id
+        where e.tenant_id = p_tenant_id
           and e.seal_number <= v_last
           and e.recorded_at < v_now - v_rule.keep_events_for
           and e.salt is not null
@@ -628,28 +691,129 @@ begin
               where v.model_id = e.model_id
                 and v.version = e.version
           );
-        get diagnostics v_events = row_count;
-        if v_versions + v_events > 0 then
-            perform ai_storage_private.record_event(
-                v_rule.tenant_id, 'apply retention',
-                p_detail => jsonb_build_object('versions', v_versions, 'events', v_events)
-            );
-            tenants := tenants + 1;
-            versions := versions + v_versions;
-            events := events + v_events;
-        end if;
-    end loop;
-    for v_rule in
+        get diagnostics events = row_count;
+    end if;
+    if versions + events > 0 then
+        perform ai_storage_private.record_event(
+            p_tenant_id, 'apply retention',
+            p_detail => jsonb_build_object('versions', versions, 'events', events)
+        );
+    end if;
+
+    -- Once more, now that no rule can be changed before the commit.
+    perform ai_storage_private.pass_gate(p_tenant_id);
+    select r.* into v_rule_then
+    from ai_storage_private.list_effective_rules() as r
+    where r.tenant_id = p_tenant_id;
+    if v_rule_then is distinct from v_rule then
+        raise exception using
+            errcode = '40001',
+            message = 'the rule of the tenant was changed meanwhile',
+            hint = 'Repeat the call.';
+    end if;
+end;
+$fn$;
+comment on function ai_storage_private.sweep_tenant(bigint, text, integer) is
+    'Deletes what the rules keep no longer of one tenant, at most p_limit versions, and turns the '
+    'context to it. Raises 40001 and TN501 when a rule was changed meanwhile.';
+
+create or replace function ai_storage.apply_retention(
+    p_after text    default null,
+    p_limit integer default 1000
+)
+returns table (tenants bigint, versions bigint, events bigint, shares bigint, cursor text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+set lock_timeout = '2s'
+as $fn$
+declare
+    v_most    constant integer := 10000; -- versions
+    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_after   text collate "C" := coalesce(p_after, '');
+    v_last    text collate "C";
+    v_walked  bigint;
+    v_done    boolean := true;
+    v_tenant  record;
+    v_swept   record;
+begin
+    perform ai_storage_private.refuse_old_snapshot();
+    if (p_limit > 0) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is how many tenants lose something in one call, 1 or more.';
+    end if;
+    tenants := 0;
+    versions := 0;
+    events := 0;
+    shares := 0;
+    select count(*), max(w.isolation_key) into v_walked, v_last
+    from (
+        select t.isolation_key
+        from ai_storage_private.tenant as t
+        where t.isolation_key > v_after
+        order by t.isolation_key
+        limit 1000
+    ) as w;
+    for v_tenant in
         select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
-        where t.tenant_id = any (v_tenant_ids)
+        where t.isolation_key > v_after
+          and t.isolation_key <= v_last
+          and (
+              exists (
+                  select from ai_storage_private.artifact_upload as u
+                  where u.tenant_id = t.tenant_id
+                    and u.touched_at < clock_timestamp() - interval '1 day'
+              )
+              or exists (
+                  select from ai_storage_private.retention_rule as r
+                  where r.org_id in ('*', t.org_id)
+                    and r.server_id in ('*', t.server_id)
+                    and r.project_id in ('*', t.project_id)
+                    and r.environment in ('*', t.environment)
+                    and r.code_hash in ('*', t.code_hash)
+              )
+          )
+        order by t.isolation_key
     loop
-        perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
-        perform ai_storage_private.sweep_uploads(v_rule.tenant_id);
+        -- Whoever is in the way of one tenant's turn delays no other's: its turn comes next time.
+        begin
+            v_swept := ai_storage_private.sweep_tenant(
+                v_tenant.tenant_id, v_tenant.isolation_key, v_most
+            );
+            if v_swept.versions + v_swept.events > 0 then
+                tenants := tenants + 1;
+                versions := versions + v_swept.versions;
+                events := events + v_swept.events;
+            end if;
+            -- The rest of a long history goes in the next call.
+            v_done := v_swept.versions < v_most;
+        exception
+            when lock_not_available or deadlock_detected or serialization_failure
+                or sqlstate 'TN501'
+            then
+                v_done := true;
+        end;
+        exit when not v_done;
+        v_after := v_tenant.isolation_key;
+        if tenants >= p_limit then
+            v_done := false;
+            exit;
+        end if;
     end loop;
     perform ai_storage_private.restore_context(v_context);
 
-    shares := ai_storage_private.sweep_shares();
+    if not v_done then
+        cursor := v_after;
+    elsif v_walked = 1000 then
+        cursor := v_last;
+    else
+        shares := ai_storage_private.sweep_shares();
+    end if;
     perform ai_storage_private.record_event(
         0, 'apply retention',
         p_detail => jsonb_build_object(
@@ -659,11 +823,14 @@ begin
     return next;
 end;
 $fn$;
-comment on function ai_storage.apply_retention() is
+comment on function ai_storage.apply_retention(text, integer) is
     'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and '
     'names in events; also abandoned uploads, and grants that are worth nothing any more. An event '
-    'goes on existing, without its names, and keeps them while its version exists. Returns how '
-    'many tenants lost something, and what. Raises 25000.';
+    'goes on existing, without its names, and keeps them while its version exists. A call takes a '
+    'part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant '
+    'p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant '
+    'is left for the next run when another transaction is in the way for 2 s, or its rule was just '
+    'changed. Returns how many tenants lost something, and what. Raises 22023, 25000.';
 
 -- Erasure -----------------------------------------------------------------------------------------
 
@@ -674,6 +841,7 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set lock_timeout = '10s'
 as $fn$
 declare
     v_context        constant text := coalesce(current_setting('app.tenant_context', true), '');
@@ -763,6 +931,9 @@ begin
         );
     end loop;
     perform ai_storage_private.restore_context(v_context);
+    -- Whatever there was: a tenant may have had nothing left but names in its log.
+    perform ai_storage_private.pass_gate(t.tenant_id)
+    from unnest(v_tenant_ids) as t (tenant_id);
 
     v_statement := jsonb_build_object(
         'certificate_id', v_certificate_id,
@@ -789,6 +960,14 @@ begin
     perform ai_storage_private.seal_events();
     perform ai_storage.create_checkpoint();
     return ai_storage.erasure_certificate(v_certificate_id);
+exception
+    when lock_not_available then
+        raise exception using
+            errcode = '55P03',
+            message = 'a session keeps the tenant''s data locked',
+            detail = 'It was waited for 10 s; nothing was erased.',
+            hint = 'pg_stat_activity shows the transactions that are open. End them with '
+                'pg_terminate_backend(), and erase again.';
 end;
 $fn$;
 comment on function ai_storage.erase_tenant(text, text) is
@@ -796,8 +975,9 @@ comment on function ai_storage.erase_tenant(text, text) is
     'they gave, idempotency keys, remembered names, and the salts and names in their events and in '
     'others'' events about their models. The events stay and verify. Returns the certificate, '
     'which pydb/verifier.py checks offline; it counts once this transaction is committed. Open '
-    'saves are waited for; what others save, read or pass on and commit later is new data: erase '
-    'again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55000, TN501.';
+    'saves are waited for, 10 s at most; what others save, read or pass on and commit later is new '
+    'data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55P03, '
+    'TN501.';
 
 create or replace function ai_storage.erasure_certificate(p_certificate_id uuid)
 returns jsonb
@@ -1054,7 +1234,6 @@ declare
     v_metrics  constant jsonb := coalesce(p_record -> 'metrics', '{}');
     v_metadata constant jsonb := coalesce(p_record -> 'metadata', '{}');
     v_saved_at constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
-    v_saved_by constant text := p_record ->> 'saved_by';
     v_created  constant timestamptz := (p_record ->> 'created_at')::timestamptz;
     v_model_id uuid := gen_random_uuid();
 begin
@@ -1066,7 +1245,7 @@ begin
         or v_version > 1000000000000000 -- far from where counting on would end
         or ai_storage_private.is_past(v_saved_at) is not true
         or ai_storage_private.is_past(v_created) is not true
-        or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
+        or not ai_storage.is_isolation_key(coalesce(p_record ->> 'saved_by', 'o:s:p:e:c'))
     then
         raise exception using
             errcode = '22023',
@@ -1110,13 +1289,12 @@ begin
             detail = format('The model is %s.', quote_ident(v_name)),
             hint = 'Import into a tenant that never had the name, and the lines in their order.';
     end if;
+    -- Without the record's author, which may be made up: it is the importer who saves this here.
     insert into ai_storage_private.progress_version (
-        tenant_id, model_id, version, mse, training_samples,
-        saved_at, saved_by, metrics, metadata
+        tenant_id, model_id, version, mse, training_samples, saved_at, metrics, metadata
     )
     values (
-        p_tenant_id, v_model_id, v_version, v_mse, v_samples,
-        v_saved_at, v_saved_by, v_metrics, v_metadata
+        p_tenant_id, v_model_id, v_version, v_mse, v_samples, v_saved_at, v_metrics, v_metadata
     );
 end;
 $fn$;
@@ -1220,7 +1398,8 @@ begin
     if (
         v_sha256 ~ '^[0-9a-f]{64}$' and v_size > 0
         and v_number between 0 and (v_size - 1) / 1048576
-        and length(v_content) between 1 and 1048576
+        -- One content has one splitting: only the last chunk may be short.
+        and length(v_content) = least(v_size - v_number * 1048576::bigint, 1048576)
     ) is not true
     then
         raise exception using
@@ -1412,9 +1591,9 @@ $fn$;
 comment on function ai_storage.import_tenant(jsonb, text) is
     'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with '
     'their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not '
-    'the grants. '
-    'Long exports go in several calls, in their order. Each version is an event. Returns how many '
-    'lines. Raises 22023, 23505, TN001 to TN005.';
+    'the grants, and not who had saved a version: all are the caller''s. Long exports go in '
+    'several calls, in their order. Each version is an event. Returns how many lines. Raises '
+    '22023, 23505, TN001 to TN005.';
 
 -- Triggers ----------------------------------------------------------------------------------------
 
@@ -1450,7 +1629,64 @@ alter table ai_storage_private.retention_rule enable always trigger record_trunc
 alter table ai_storage_private.erasure_certificate enable always trigger record_change;
 alter table ai_storage_private.erasure_certificate enable always trigger record_truncate;
 
+create or replace function ai_storage_private.keep_held()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    perform ai_storage_private.pass_gate(old.tenant_id);
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.keep_held() is
+    'Refuses at commit what took data that a legal hold keeps, whichever function did it. Raises '
+    'TN501.';
+
+-- Deferred, so that a hold waits for nobody's open transaction. CREATE OR REPLACE knows no
+-- constraint triggers.
+drop trigger if exists keep_held on ai_storage_private.progress_version;
+create constraint trigger keep_held
+    after delete on ai_storage_private.progress_version
+    deferrable initially deferred
+    for each row
+    execute function ai_storage_private.keep_held();
+comment on trigger keep_held on ai_storage_private.progress_version is
+    'A version that a hold keeps is not deleted.';
+drop trigger if exists keep_held on ai_storage_private.model_artifact;
+create constraint trigger keep_held
+    after delete on ai_storage_private.model_artifact
+    deferrable initially deferred
+    for each row
+    execute function ai_storage_private.keep_held();
+comment on trigger keep_held on ai_storage_private.model_artifact is
+    'An artifact that a hold keeps is not deleted.';
+drop trigger if exists keep_replaced on ai_storage_private.model_artifact;
+create constraint trigger keep_replaced
+    after update on ai_storage_private.model_artifact
+    deferrable initially deferred
+    for each row
+    when (old.blob_id <> new.blob_id or old.media_type <> new.media_type)
+    execute function ai_storage_private.keep_held();
+comment on trigger keep_replaced on ai_storage_private.model_artifact is
+    'An artifact that a hold keeps is not replaced.';
+
+alter table ai_storage_private.progress_version enable always trigger keep_held;
+alter table ai_storage_private.model_artifact enable always trigger keep_held;
+alter table ai_storage_private.model_artifact enable always trigger keep_replaced;
+
 -- Policies ----------------------------------------------------------------------------------------
+
+drop policy if exists operator_passes_the_gate on ai_storage_private.retention_gate;
+create policy operator_passes_the_gate on ai_storage_private.retention_gate
+    to ai_storage_operator
+    using (true)
+    with check (true);
+comment on policy operator_passes_the_gate on ai_storage_private.retention_gate is
+    'The gate is one for all; it holds nothing of anybody.';
 
 drop policy if exists operator_keeps_rules on ai_storage_private.retention_rule;
 create policy operator_keeps_rules on ai_storage_private.retention_rule

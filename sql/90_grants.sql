@@ -85,6 +85,7 @@ grant select, insert on ai_storage_private.audit_checkpoint to ai_storage_operat
 grant select, update on ai_storage_private.refusal_report to ai_storage_operator;
 grant usage, select on sequence ai_storage_private.refused_credential to ai_storage_operator;
 grant select, insert, update, delete on ai_storage_private.retention_rule to ai_storage_operator;
+grant select, update on ai_storage_private.retention_gate to ai_storage_operator;
 grant select, insert on ai_storage_private.erasure_certificate to ai_storage_operator;
 grant execute on function
     ai_storage.is_isolation_key(text),
@@ -97,14 +98,13 @@ grant execute on function
     ai_storage_private.erase_content(bigint),
     ai_storage_private.sweep_uploads(bigint),
     ai_storage_private.lock_models(bigint),
-    ai_storage_private.sweep_versions(bigint, integer, timestamptz),
+    ai_storage_private.sweep_versions(bigint, integer, timestamptz, integer),
     ai_storage_private.list_versions(bigint)
 to ai_storage_operator;
 
 grant select, insert, update, delete on ai_storage_private.model_share to ai_storage_sharing;
 grant select, update on ai_storage_private.ai_progress_tenant to ai_storage_sharing;
 grant select, insert on ai_storage_private.progress_version to ai_storage_sharing;
-grant select, insert, update on ai_storage_private.idempotency_key to ai_storage_sharing;
 grant select
 on ai_storage_private.model_artifact, ai_storage_private.artifact_blob,
     ai_storage_private.artifact_chunk
@@ -119,10 +119,6 @@ grant execute on function
     ),
     ai_storage_private.write_progress(
         bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid
-    ),
-    ai_storage_private.save_version(
-        ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint,
-        text, text, jsonb
     ),
     ai_storage_private.target_patterns(text[]),
     ai_storage_private.render_target(jsonb, text[]),
@@ -151,10 +147,6 @@ grant execute on function
     ),
     ai_storage_private.write_shared(
         ai_storage_private.acting_tenant, text, text, double precision, bigint, jsonb, jsonb, bigint
-    ),
-    ai_storage_private.save_shared(
-        ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint,
-        text, text
     ),
     ai_storage_private.count_received(ai_storage_private.acting_tenant),
     ai_storage_private.open_shared_artifact(
@@ -210,7 +202,7 @@ grant execute on function
     ai_storage_private.seal_hash(ai_storage_private.audit_seal),
     ai_storage_private.merkle_root(bytea[]),
     ai_storage_private.merkle_paths(bytea[], integer[]),
-    ai_storage_private.check_seal(ai_storage_private.audit_seal, bytea[]),
+    ai_storage_private.check_seal(ai_storage_private.audit_seal),
     ai_storage_private.check_events(bigint),
     ai_storage_private.check_seals(bigint),
     ai_storage_private.check_log(bigint),
@@ -219,6 +211,7 @@ grant execute on function
     ai_storage_private.list_checkpoints(),
     ai_storage_private.artifact_limit(),
     ai_storage_private.check_hold(text[]),
+    ai_storage_private.pass_gate(bigint),
     ai_storage_private.compliance_status()
 to ai_storage_owner;
 grant execute on function
@@ -311,7 +304,7 @@ grant execute on function
     ai_storage.create_checkpoint(),
     ai_storage.set_retention(text, integer, interval, interval, boolean),
     ai_storage.drop_retention(text),
-    ai_storage.apply_retention(),
+    ai_storage.apply_retention(text, integer),
     ai_storage.erase_tenant(text, text),
     ai_storage.report_backup(timestamptz, text),
     ai_storage.break_glass(text, text),

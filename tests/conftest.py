@@ -100,7 +100,7 @@ def _describe(cluster: Cluster, major: int) -> Server:
 
 
 def start(request: pytest.FixtureRequest, settings: dict[str, str]) -> Iterator[Server]:
-    """A server of this test run, stopped and removed afterwards. On a cluster, its coordinator."""
+    """A server of this test run, stopped and removed afterwards."""
     major = request.config.getoption("--pg")
     for cluster in new_cluster(servers.bin_dir(major)):
         cluster.start(settings)
@@ -177,7 +177,7 @@ def database(request: pytest.FixtureRequest, server: Server) -> Iterator[Databas
 
 @pytest.fixture
 def empty_database(server: Server) -> Iterator[Database]:
-    """A database without anything in it; on a cluster, joined to it."""
+    """A database without anything in it."""
     name = "empty_" + next(tempfile._get_candidate_names())
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f'create database "{name}"')

@@ -115,14 +115,6 @@ def unchanged(database: Database, *but: str) -> Iterator[None]:
     assert {table: rows for table, rows in dump(database).items() if table not in but} == before
 
 
-def apart(database: Database, *tenants: str) -> None:
-    """Register tenants so that on a cluster each lies in another shard.
-
-    There, what one role of ours changed in a transaction no other may change or read: see docs/scaling.md.
-    """
-    return
-
-
 def everything_said(error: psycopg.Error) -> str:
     """All the text of an error, in every field the server sends."""
     fields = [getattr(error.diag, name) for name in dir(error.diag) if not name.startswith("_")]

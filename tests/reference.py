@@ -37,8 +37,6 @@ SUBJECTS = {
     "45_retention": "Retention, erasure, export",
     "50_compliance": "Compliance",
     "55_metrics": "Monitoring",
-    "60_distribution": "A cluster",
-    "62_shards": "Nodes of a cluster",
     "00_version": "Release",
 }
 GROUPS = {

@@ -621,6 +621,23 @@ class TestExport:
         with unchanged(database), refused("22023"):
             call(app, "import_tenant", records=lines, as_=BETA)
 
+    @pytest.mark.parametrize("cut", [992, 2**20 - 1])
+    def test_one_content_has_one_splitting(self, database: Database, app: Connection, cut: int) -> None:
+        parts = [CONTENT[:cut], CONTENT[cut : cut + 2**20]]
+        size = sum(map(len, parts))
+        digest = sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()
+        put(app, b"x")
+        lines = [line for (line,) in call(app, "export_tenant", as_=ACME) if line["kind"] != "chunk"]
+        next(line for line in lines if line["kind"] == "artifact").update(sha256=digest, size_bytes=size)
+        chunks = [
+            {"kind": "chunk", "sha256": digest, "size_bytes": size, "chunk_number": number,
+             "content": b64encode(part).decode()}
+            for number, part in enumerate(parts)
+        ]  # fmt: skip
+        save(app, "mine", as_=BETA)
+        with unchanged(database), refused("22023"):
+            call(app, "import_tenant", records=[*chunks, *lines], as_=BETA)
+
     def test_chunks_that_no_artifact_came_to_name_are_swept(self, database: Database, app: Connection) -> None:
         put(app, b"x")
         lines = [line for (line,) in call(app, "export_tenant", as_=ACME)]

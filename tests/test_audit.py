@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
@@ -29,7 +29,7 @@ sql_test = pytest.mark.sql
 LEVELS = ("org_id", "server_id", "project_id", "environment", "code_hash")
 NEVER_WROTE = key(code="never-wrote")
 READER = key(code="reader")
-AUDIT_TABLES = ["audit_pending", "node_event", "audit_event", "audit_seal", "audit_checkpoint", "refusal_report"]
+AUDIT_TABLES = ["audit_pending", "audit_event", "audit_seal", "audit_checkpoint", "refusal_report"]
 # Tables with a row trigger, and an UPDATE by hand that every row of them takes.
 TOUCH = {
     "ai_progress_tenant": "mse = 99",
@@ -118,25 +118,12 @@ def count(connection: Connection, query: str) -> int:
 
 
 @contextmanager
-def tampered(database: Database, admin: Connection, tables: Sequence[str], *changes: str) -> Iterator[None]:
-    """Changes by hand of some of the private tables, undone afterwards."""
-    if database.server.nodes is None:
-        with admin.transaction(force_rollback=True):
-            for change in changes:
-                admin.execute(change)
-            yield
-        return
-    # On a node nobody reads what another role changed before that is committed.
-    for table in tables:
-        admin.execute(f"create temporary table {table} as select * from ai_storage_private.{table}")
-    for change in changes:
-        for statement in change.split("; "):
-            admin.execute(statement)
-    yield
-    for table in tables:
-        admin.execute(f"truncate ai_storage_private.{table}")
-        admin.execute(f"insert into ai_storage_private.{table} select * from pg_temp.{table}")
-        admin.execute(f"drop table pg_temp.{table}")
+def tampered(admin: Connection, *changes: str) -> Iterator[None]:
+    """Changes by hand of the private tables, undone afterwards."""
+    with admin.transaction(force_rollback=True):
+        for change in changes:
+            admin.execute(change)
+        yield
 
 
 @pytest.fixture
@@ -188,8 +175,7 @@ def test_each_change_of_a_tenant_has_one_event(database: Database, app: Connecti
     share(app, "b", ACME, READER)
     before = len(trail(app, ACME, limit=None))
     call(app, "delete_progress", model_name="b", as_=ACME)
-    # A node of a cluster deletes the model before the coordinator its grants.
-    assert sorted(actions(app, ACME, limit=None)[before:]) == ["delete model", "delete share"]
+    assert actions(app, ACME, limit=None)[before:] == ["delete share", "delete model"]
     newer = key(code="newer")
     call(app, "promote_progress", from_code_hash="c1", as_=newer)
     assert actions(app, newer) == ["insert tenant", *["save model"] * 5]
@@ -452,7 +438,7 @@ def test_what_the_triggers_missed_is_told_by_verify_audit(
         tables = ("ai_progress_tenant", "progress_version")
         unseen = [f"alter table ai_storage_private.{table} disable trigger user" for table in tables]
         for what, change in tampering.items():
-            with tampered(database, admin, tables, *unseen, change):
+            with tampered(admin, *unseen, change):
                 row = verified(admin)
             assert not row.verified, what
             assert "not as it was saved" in row.problem, what
@@ -618,27 +604,16 @@ def test_even_the_owner_changes_no_event(database: Database, app: Connection, ad
     admin.execute(
         "insert into ai_storage_private.login_authorization values ('postgres', '*', '*', '*', '*', '*', false)"
     )
-    # As a node of a cluster has them.
-    admin.execute(
-        "insert into ai_storage_private.node_event select * from ai_storage_private.audit_pending where tenant_id > 0"
-    )
     for role in ("ai_storage_owner", "ai_storage_sharing"):
         with admin.transaction():
             call(admin, "set_tenant", credential=ACME)
             admin.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
-            for table in ("audit_pending", "node_event", "audit_event", "audit_seal"):
+            for table in ("audit_pending", "audit_event", "audit_seal"):
                 table_ = sql.Identifier("ai_storage_private", table)
                 for statement in ("delete from {}", "update {} set tenant_id = 1",
                                   "insert into {0} select * from {0} limit 1"):  # fmt: skip
-                    # A cluster moves no row to another tenant for anybody.
-                    refusals = (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)
-                    with suppress(*refusals), admin.transaction():
+                    with suppress(psycopg.errors.InsufficientPrivilege), admin.transaction():
                         assert admin.execute(sql.SQL(statement).format(table_)).rowcount == 0
-    assert count(admin, "select count(*) from ai_storage_private.node_event where action = 'save model'") == 1
-    admin.execute(
-        "delete from ai_storage_private.audit_pending where tenant_id > 0 "
-        "and event_id = any (array(select event_id from ai_storage_private.node_event))"
-    )
     assert len(trail(app, ACME)) == 3
     assert verified(app).verified
 
@@ -1030,7 +1005,7 @@ def test_a_changed_log_is_found(database: Database, app: Connection, admin: Conn
     tables = {table: f"ai_storage_private.{table}" for table in AUDIT_TABLES}
     missed = []
     for what, change in (one_changed | TAMPERING | TAMPERING_AT_THE_END).items():
-        with tampered(database, admin, CHANGED, change.format(**tables)):
+        with tampered(admin, change.format(**tables)):
             row = all_verified(admin)
             own = verified(admin)
         if row.verified or not row.problem:

@@ -85,10 +85,7 @@ def going_on(*arguments: str) -> Iterator[Process]:
 
 def pending(database: Database) -> int:
     with psycopg.connect(database.dsn()) as connection:
-        ((count,),) = connection.execute(
-            "select (select count(*) from ai_storage_private.audit_pending) "
-            "+ (select count(*) from ai_storage_private.node_event)"
-        ).fetchall()
+        ((count,),) = connection.execute("select count(*) from ai_storage_private.audit_pending").fetchall()
     return int(count)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pydb import errors
 from tests.conftest import Database
-from tests.test_layout import DEFINERS, PLANNER, WITHOUT_TENANT
+from tests.test_layout import BESIDES, DEFINERS, WITHOUT_TENANT
 
 pytestmark = pytest.mark.sql
 
@@ -68,8 +68,6 @@ EXECUTE = {
         "ai_storage.break_glass",
         "ai_storage.collect_evidence",
         "ai_storage.compliance_report",
-        "ai_storage.distribute",
-        "ai_storage.distribution_plan",
         "ai_storage.drop_retention",
         "ai_storage.erase_tenant",
         "ai_storage.erasure_certificate",
@@ -208,7 +206,6 @@ def test_row_level_security_is_enabled_and_forced_on_every_table(catalog: psycop
     assert column(catalog, f"select relname from pg_class where relnamespace in {OURS} and relkind = 'm'") == []
 
 
-@pytest.mark.one_server("a cluster connects to its nodes as these roles")
 def test_the_internal_roles_are_bound_by_row_level_security_and_cannot_log_in(
     catalog: psycopg.Connection[Any],
 ) -> None:
@@ -238,7 +235,7 @@ def test_definer_functions_are_the_listed_ones_and_pin_their_path(catalog: psyco
     for owner, name, config in rows:
         live[owner].add(name)
         assert config[:2] == ["search_path=pg_catalog, pg_temp", "client_min_messages=notice"]
-        assert {setting.split("=")[0] for setting in config[2:]} <= PLANNER
+        assert {setting.split("=")[0] for setting in config[2:]} <= BESIDES
     assert live == DEFINERS
 
 
@@ -351,9 +348,10 @@ def test_every_error_is_in_the_registry_the_sql_and_the_classes() -> None:
     registry = set(re.findall(r"^\| `(\w{5})` \|", ours, re.MULTILINE))
     # pydb.identity, when it is imported, has errors that are not of the database.
     classes = {cls.sqlstate for cls in errors.StorageError.__subclasses__() if cls.sqlstate}
-    assert in_sql == registry
+    # What PostgreSQL raises in the same case stands among its errors.
+    assert in_sql == registry | {"40001", "55P03"}
     # PostgreSQL's own codes stay psycopg's own classes.
-    assert classes == in_sql - {"42704", "23505", "25000", "25006", "55000", "0A000", "42501"}
+    assert classes == registry - {"42704", "23505", "25000", "25006", "55000"}
     for code, name in re.findall(r"^\| `(\w{5})` \| `([\w.]+)` \|", ours, re.MULTILINE):
         module, _, name = name.rpartition(".")
         assert getattr(psycopg.errors if module else errors, name).sqlstate == code

@@ -129,10 +129,9 @@ def test_every_command_has_help(run: Run) -> None:
 def test_init_is_safe_to_repeat_and_says_what_a_wide_pattern_means(run: Run, empty_database: Database) -> None:
     dsn = ("--dsn", empty_database.dsn())
     for _ in range(2):
-        code, out, _ = run("init", "--app-login", "app", *dsn)
+        code, out, _ = run("init", "--app-login", "app", "--pattern", "*:*:*:*:*", *dsn)
         assert code == 0
         assert "may name any tenant" in out
-    assert "left alone" in out
     assert run("migrate", *dsn)[0] == 0
     code, out, _ = run("status", *dsn, "--json")
     assert code == 0
@@ -142,18 +141,23 @@ def test_init_is_safe_to_repeat_and_says_what_a_wide_pattern_means(run: Run, emp
 def test_repeating_init_says_what_stays_and_weakens_nothing(run: Run, empty_database: Database) -> None:
     login, pattern = ("--dsn", empty_database.dsn(), "--app-login", "app"), ("--pattern", "acme:*:*:*:*")
     assert "may name any tenant" in run("init", *login, *pattern)[1]
-    code, out, err = run("init", *login, "--token-only")
-    assert code == 1
-    assert "left alone" in out
-    assert "pydb authorize app 'acme:*:*:*:*' --token-only" in err
     assert "may name any tenant" not in run("init", *login, *pattern, "--token-only")[1]
-    for again in ((), pattern, ("--token-only",)):
-        code, out, _ = run("init", *login, *again)
+    for again in ((), ("--token-only",)):
+        code, out, _ = run("init", *login, *pattern, *again)
         assert code == 0
         assert "Login app is authorised for acme:*:*:*:* by token.\n" in out
         assert out.count("Login app is authorised") == 1
         assert "may name any tenant" not in out
-        assert ("stays so" in out) == (again == pattern)
+        assert ("stays so" in out) == (again == ())
+
+
+@pytest.mark.parametrize("more", [(), ("--token-only",)])
+def test_no_login_is_authorised_without_a_pattern(run: Run, empty_database: Database, more: tuple[str, ...]) -> None:
+    code, out, err = run("init", "--dsn", empty_database.dsn(), "--app-login", "app", *more)
+    assert (code, out) == (2, "")
+    assert "--pattern" in err
+    (made,) = empty_database.connect().execute("select to_regnamespace('ai_storage')").fetchone()
+    assert made is None
 
 
 def test_status_exits_with_1_when_a_file_is_behind(run: Run, database: Database) -> None:

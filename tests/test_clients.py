@@ -24,8 +24,6 @@ from tests.conftest import FAST, Database, Server, new_cluster
 from tests.helpers import ACME, BETA, call, free_port, until
 from tests.webserver import minter
 
-pytestmark = pytest.mark.one_server("what speaks to a server speaks to a coordinator alike")
-
 PASSWORD = "p@ss:word/1"  # has to be quoted in a URL
 EXPECTED = (FOLDER / "expected.txt").read_text("utf-8")
 

@@ -1178,37 +1178,6 @@ def test_a_database_restored_without_its_secret_says_so_until_it_has_a_new_one(d
     assert admin.execute("select count(*) from ai_storage_private.context_secret").fetchone() == (1,)
 
 
-@pytest.mark.one_server("it is a cluster")
-def test_who_pretends_to_be_on_a_cluster_finds_what_others_find(database: Database) -> None:
-    owner, app = database.connect("beta_app"), database.connect("acme_app")
-    save(owner, "shared", as_=BETA)
-    save(owner, "gone", as_=BETA)
-    call(database.connect(), "allow_external_sharing", org_id="beta")
-    for name in ("shared", "gone"):
-        target = {"orgId": "acme", "serverId": "s1", "projectId": "p1", "environment": "production", "codeHash": "c1"}
-        call(owner, "share_model", model_name=name, targets=[target], as_=BETA)
-    save(app, "own", as_=ACME)
-    honest = names(app, as_=ACME)
-    assert honest == ["own", "gone", "shared"]
-    for session in (owner, app):
-        session.execute("set app.node_context = 'x|y'")
-    assert names(app, as_=ACME) == honest
-    assert app.execute("select current_setting('app.node_context')").fetchone() == ("x|y",)
-    assert value(owner, "delete_progress", model_name="gone", as_=BETA) is True
-    assert names(app, as_=ACME) == ["own", "shared"]
-
-
-@pytest.mark.one_server("it is a cluster")
-def test_a_database_that_came_from_a_cluster_says_so_until_it_has_a_new_secret(database: Database) -> None:
-    app, admin = database.connect("acme_app"), database.connect()
-    save(app, "m", as_=ACME)
-    admin.execute("update ai_storage_private.context_secret set is_distributed = true")
-    with refused("55000"):
-        names(app, as_=ACME)
-    value(admin, "renew_context_secret")
-    assert names(app, as_=ACME) == ["m"]
-
-
 def test_a_secret_that_was_renewed_is_gone_for_older_snapshots_too(database: Database) -> None:
     admin, keeper, app = database.connect(), database.connect("stranger"), database.connect("acme_app")
     save(app, "m", as_=ACME)

@@ -94,7 +94,6 @@ def objects(database: Database) -> list[str]:
 
 def create_roles(connection: Connection) -> None:
     """As pydb init does."""
-    connection.execute("set citus.enable_ddl_propagation = off")
     connection.execute(Schema().read("deploy/roles.sql"))
 
 
@@ -314,7 +313,7 @@ def test_a_server_killed_in_the_middle_of_a_migration_restarts_without_a_trace_o
 
 
 def app_login_works(database: Database) -> None:
-    migrate.init(database.dsn(), app_login="app")
+    migrate.init(database.dsn(), app_login="app", pattern="*:*:*:*:*")
     assert save(database.connect("app"), "m", as_=key("any")).version == 1
 
 

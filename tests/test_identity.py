@@ -153,11 +153,14 @@ def test_access_tokens_and_plain_ones_are_taken(provider: IdentityProvider, type
 
 def test_the_exchanged_token_is_the_one_that_mint_makes(provider: IdentityProvider) -> None:
     exchanged = provider.exchange(issue(), kid="k1", secret=SECRET, audience="here")
-    minted = token.mint(TENANT, kid="k1", secret=SECRET, audience="here", ttl=timedelta(minutes=9))
+    minted = token.mint(TENANT, kid="k1", secret=SECRET, audience="here", ttl=timedelta(minutes=9), subject="alice")
     assert jwt.get_unverified_header(exchanged) == jwt.get_unverified_header(minted)
     ours, theirs = (jwt.decode(one, SECRET, algorithms=["HS256"], audience="here") for one in (exchanged, minted))
     assert ours.keys() == theirs.keys()
     assert {name: ours[name] for name in TENANT._fields} == TENANT._asdict()
+    assert ours["sub"] == theirs["sub"] == "alice"
+    exchanged = provider.exchange(issue(sub=None), kid="k1", secret=SECRET, audience="here")
+    assert "sub" not in jwt.decode(exchanged, options={"verify_signature": False})
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,7 @@ def test_an_exchanged_token_saves_and_loads_and_reaches_no_other_tenant(
 
     mine = database.storage(exchange())
     assert mine.save_ai_progress("m", 0.5).version == 1
+    assert mine.audit_trail()[-1].actor == "alice"
     assert [model.owner_key for model in mine.load_ai_progress()] == [":".join(TENANT)]
     other = database.storage(exchange(**{"https://example.com/org": "beta"}))
     assert other.load_ai_progress() == []
@@ -290,9 +294,10 @@ def test_another_issuer_or_audience_is_refused(provider: IdentityProvider, claim
     refuses(provider, issue(**claims))
 
 
-def test_an_issuer_or_subject_that_is_no_text_is_refused(provider: IdentityProvider) -> None:
+def test_an_issuer_or_subject_that_no_log_takes_is_refused(provider: IdentityProvider) -> None:
     for name in ("iss", "sub"):
-        for value in ([BODY[name]], {BODY[name]: 1}, 5, True):
+        no_subjects = ("", "x" * 256, "a\nb", "\ud800") if name == "sub" else ()
+        for value in ([BODY[name]], {BODY[name]: 1}, 5, True, *no_subjects):
             body = json.dumps({**BODY, "exp": int(time.time()) + 600, name: value})
             refuses(provider, issue_raw('{"alg":"EdDSA","kid":"EdDSA"}', body))
 

@@ -389,12 +389,54 @@ def test_a_file_that_is_too_large_is_skipped(
 ) -> None:
     with open(tmp_path / "huge.json", "wb") as file:
         file.truncate(2**40)
-    monkeypatch.setattr(importer, "MAX_FILE", 2000)
+    monkeypatch.setattr(importer, "MAX_JSON", 2000)
     write(tmp_path / "just.json", text=GOOD.ljust(2000))
     write(tmp_path / "over.json", text=GOOD.replace("good", "over").ljust(2001))
     code, report = run(tmp_path)
     assert (code, report["saved"]) == (1, 1)
     assert [skipped["path"] for skipped in report["skipped"]] == ["huge.json", "over.json"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "suffix"), [("MAX_RECORD", ".json"), ("MAX_RECORD", ".jsonl"), ("MAX_JSON", ".jsonl")]
+)
+def test_so_is_one_with_a_record_that_is(
+    run: Import, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, suffix: str
+) -> None:
+    monkeypatch.setattr(importer, limit, 2000)
+    write(tmp_path / f"good{suffix}", model("good", metadata={"a": "x" * 1900}))
+    write(tmp_path / f"over{suffix}", model("over", metadata={"a": "x" * 2000}))
+    code, report = run(tmp_path)
+    assert (code, report["saved"]) == (1, 1)
+    assert [skipped["path"] for skipped in report["skipped"]] == [f"over{suffix}"]
+
+
+def test_so_is_one_with_too_many_records(
+    run: Import, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "MAX_WEIGHT", 20 * importer.RECORD_WEIGHT)
+    write(tmp_path / "many.jsonl", *[model(f"m{number}") for number in range(20)])
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.jsonl", *[model(f"{name}{number}") for number in range(15)])
+    code, report = run(tmp_path)
+    assert (code, report["saved"]) == (1, 45)
+    assert [skipped["path"] for skipped in report["skipped"]] == ["many.jsonl"]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_hostile_files_do_not_add_up_in_memory(database: Database, tmp_path: Path, suffix: str) -> None:
+    # Parsed, they take 24 times their size, and must not do so for each file that waits to be saved.
+    size = 2**20
+    for number in range(8):
+        text = f'{{"model_name":"m{number}","mse":1,"x":[{"[]," * (size // 3)}0]}}'
+        write(tmp_path / f"{number}{suffix}", text=text)
+    program = (
+        "import resource, sys; from pydb import cli; cli.main(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    arguments = ["import", str(tmp_path), "--as", ACME, "--dsn", database.dsn("app"), "--json"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert int(done.stdout.splitlines()[-1]) / 1024 < 50 + 2 * 24 * size / 2**20
 
 
 def test_links_pipes_and_what_cannot_be_read_are_named_and_not_followed(

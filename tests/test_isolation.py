@@ -6,7 +6,6 @@ Each tenant keeps secrets in every field that can hold text or numbers; a secret
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -331,37 +330,6 @@ def test_a_function_that_forgets_its_where_still_changes_the_callers_rows_alone(
     assert {tenant: rows_of(database, tenant) for tenant in others} == others
 
 
-def test_a_keyed_save_of_a_shared_model_reaches_the_callers_keys_alone(database: Database) -> None:
-    app, admin = database.connect("app"), database.connect()
-    for tenant in (ACME, ACME_2, BETA):
-        save(app, "m", idempotency_key="k", as_=tenant)
-    (definition,) = admin.execute(
-        "select pg_get_functiondef(oid) from pg_proc where proname = 'save_shared'"
-    ).fetchone()
-    head = definition.split("AS $function$")[0]
-
-    def run(body: str) -> dict[str, list[str]]:
-        """What another body of the function leaves of the rows of those that do not call it, and of the caller's."""
-        admin.execute(f"{head} as $f$ begin {body}; version := 99; end $f$")
-        with suppress(psycopg.Error):
-            save(app, "m", idempotency_key="new", owner=ACME_2, as_=ACME)
-        return {tenant: rows_of(database, tenant) for tenant in (ACME, ACME_2, BETA)}
-
-    keys, before = "ai_storage_private.idempotency_key", run("null")
-    for body in (
-        f"delete from {keys}",
-        f"delete from {keys} where tenant_id = p_tenant.tenant_id",
-        f"insert into {keys} (tenant_id, saved_at, idempotency_key, request_digest) "
-        "values (p_tenant.tenant_id + 1, clock_timestamp(), 'new', '')",
-        f"perform ai_storage_private.lend(array[p_tenant.tenant_id], array[gen_random_uuid()]); "
-        f"update {keys} set saved_at = 'epoch'",
-    ):
-        assert run(body) == before, body
-    after = run(f"update {keys} set saved_at = 'epoch'")
-    assert after[ACME] != before[ACME]
-    assert {**after, ACME: None} == {**before, ACME: None}
-
-
 @pytest.fixture
 def owner(database: Database) -> Iterator[Connection]:
     """A superuser's session that became the tables' owner, with two tenants in the database."""
@@ -402,7 +370,6 @@ def test_the_tables_owner_sees_no_row_without_a_tenant(database: Database, owner
         session.close()
 
 
-@pytest.mark.one_server("Citus forbids to change tenant_id at all")
 def test_the_tables_owner_sees_and_changes_the_rows_of_its_tenant_alone(database: Database, owner: Connection) -> None:
     admin = database.connect()
     ids = dict(admin.execute("select isolation_key, tenant_id from ai_storage_private.tenant").fetchall())
@@ -471,7 +438,6 @@ def test_every_private_table_enables_and_forces_row_level_security(database: Dat
     assert open_tables == []
 
 
-@pytest.mark.one_server("a cluster connects to its nodes as these roles")
 def test_the_owning_roles_are_bound_by_row_level_security_and_cannot_log_in(database: Database) -> None:
     roles = (
         database.connect()

@@ -1,4 +1,4 @@
-"""What a parser can see: where each statement lives, how each function is written, and what a cluster allows."""
+"""What a parser can see: where each statement lives and how each function is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pglast.enums import (
     ConstrType,
     FunctionParameterMode,
     ObjectType,
-    OnConflictAction,
 )
 from pglast.visitors import Visitor
 
@@ -61,7 +60,6 @@ DEFINERS = {
         "ai_storage_private.record_event",
         "ai_storage_private.record_use",
         "ai_storage_private.render_seals",
-        "ai_storage_private.send_context",
         "ai_storage.set_tenant",
         "ai_storage.create_signing_key",
         "ai_storage.list_signing_keys",
@@ -94,6 +92,7 @@ DEFINERS = {
         "ai_storage.set_artifact_limit",
         "ai_storage_private.artifact_limit",
         "ai_storage_private.check_hold",
+        "ai_storage_private.pass_gate",
         "ai_storage_private.compliance_status",
     },
     "ai_storage_owner": {
@@ -114,7 +113,7 @@ DEFINERS = {
         "ai_storage.read_artifact",
         "ai_storage.read_chunks",
         "ai_storage_private.erase_content",
-        "ai_storage_private.take_events",
+        "ai_storage_private.keep_held",
         "ai_storage_private.sweep_uploads",
         "ai_storage_private.find_unlogged_model",
         "ai_storage_private.list_versions",
@@ -147,7 +146,6 @@ DEFINERS = {
         "ai_storage_private.may_receive",
         "ai_storage_private.write_share",
         "ai_storage_private.write_shared",
-        "ai_storage_private.save_shared",
         "ai_storage_private.count_received",
         "ai_storage_private.list_shared_artifacts",
         "ai_storage_private.open_shared_artifact",
@@ -172,6 +170,7 @@ WITHOUT_TENANT = {
     "refusal_report",
     "refused_credential",
     "retention_rule",
+    "retention_gate",
     "erasure_certificate",
     "artifact_limit",
 }
@@ -226,12 +225,16 @@ def body(function: ast.CreateFunctionStmt) -> str:
     return next(option.arg[0].sval for option in function.options if option.defname == "as")
 
 
+def is_constraint(statement: ast.Node) -> bool:
+    return isinstance(statement, ast.CreateTrigStmt) and bool(statement.isconstraint)
+
+
 @pytest.mark.parametrize("path", SQL, ids=lambda path: path.name)
 def test_sql_holds_only_what_can_be_applied_again(path: Path) -> None:
     for statement, text in statements(path):
         if isinstance(statement, ast.DropStmt):
-            # A policy cannot be replaced, so it is dropped right before it is made.
-            assert statement.removeType == ObjectType.OBJECT_POLICY, text
+            # Neither can be replaced, a constraint trigger at least, so it is dropped right before it is made.
+            assert statement.removeType in (ObjectType.OBJECT_POLICY, ObjectType.OBJECT_TRIGGER), text
             assert statement.missing_ok, text
             continue
         if isinstance(statement, ast.AlterTableStmt):
@@ -239,7 +242,7 @@ def test_sql_holds_only_what_can_be_applied_again(path: Path) -> None:
             continue
         assert isinstance(statement, IN_SQL), f"{path.name}: this belongs in migrations/:\n{text}"
         if isinstance(statement, (ast.CreateFunctionStmt, ast.CreateTrigStmt, ast.ViewStmt)):
-            assert statement.replace, f"{path.name}: say create or replace:\n{text[:80]}"
+            assert statement.replace or is_constraint(statement), f"{path.name}: say create or replace:\n{text[:80]}"
 
 
 @pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)
@@ -248,13 +251,16 @@ def test_migrations_hold_only_what_can_be_applied_once(path: Path) -> None:
         assert isinstance(statement, IN_MIGRATIONS), f"{path.name}: this belongs in sql/:\n{text}"
 
 
-def test_every_policy_is_dropped_right_before_it_is_created() -> None:
+def test_every_policy_and_constraint_trigger_is_dropped_right_before_it_is_created() -> None:
     for path in SQL:
         before = None
         for statement, _ in statements(path):
-            if isinstance(statement, ast.CreatePolicyStmt):
+            if isinstance(statement, ast.CreatePolicyStmt) or is_constraint(statement):
+                name = statement.policy_name if isinstance(statement, ast.CreatePolicyStmt) else statement.trigname
                 assert isinstance(before, ast.DropStmt)
-                assert before.objects[0][-1].sval == statement.policy_name
+                assert before.objects[0][-1].sval == name
+            elif isinstance(before, ast.DropStmt):
+                raise AssertionError(f"{path.name}: dropped, and not created again")
             before = statement
 
 
@@ -296,7 +302,7 @@ def test_sql_files_say_first_whose_objects_they_make(path: Path) -> None:
 
 
 # Settings that a function may make for its own queries besides.
-PLANNER = {"enable_nestloop", "plan_cache_mode"}
+BESIDES = {"enable_nestloop", "plan_cache_mode", "lock_timeout"}
 
 
 @pytest.mark.parametrize(("path", "name", "function", "role"), FUNCTIONS, ids=function_ids)
@@ -328,7 +334,7 @@ class TestFunction:
                 expected.append(("client_min_messages", ["notice"]))
             settings = [(arg.name, [value.val.sval for value in arg.args]) for arg in pinned]
             assert settings[: len(expected)] == expected
-            assert {setting for setting, _ in settings[len(expected) :]} <= PLANNER
+            assert {setting for setting, _ in settings[len(expected) :]} <= BESIDES
 
     def test_is_written_with_prefixed_parameters_and_a_credential_last(
         self, path: Path, name: str, function: ast.CreateFunctionStmt, role: str
@@ -360,41 +366,11 @@ class TestFunction:
                 assert line.startswith("    v_"), line
 
 
-class _Cluster(Visitor):
-    """Collects what Citus would refuse or do wrongly."""
-
-    def __init__(self) -> None:
-        self.faults: list[str] = []
-        self.inserts: list[ast.InsertStmt] = []
-
-    def visit_MergeStmt(self, ancestors: object, node: ast.MergeStmt) -> None:
-        self.faults.append("MERGE")
-
-    def visit_OnConflictClause(self, ancestors: object, node: ast.OnConflictClause) -> None:
-        if node.action != OnConflictAction.ONCONFLICT_UPDATE:
-            return
-        for target in node.targetList:
-            if not (isinstance(target.val, ast.ColumnRef) and target.val.fields[0].sval == "excluded"):
-                self.faults.append(f"DO UPDATE SET {target.name} to something else than excluded")
-
-    def visit_InsertStmt(self, ancestors: object, node: ast.InsertStmt) -> None:
-        values = isinstance(node.selectStmt, ast.SelectStmt) and node.selectStmt.valuesLists
-        if not values and not node.onConflictClause and not node.returningClause:
-            self.faults.append("a plain INSERT .. SELECT skips WITH CHECK on local shards")
-
-    def visit_CommonTableExpr(self, ancestors: object, node: ast.CommonTableExpr) -> None:
-        if not isinstance(node.ctequery, ast.SelectStmt):
-            self.faults.append("a data-modifying CTE")
-
-    def visit_CopyStmt(self, ancestors: object, node: ast.CopyStmt) -> None:
-        self.faults.append("COPY")
-
-
-class _Embedded(Visitor):
+class _Tenantless(Visitor):
     """Collects every statement inside a PL/pgSQL body that touches a tenant's table without naming the tenant."""
 
     def __init__(self) -> None:
-        self.unrouted: list[str] = []
+        self.tables: list[str] = []
 
     def _check(self, sources: Iterable[ast.Node], where: object) -> None:
         conditions = [where]
@@ -412,7 +388,7 @@ class _Embedded(Visitor):
                 continue
             alias = relation.alias.aliasname if relation.alias else relation.relname
             if not any(_compares_tenant(condition, alias) for condition in conditions):
-                self.unrouted.append(relation.relname)
+                self.tables.append(relation.relname)
 
     def visit_SelectStmt(self, ancestors: object, node: ast.SelectStmt) -> None:
         self._check(node.fromClause or (), node.whereClause)
@@ -464,91 +440,22 @@ def embedded_statements(text: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("path", "name", "function", "role"), FUNCTIONS, ids=function_ids)
-def test_functions_obey_the_rules_of_a_cluster(
-    path: Path, name: str, function: ast.CreateFunctionStmt, role: str
-) -> None:
+def test_queries_say_whose_rows_they_want(path: Path, name: str, function: ast.CreateFunctionStmt, role: str) -> None:
+    # Row level security hides the rows of others all the same: it is the second wall, and this is the first.
     if dict(options(function))["language"].sval != "plpgsql" or name in ACROSS_TENANTS:
         return
     text = next(text for statement, text in statements(path) if statement == function)
     for query in embedded_statements(text):
-        tree = pglast.parse_sql(query)
-        faults, routing = _Cluster(), _Embedded()
-        faults(tree)
-        routing(tree)
-        assert faults.faults == [], query
-        assert routing.unrouted == [], f"name the tenant_id in:\n{query}"
+        tenantless = _Tenantless()
+        tenantless(pglast.parse_sql(query))
+        assert tenantless.tables == [], f"name the tenant_id in:\n{query}"
 
 
-def planned() -> dict[str, str]:
-    """What distribution_plan() makes of each private table: table -> kind."""
-    text = (ROOT / "sql" / "60_distribution.sql").read_text("utf-8")
-    return dict(re.findall(r"\(\d+, '(\w+)', '([\w ]+)'\)", text))
-
-
-class _Relations(Visitor):
-    """Collects the private tables and views that a statement names, wherever in it."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-
-    def visit_RangeVar(self, ancestors: object, node: ast.RangeVar) -> None:
-        if node.schemaname == "ai_storage_private":
-            self.names.add(node.relname)
-
-
-def kinds_of(tree: object) -> set[str]:
-    """Where the tables of a statement lie on a cluster."""
-    relations = _Relations()
-    relations(tree)
-    return {planned()[name] for name in relations.names & planned().keys()}
-
-
-# The first for one server alone: on a cluster another branch runs instead. Then unions of events, sealed or not, whose
-# parts are read one by one. The others are still to be taken apart.
-MIXED = {
-    "ai_storage_private.load_shared",
-    "ai_storage.audit_trail",
-    "ai_storage.collect_evidence",
-    "ai_storage_private.find_acts",
-    "ai_storage_private.find_unlogged_model",
-    "ai_storage.export_tenant",
-    "ai_storage_private.render_seals",
-    "ai_storage_private.seal_events",
-}
-
-
-@pytest.mark.parametrize(("path", "name", "function", "role"), FUNCTIONS, ids=function_ids)
-def test_no_query_joins_rows_of_tenants_with_what_only_the_coordinator_has(
-    path: Path, name: str, function: ast.CreateFunctionStmt, role: str
-) -> None:
-    # Citus would send the one to the other, table by table, and such a query inside a function ended its backend.
-    language = dict(options(function))["language"].sval
-    text = next(text for statement, text in statements(path) if statement == function)
-    queries = list(embedded_statements(text)) if language == "plpgsql" else [body(function)]
-    mixed = [query for query in queries if {"distributed", "coordinator"} <= kinds_of(pglast.parse_sql(query))]
-    assert bool(mixed) == (name in MIXED), mixed
-    # Citus cannot plan a function in SQL that is inlined with its parameters.
-    assert language == "plpgsql" or "distributed" not in kinds_of(pglast.parse_sql(body(function)))
-
-
-class _Subqueries(Visitor):
-    def __init__(self) -> None:
-        self.count = 0
-
-    def visit_SubLink(self, ancestors: object, node: ast.SubLink) -> None:
-        self.count += 1
-
-
-def test_policies_are_permissive_and_hold_no_subquery() -> None:
+def test_policies_are_permissive_and_for_roles_that_cannot_log_in() -> None:
     for path in SQL:
         for statement, text in statements(path):
             if isinstance(statement, ast.CreatePolicyStmt):
                 assert statement.permissive, text
-                for expression in (statement.qual, statement.with_check):
-                    subqueries = _Subqueries()
-                    if expression is not None:
-                        subqueries(expression)
-                    assert subqueries.count == 0, text
                 assert {role.rolename for role in statement.roles} <= {
                     "ai_storage_owner",
                     "ai_storage_sharing",
@@ -606,56 +513,11 @@ def code(path: Path) -> str:
 
 def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
     dynamic = re.compile(r"\bexecute\s+(?!function|on)(.*?);", re.DOTALL)
-    constant = re.compile(r"(?:(?:'(?:[^']|'')*'\s*)+|\$query\$.*?\$query\$)(?:\s*(?:into|using)\s.*)?", re.DOTALL)
-    found = {
-        " ".join(match.split())
-        for path in SQL
-        for match in dynamic.findall(code(path))
-        # A constant statement with parameters, whatever they hold. Those of this file are long.
-        if not (path.name == "62_shards.sql" and constant.fullmatch(match))
-    }
+    found = {" ".join(match.split()) for path in SQL for match in dynamic.findall(code(path))}
     assert found == {
         "format('grant ai_storage_app to %I', p_login)",
         "format('revoke ai_storage_app from %I', p_login)",
         "evidence into status, result",  # the queries of list_controls()
-        # in 60_distribution.sql, over names that stand in the file or in the catalog; the functions are those of Citus
-        "format( 'alter database %I set citus.enable_unsafe_triggers = on', current_database() )",
-        "format('alter role %I login', v_name)",
-        "'set local session_replication_role = replica'",
-        "'set local session_replication_role = origin'",
-        "format('revoke all on function %s from public', v_name)",
-        "format('select count(*) from ai_storage_private.%I', table_name) into rows",
-        "format('select count(*) from ai_storage_private.%I', table_name) into v_before",
-        "'select count(*) from pg_dist_node where isactive and groupid > 0' into v_workers",
-        "'select create_distributed_function($1)' using p_function",
-        "'select create_distributed_table($1::regclass, ''tenant_id'', ' 'colocate_with => $2)' using "
-        "'ai_storage_private.' || table_name, case table_name when 'ai_progress_tenant' then 'none' "
-        "when 'audit_event' then 'none' when 'audit_seal' then 'ai_storage_private.audit_event' "
-        "else 'ai_storage_private.ai_progress_tenant' end",
-        "'select exists (select from pg_dist_partition ' 'where logicalrelid = $1::regclass)' into v_done "
-        "using 'ai_storage_private.' || table_name",
-        "'select r.nodename || '':'' || r.nodeport || '': '' || r.result ' "
-        "'from run_command_on_workers($1) as r where not r.success limit 1' into v_failure using p_command",
-        "'select truncate_local_data_after_distributing_table($1::regclass)' using 'ai_storage_private.' || table_name",
-        "'select exists (select from pg_catalog.pg_dist_partition where logicalrelid = ' "
-        "'''ai_storage_private.ai_progress_tenant''::regclass)' into v_is_distributed",
-        "'select exists (select from pg_catalog.pg_dist_object ' "
-        "'where classid = ''pg_proc''::regclass and objid = $1)' into v_is_there using p_function",
-        # in 40_audit.sql, a constant statement for nodes
-        "'select coalesce(bool_or(not r.success or r.result = ''t''), false) ' "
-        "'from run_command_on_workers($1) as r' into v_is_open "
-        "using 'select exists (select from pg_catalog.pg_locks as l ' "
-        "'join pg_catalog.pg_class as c on c.oid = l.relation ' "
-        "'where l.pid is null and l.mode = ''RowExclusiveLock'' ' "
-        "'and l.database = (select d.oid from pg_catalog.pg_database as d ' "
-        "'where d.datname = pg_catalog.current_database()) ' "
-        "'and c.relnamespace = ''ai_storage_private''::regnamespace ' "
-        "'and c.relname like ''audit_seal%'')'",
-        "%L",  # the definition of a function, out of the catalog
-        # in 62_shards.sql, on a new node
-        "format('create role %I', v_role)",
-        # the context, quoted
-        "format('set local app.node_context = %L', v_sent)",
         # in 90_grants.sql, over the names in the catalog
         "format('set local role %s', v_right.owner::regrole)",
         "format('revoke all on %s from %s', v_right.target, v_right.grantee)",
@@ -676,10 +538,6 @@ class _Settings(Visitor):
         self.written.append(node)
 
 
-# What pin_nodes() sets on a cluster, for one transaction.
-PINNED = {"search_path", "standard_conforming_strings", "datestyle", "extra_float_digits"}
-
-
 def test_no_function_writes_a_setting_that_outlives_the_transaction() -> None:
     # Custom settings are in no list a test could compare, so what stays of them in a pooled session is found here.
     settings = _Settings()
@@ -693,37 +551,9 @@ def test_no_function_writes_a_setting_that_outlives_the_transaction() -> None:
     for local in settings.written:
         if isinstance(local, ast.VariableSetStmt):
             assert local.is_local, local
-            assert local.name.startswith("citus.") or local.name in PINNED, local
         else:
             assert isinstance(local, ast.A_Const), local
             assert local.val.boolval is True
-
-
-def test_whoever_reaches_a_node_takes_the_callers_settings_out_first() -> None:
-    ours = r"\bai_storage(?:_private)?\.\w+"
-    distributed = {f"ai_storage_private.{table}" for table, kind in planned().items() if kind == "distributed"}
-    pinned = {"ai_storage_private.pin_nodes", "ai_storage_private.enter"}
-    named = {
-        name: set(re.findall(ours, re.sub(r"--[^\n]*|'[^']*'", "", body(function))))
-        for _, name, function, _ in FUNCTIONS
-    }
-    # On the coordinator it writes what lies there.
-    named["ai_storage_private.record_event"] = set()
-
-    def reaches(name: str, seen: set[str]) -> bool:
-        if name in seen or named[name] & pinned:
-            return False
-        seen.add(name)
-        return bool(named[name] & distributed) or any(reaches(other, seen) for other in named[name] & named.keys())
-
-    public = {name for names in DEFINERS.values() for name in names if name.startswith("ai_storage.")}
-    assert [name for name in sorted(public) if reaches(name, set())] == []
-
-
-def test_no_statement_writes_by_a_command_that_is_not_routed() -> None:
-    # Advisory locks and NOTIFY do not cross nodes; a query on one of them would only seem to work.
-    for path in SQL:
-        assert not re.search(r"pg_advisory|pg_try_advisory|\bnotify\b|pg_notify", path.read_text()), path.name
 
 
 def test_the_concern_has_one_name_in_every_folder() -> None:
@@ -731,24 +561,3 @@ def test_the_concern_has_one_name_in_every_folder() -> None:
         concern = path.stem.split("_", 1)[1]
         if concern not in ("version", "grants"):
             assert (ROOT / "tests" / f"test_{concern}.py").exists()
-
-
-def test_operators_that_reach_nodes_send_them_no_setting_of_the_caller() -> None:
-    bodies = {name: re.sub(r"--.*", "", body(function)) for _, name, function, _ in FUNCTIONS}
-    distributed = re.findall(r"\(\d+, '(\w+)', 'distributed'\)", bodies["ai_storage.distribution_plan"])
-    reached = re.compile(rf"\b(?:from|join|into|update|using) ai_storage_private\.(?:{'|'.join(distributed)})\b")
-
-    def reaches(name: str, seen: set[str]) -> bool:
-        # On the coordinator record_event() writes a table of its own.
-        if name in seen or name not in bodies or name == "ai_storage_private.record_event":
-            return False
-        seen.add(name)
-        called = re.findall(r"\b(ai_storage(?:_private)?\.\w+)\(", bodies[name])
-        return bool(reached.search(bodies[name])) or any(reaches(other, seen) for other in called)
-
-    # What is not public is called by one of these, or after enter().
-    public = sorted(name for name in DEFINERS["ai_storage_operator"] if name.startswith("ai_storage."))
-    on_nodes = [name for name in public if reaches(name, set())]
-    assert {"ai_storage.seal_audit", "ai_storage.erase_tenant", "ai_storage.metrics"} <= set(on_nodes)
-    pins = ("perform ai_storage_private.pin_nodes();", "ai_storage_private.enter(")
-    assert [name for name in on_nodes if not any(pin in bodies[name] for pin in pins)] == []

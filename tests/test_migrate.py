@@ -60,7 +60,7 @@ def test_what_others_put_on_an_administrators_path_is_not_run(own_server: Server
                     )
         dsn = own_server.dsn()
         for _ in range(2):
-            migrate.init(dsn, app_login="app")
+            migrate.init(dsn, app_login="app", pattern="*:*:*:*:*")
         with TenantAwareStorage.from_dsn(own_server.dsn("app"), "acme:s:p:e:c") as storage:
             storage.save_ai_progress("m", 0.5)
             storage.share_model("m", [{"server_id": "x"}], ["read"])
@@ -162,21 +162,18 @@ def test_the_password_of_a_new_login_reaches_the_server_only_as_a_verifier(datab
 def test_repeating_init_widens_no_authorisation(database: Database) -> None:
     narrow, wide = "acme:*:*:*:*", "*:*:*:*:*"
 
-    def init(**options: Any) -> tuple[bool, set[tuple[str, bool]]]:
+    def init(**options: Any) -> set[tuple[str, bool]]:
         login = migrate.init(database.dsn(), app_login="acme_app", **options)
-        return login.kept, {(row.pattern, row.token_only) for row in login.authorizations}
+        return {(row.pattern, row.token_only) for row in login.authorizations}
 
     admin = database.connect()
     before = admin.execute("select * from ai_storage.list_authorizations()").fetchall()
-    assert init() == (True, {(narrow, False)})
-    assert init(token_only=True) == (True, {(narrow, False)})
+    with pytest.raises(ValueError, match="needs a pattern"):
+        init()
     assert admin.execute("select * from ai_storage.list_authorizations()").fetchall() == before
-    assert init(pattern=narrow, token_only=True) == (False, {(narrow, True)})
-    assert init(pattern=narrow) == (False, {(narrow, True)})
-    assert init() == (True, {(narrow, True)})
-    assert init(pattern=wide) == (False, {(narrow, True), (wide, False)})
-    admin.execute("select ai_storage.deauthorize_login('guest')")
-    assert migrate.init(database.dsn(), app_login="guest").authorizations[0].pattern == wide
+    assert init(pattern=narrow, token_only=True) == {(narrow, True)}
+    assert init(pattern=narrow) == {(narrow, True)}
+    assert init(pattern=wide) == {(narrow, True), (wide, False)}
 
 
 def test_init_makes_a_login_a_member_again_whose_authorisations_came_with_a_restore(database: Database) -> None:
@@ -184,7 +181,7 @@ def test_init_makes_a_login_a_member_again_whose_authorisations_came_with_a_rest
     migrate.init(database.dsn(), app_login="restored", pattern="acme:*:*:*:*", token_only=True)
     try:
         admin.execute("drop role restored")
-        login = migrate.init(database.dsn(), app_login="restored")
+        login = migrate.init(database.dsn(), app_login="restored", pattern="acme:*:*:*:*")
         assert login.created
         assert [(row.pattern, row.token_only) for row in login.authorizations] == [("acme:*:*:*:*", True)]
         assert admin.execute("select pg_has_role('restored', 'ai_storage_app', 'member')").fetchone() == (True,)

@@ -43,16 +43,7 @@ def age(database: Database, days: int) -> None:
     """Let every version and every event be so many days older, unseen by the log."""
     with psycopg.connect(database.dsn()) as connection:
         connection.execute("alter table ai_storage_private.progress_version disable trigger user")
-        # Row by row, since a cluster computes no time from a row while it changes it.
-        rows = connection.execute(
-            "select saved_at, tenant_id, model_id, version from ai_storage_private.progress_version"
-        )
-        for saved_at, *which in rows.fetchall():
-            connection.execute(
-                "update ai_storage_private.progress_version set saved_at = %s "
-                "where tenant_id = %s and model_id = %s and version = %s",
-                (saved_at - days * DAY, *which),
-            )
+        connection.execute("update ai_storage_private.progress_version set saved_at = saved_at - %s", (days * DAY,))
         connection.execute("alter table ai_storage_private.progress_version enable trigger user")
         for trigger in ("record_change", "record_rewrite", "record_truncate"):
             connection.execute(
@@ -586,6 +577,21 @@ class TestImport:
         assert save(app, "n", as_=BETA).version == 2  # and no number given twice
         call(admin, "seal_audit")
         assert verified(app, BETA)
+        assert all_verified(admin)
+
+    def test_nobody_else_is_named_as_the_author_of_what_was_imported(self, database: Database) -> None:
+        app, admin = database.connect("app"), database.connect()
+        save(app, "m", 1, as_=ACME)
+        share_with(app, "m", ACME, permissions="{write}")
+        save(app, "m", 2, owner=ACME, as_=OTHER)
+        lines = [line for (line,) in call(app, "export_tenant", as_=ACME)]
+        assert [line.get("saved_by") for line in lines[1:3]] == [None, OTHER]
+        for framed in (OTHER, BETA, ACME):
+            lines[1]["saved_by"] = framed
+            tenant = key("beta", code=framed.replace(":", "-"))
+            value(app, "import_tenant", records=lines, as_=tenant)
+            assert {row.saved_by for row in call(app, "load_history", model_name="m", as_=tenant)} == {tenant}
+        call(admin, "seal_audit")
         assert all_verified(admin)
 
     def test_in_several_calls_and_once_only(self, database: Database) -> None:

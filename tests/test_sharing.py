@@ -18,7 +18,6 @@ from tests.conftest import Database
 from tests.helpers import (
     BETA,
     Connection,
-    apart,
     call,
     dump,
     everything_said,
@@ -478,7 +477,6 @@ def test_an_idempotency_key_belongs_to_the_one_who_saves(database: Database) -> 
 
 
 def test_a_batch_saves_own_and_shared_models_or_none(database: Database) -> None:
-    apart(database, OWNER, READER)
     app = database.connect("app")
     save(app, "m", as_=OWNER)
     save(app, "hidden", as_=OWNER)
@@ -954,10 +952,8 @@ def test_after_a_deletion_by_hand_no_grant_leads_anywhere(database: Database) ->
         with refused("TN101"):
             save(app, "m", owner=OWNER, as_=READER)
         save(app, "m", as_=OWNER)
-    # Of a cluster, grants lie where no trigger of a node reaches: they stay, and lead nowhere.
-    if database.server.nodes is None:
-        assert count_grants(database) == 0
-        assert_nothing(app, READER)
+    assert count_grants(database) == 0
+    assert_nothing(app, READER)
 
 
 def test_the_reporting_view_shows_own_models_only(database: Database) -> None:
@@ -1083,7 +1079,6 @@ def test_who_saved_a_version_stays_between_the_owner_and_the_saver(database: Dat
 
 
 def test_logins_share_and_receive_only_for_their_own_tenants(database: Database) -> None:
-    apart(database, OWNER, BETA)
     app, acme, beta = (database.connect(login) for login in ("app", "acme_app", "beta_app"))
     allow(database, "acme")
     save(app, "m", as_=OWNER)

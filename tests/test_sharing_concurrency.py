@@ -48,13 +48,11 @@ def grants(database: Database) -> list[tuple[str, str]]:
 
 def astray(database: Database) -> list[tuple[Any, ...]]:
     """Grants worth something on no model, on one of another name or owner, or beyond or without an ancestor."""
-    connection = database.connect()
-    # Apart, since Citus does not join what lies on nodes with what does not.
-    connection.execute("create temp table model as select * from ai_storage_private.ai_progress_tenant")
-    return connection.execute(
+    rows = database.connect().execute(
         "select s.* from ai_storage_private.model_share as g "
         "cross join lateral ai_storage_private.worth(g) as s where s.share_id is not null and (not exists ("
-        "  select from model as p join ai_storage_private.tenant as t using (tenant_id) "
+        "  select from ai_storage_private.ai_progress_tenant as p "
+        "  join ai_storage_private.tenant as t using (tenant_id) "
         "  where p.tenant_id = s.tenant_id and p.model_id = s.model_id "
         "  and p.model_name = s.model_name and t.isolation_key = s.owner_key"
         ") or exists ("
@@ -65,7 +63,8 @@ def astray(database: Database) -> list[tuple[Any, ...]]:
         "  or coalesce(above.expires_at, 'infinity') < coalesce(s.expires_at, 'infinity')"
         "  or (above.pinned_version is not null and above.pinned_version is distinct from s.pinned_version)"
         "))"
-    ).fetchall()
+    )
+    return rows.fetchall()
 
 
 def quickly_noticed(database: Database) -> None:

@@ -81,12 +81,38 @@ def test_a_token_of_any_library_names_its_tenant(database: Database, mint: Mint)
         assert names(app) == ["m"]
 
 
+def test_the_sub_of_a_token_is_the_actor_of_its_events_in_its_own_log_only(database: Database, mint: Mint) -> None:
+    alice, bob = mint(sub="alice|ä x"), mint(sub="b" * 255)
+    mine = database.storage(alice)
+    mine.save_ai_progress("m", 1)
+    mine.share_model("m", [{"code_hash": "c2"}], ["read"])
+    with database.connect("app") as app, app.transaction():
+        save(app, "m", as_=bob)
+        save(app, "m", as_=alice)
+        save(app, "m", as_=mint())
+    other = database.storage(mint(sub="carol", code="c2"))
+    other.save_ai_progress("own", 1)
+    other.load_ai_progress("m", scope="shared")
+    saved = [(event.actor, event.credential) for event in mine.audit_trail(action="save model")]
+    assert saved == [("alice|ä x", "token k1"), ("b" * 255, "token k1"), ("alice|ä x", "token k1"), (None, "token k1")]
+    assert [event.actor for event in other.audit_trail()][-1] == "carol"
+    told = [event for event in mine.audit_trail() if "carol" in repr(event)]
+    assert told == []
+    assert mine.audit_trail(action="read model")
+    assert mine.verify_audit().verified
+    database.connect().execute("select ai_storage.erase_tenant(%s, 'asked')", [ACME])
+    assert all(event.actor is None for event in database.storage(ACME).audit_trail(action="save model"))
+
+
 def test_our_own_mint_is_the_same_token(database: Database, key: NewSigningKey) -> None:
     tenant = token.Tenant(*ACME.split(":"))
-    minted = token.mint(tenant, kid=key.kid, secret=key.secret, audience="here", ttl=timedelta(minutes=1))
+    minted = token.mint(
+        tenant, kid=key.kid, secret=key.secret, audience="here", ttl=timedelta(minutes=1), subject="alice"
+    )
     claims = jwt.decode(minted, key.secret, algorithms=["HS256"], audience="here")
     assert {name: claims[name] for name in LEVELS} == LEVELS
     assert database.storage(minted).save_ai_progress("m", 0.5).version == 1
+    assert database.storage(minted).audit_trail()[-1].actor == claims["sub"] == "alice"
 
 
 def test_the_examples_of_the_standards_verify(database: Database) -> None:
@@ -260,6 +286,7 @@ def test_every_malformed_token_is_refused_and_changes_nothing(
         sign("[]", body, key.secret),
         sign(head, body[:-1], key.secret),
         sign(head, body + "x", key.secret),
+        *(mint(sub=wrong) for wrong in ("", "x" * 256, "a\nb", "a\x7f", "a\x85", "a\x00", 5, ["a"], "\ud800")),
         sign(head, b"\xff\xfe", key.secret),
         sign(head, '{"a":"\\u0000"}', key.secret),
         sign(head, "[" * 2000, key.secret),

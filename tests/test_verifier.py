@@ -495,7 +495,6 @@ class Rows:
         return row, row | {column: new}, column
 
 
-@pytest.mark.one_server("a node shows no role what another one changed and did not commit yet")
 def test_random_mutations_of_the_database_are_all_detected_and_events_named(
     admin: Connection, database: Database
 ) -> None:

@@ -74,7 +74,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 # Template databases on that server, and not on the one of the other tests.
 prepared = factories.postgresql_noproc(depends_on="server", load=[conftest._load])
 fresh = factories.postgresql("prepared")
-distributed = pytest.fixture(conftest.new_distributed, scope="session", name="distributed")
 
 
 @pytest.fixture(scope="session")

@@ -222,16 +222,7 @@ REPLAYS: dict[str, Callable[[Connection], object]] = {
 
 @attack(5)
 @only("direct", "transaction")
-@pytest.mark.parametrize(
-    "end",
-    [
-        pytest.param(
-            end,
-            marks=[pytest.mark.one_server("Citus refuses PREPARE TRANSACTION")] if end == "prepare transaction" else [],
-        )
-        for end in REPLAYS
-    ],
-)
+@pytest.mark.parametrize("end", REPLAYS)
 def test_a_context_ends_with_its_transaction_however_that_ends(house: House, end: str) -> None:
     attacker = house.connect()
     attacker.execute("begin")

@@ -307,8 +307,6 @@ def shadow(attacker: Connection, schema: str, source: str) -> dict[str, int]:
                     f"{'[]' if kind.endswith('[]') else ''} check ({{}}.check_type(''))"
                 ).format(sql.Identifier(place), sql.Identifier(name), sql.Identifier(place))
             )
-    # On a cluster, of the coordinator alone; tests/test_distribution.py tries the nodes.
-    attacker.execute("set citus.enable_ddl_propagation = off")
     with attacker.transaction():
         for statement in statements:
             attacker.execute(statement)
@@ -466,7 +464,6 @@ def test_there_is_no_partition_to_address(house: House) -> None:
 
 @attack(18)
 @only("direct")
-@pytest.mark.one_server("Citus forbids to change tenant_id at all")
 def test_no_row_moves_to_another_tenant_even_by_the_owners_hand(house: House) -> None:
     admin = house.admin()
     ids = dict(admin.execute("select isolation_key, tenant_id from ai_storage_private.tenant").fetchall())

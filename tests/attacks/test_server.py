@@ -111,8 +111,6 @@ def test_insert_on_conflict_stays_in_the_tenant_even_by_the_owners_hand(house: H
             "on p.tenant_id = v.id when matched then update set mse = 0 when not matched then insert values "
             "(%(t)s, %(m)s, 1, 0, 1, now(), now(), 'new', '{}', '{}')",
         ):
-            if statement.startswith("merge") and house.database.server.nodes is not None:
-                continue  # Citus refuses it by itself: a policy calls a function that is not immutable.
             with refused("42501", hint=False) as caught, admin.transaction():
                 admin.execute(statement, {"t": theirs["tenant_id"], "m": theirs["model_id"]})
             no_canary(caught.value)
@@ -273,7 +271,6 @@ def test_no_plan_over_the_view_outlives_its_role_or_tenant(house: House, mode: s
 
 @attack(24, 29, 31)
 @only("direct")
-@pytest.mark.one_server("the statistics lie on the nodes, where tests/test_distribution.py looks")
 def test_the_statistics_of_our_tables_are_shown_to_nobody(house: House) -> None:
     admin = house.admin()
     for number in range(40):
@@ -338,8 +335,6 @@ def test_merge_reaches_nothing(house: House) -> None:
         "merge into ai_storage_private.ai_progress_tenant as p using ai_storage_private.tenant as t "
         "on p.tenant_id = t.tenant_id when matched then update set mse = 0",
     )
-    if house.database.server.nodes is not None:
-        return  # As above.
     admin = house.admin()
     query = "select count(*) from ai_storage_private.ai_progress_tenant where mse = 9"
     with admin.transaction(force_rollback=True):

@@ -191,88 +191,100 @@ ALTER FUNCTION ai_storage.append_artifact(p_upload_id uuid, p_offset bigint, p_c
 COMMENT ON FUNCTION ai_storage.append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text) IS 'Adds the next part to an upload and returns how many bytes have arrived. p_offset: how many arrived before; so a part that is sent twice is noticed. All parts but the last are multiples of 1 MiB. Raises 22023, 54000, TN001 to TN005, TN201, TN202.';
 
 --
--- Name: apply_retention(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: apply_retention(text, integer); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.apply_retention() RETURNS TABLE(tenants bigint, versions bigint, events bigint, shares bigint)
+CREATE FUNCTION ai_storage.apply_retention(p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000) RETURNS TABLE(tenants bigint, versions bigint, events bigint, shares bigint, cursor text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET lock_timeout TO '2s'
     AS $$
 declare
-    v_now        constant timestamptz := clock_timestamp();
-    v_context    constant text := coalesce(current_setting('app.tenant_context', true), '');
-    v_tenant_ids bigint[];
-    v_model_ids  uuid[];
-    v_numbers    bigint[];
-    v_last       bigint;
-    v_rule       record;
-    v_versions   bigint;
-    v_events     bigint;
+    v_most    constant integer := 10000; -- versions
+    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_after   text collate "C" := coalesce(p_after, '');
+    v_last    text collate "C";
+    v_walked  bigint;
+    v_done    boolean := true;
+    v_tenant  record;
+    v_swept   record;
 begin
     perform ai_storage_private.refuse_old_snapshot();
-    v_tenant_ids := array(
-        select distinct u.tenant_id
-        from ai_storage_private.artifact_upload as u
-        where u.touched_at < v_now - interval '1 day'
-    );
+    if (p_limit > 0) is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is how many tenants lose something in one call, 1 or more.';
+    end if;
     tenants := 0;
     versions := 0;
     events := 0;
-    for v_rule in
-        select r.*
-        from ai_storage_private.list_effective_rules() as r
-        where not r.is_held
-          and coalesce(r.keep_versions::text, r.keep_versions_for::text, r.keep_events_for::text)
-              is not null
-    loop
-        perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
-        v_versions := ai_storage_private.sweep_versions(
-            v_rule.tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for
-        );
-        -- Before the versions: an event that is sealed after they were read has one of its own.
-        select max(s.seal_number) into v_last
-        from ai_storage_private.audit_seal as s
-        where s.tenant_id = v_rule.tenant_id;
-        -- What still exists can be compared with the log, for which it takes the salt.
-        select array_agg(v.model_id), array_agg(v.version)
-        into v_model_ids, v_numbers
-        from ai_storage_private.list_versions(v_rule.tenant_id) as v
-        where v_rule.keep_events_for is not null;
-        update ai_storage_private.audit_event as e set
-            salt   = null,
-            detail = null
-        where e.tenant_id = v_rule.tenant_id
-          and e.seal_number <= v_last
-          and e.recorded_at < v_now - v_rule.keep_events_for
-          and e.salt is not null
-          and not exists (
-              select from unnest(v_model_ids, v_numbers) as v (model_id, version)
-              where v.model_id = e.model_id
-                and v.version = e.version
-          );
-        get diagnostics v_events = row_count;
-        if v_versions + v_events > 0 then
-            perform ai_storage_private.record_event(
-                v_rule.tenant_id, 'apply retention',
-                p_detail => jsonb_build_object('versions', v_versions, 'events', v_events)
-            );
-            tenants := tenants + 1;
-            versions := versions + v_versions;
-            events := events + v_events;
-        end if;
-    end loop;
-    for v_rule in
+    shares := 0;
+    select count(*), max(w.isolation_key) into v_walked, v_last
+    from (
+        select t.isolation_key
+        from ai_storage_private.tenant as t
+        where t.isolation_key > v_after
+        order by t.isolation_key
+        limit 1000
+    ) as w;
+    for v_tenant in
         select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
-        where t.tenant_id = any (v_tenant_ids)
+        where t.isolation_key > v_after
+          and t.isolation_key <= v_last
+          and (
+              exists (
+                  select from ai_storage_private.artifact_upload as u
+                  where u.tenant_id = t.tenant_id
+                    and u.touched_at < clock_timestamp() - interval '1 day'
+              )
+              or exists (
+                  select from ai_storage_private.retention_rule as r
+                  where r.org_id in ('*', t.org_id)
+                    and r.server_id in ('*', t.server_id)
+                    and r.project_id in ('*', t.project_id)
+                    and r.environment in ('*', t.environment)
+                    and r.code_hash in ('*', t.code_hash)
+              )
+          )
+        order by t.isolation_key
     loop
-        perform ai_storage_private.act_for(v_rule.tenant_id, v_rule.isolation_key);
-        perform ai_storage_private.sweep_uploads(v_rule.tenant_id);
+        -- Whoever is in the way of one tenant's turn delays no other's: its turn comes next time.
+        begin
+            v_swept := ai_storage_private.sweep_tenant(
+                v_tenant.tenant_id, v_tenant.isolation_key, v_most
+            );
+            if v_swept.versions + v_swept.events > 0 then
+                tenants := tenants + 1;
+                versions := versions + v_swept.versions;
+                events := events + v_swept.events;
+            end if;
+            -- The rest of a long history goes in the next call.
+            v_done := v_swept.versions < v_most;
+        exception
+            when lock_not_available or deadlock_detected or serialization_failure
+                or sqlstate 'TN501'
+            then
+                v_done := true;
+        end;
+        exit when not v_done;
+        v_after := v_tenant.isolation_key;
+        if tenants >= p_limit then
+            v_done := false;
+            exit;
+        end if;
     end loop;
     perform ai_storage_private.restore_context(v_context);
 
-    shares := ai_storage_private.sweep_shares();
+    if not v_done then
+        cursor := v_after;
+    elsif v_walked = 1000 then
+        cursor := v_last;
+    else
+        shares := ai_storage_private.sweep_shares();
+    end if;
     perform ai_storage_private.record_event(
         0, 'apply retention',
         p_detail => jsonb_build_object(
@@ -283,13 +295,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage.apply_retention() OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION apply_retention(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION apply_retention(p_after text, p_limit integer); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.apply_retention() IS 'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and names in events; also abandoned uploads, and grants that are worth nothing any more. An event goes on existing, without its names, and keeps them while its version exists. Returns how many tenants lost something, and what. Raises 25000.';
+COMMENT ON FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) IS 'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and names in events; also abandoned uploads, and grants that are worth nothing any more. An event goes on existing, without its names, and keeps them while its version exists. A call takes a part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant is left for the next run when another transaction is in the way for 2 s, or its rule was just changed. Returns how many tenants lost something, and what. Raises 22023, 25000.';
 
 --
 -- Name: audit_proof(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -319,7 +331,7 @@ COMMENT ON FUNCTION ai_storage.audit_proof(p_event_id uuid, p_as text) IS 'Prove
 -- Name: audit_trail(timestamp with time zone, timestamp with time zone, text, text, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.audit_trail(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_action text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(event_id uuid, recorded_at timestamp with time zone, action text, model_id uuid, version bigint, login text, credential text, detail jsonb, sealed boolean, cursor text)
+CREATE FUNCTION ai_storage.audit_trail(p_since timestamp with time zone DEFAULT NULL::timestamp with time zone, p_until timestamp with time zone DEFAULT NULL::timestamp with time zone, p_action text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(event_id uuid, recorded_at timestamp with time zone, action text, model_id uuid, version bigint, login text, credential text, actor text, detail jsonb, sealed boolean, cursor text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -353,6 +365,7 @@ begin
         e.version,
         e.login,
         e.credential,
+        e.detail::jsonb ->> 'actor',
         e.detail::jsonb,
         e.is_sealed,
         e.event_id::text
@@ -396,7 +409,7 @@ ALTER FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until 
 -- Name: FUNCTION audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) IS 'Returns the events of the caller''s own log in the order of their time. p_since, p_until: from and before. p_action: such as save model. p_after: the cursor of the last row you have. detail: names, null after an erasure. sealed: whether a seal covers it. A transaction that commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) IS 'Returns the events of the caller''s own log in the order of their time. p_since, p_until: from and before. p_action: such as save model. p_after: the cursor of the last row you have. actor: the sub of the token, if it had one. detail: names. Both are null after an erasure. sealed: whether a seal covers it. A transaction that commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
 
 --
 -- Name: authorize_login(text, text, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1207,6 +1220,7 @@ CREATE FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) RETURNS j
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET lock_timeout TO '10s'
     AS $$
 declare
     v_context        constant text := coalesce(current_setting('app.tenant_context', true), '');
@@ -1296,6 +1310,9 @@ begin
         );
     end loop;
     perform ai_storage_private.restore_context(v_context);
+    -- Whatever there was: a tenant may have had nothing left but names in its log.
+    perform ai_storage_private.pass_gate(t.tenant_id)
+    from unnest(v_tenant_ids) as t (tenant_id);
 
     v_statement := jsonb_build_object(
         'certificate_id', v_certificate_id,
@@ -1322,6 +1339,14 @@ begin
     perform ai_storage_private.seal_events();
     perform ai_storage.create_checkpoint();
     return ai_storage.erasure_certificate(v_certificate_id);
+exception
+    when lock_not_available then
+        raise exception using
+            errcode = '55P03',
+            message = 'a session keeps the tenant''s data locked',
+            detail = 'It was waited for 10 s; nothing was erased.',
+            hint = 'pg_stat_activity shows the transactions that are open. End them with '
+                'pg_terminate_backend(), and erase again.';
 end;
 $$;
 
@@ -1331,7 +1356,7 @@ ALTER FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) OWNER TO a
 -- Name: FUNCTION erase_tenant(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55000, TN501.';
+COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for, 10 s at most; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55P03, TN501.';
 
 --
 -- Name: erasure_certificate(uuid); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1814,7 +1839,7 @@ ALTER FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) OWNER TO ai_
 -- Name: FUNCTION import_tenant(p_records jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) IS 'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not the grants. Long exports go in several calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.import_tenant(p_records jsonb, p_as text) IS 'Restores lines of export_tenant(), all or nothing, into the caller''s tenant: models with their versions, artifacts, times and numbers, remembered deletions and idempotency keys, not the grants, and not who had saved a version: all are the caller''s. Long exports go in several calls, in their order. Each version is an event. Returns how many lines. Raises 22023, 23505, TN001 to TN005.';
 
 --
 -- Name: is_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3218,15 +3243,10 @@ CREATE FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET lock_timeout TO '5s'
     AS $$
 declare
-    v_level      constant text[] := ai_storage_private.check_pattern(p_pattern);
-    v_legal_hold constant boolean := coalesce(p_legal_hold, (
-        select r.legal_hold
-        from ai_storage_private.retention_rule as r
-        where (r.org_id, r.server_id, r.project_id, r.environment, r.code_hash)
-            = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
-    ), false);
+    v_level constant text[] := ai_storage_private.check_pattern(p_pattern);
 begin
     if p_keep_versions < 1
         or p_keep_versions_for <= '0'
@@ -3240,19 +3260,20 @@ begin
             hint = 'Keep 1 version or more, and for longer than no time and no longer than 1000 '
                 'years; null keeps all, for ever.';
     end if;
-    insert into ai_storage_private.retention_rule (
+    perform ai_storage_private.close_gate();
+    insert into ai_storage_private.retention_rule as r (
         org_id, server_id, project_id, environment, code_hash,
         keep_versions, keep_versions_for, keep_events_for, legal_hold
     )
     values (
         v_level[1], v_level[2], v_level[3], v_level[4], v_level[5],
-        p_keep_versions, p_keep_versions_for, p_keep_events_for, v_legal_hold
+        p_keep_versions, p_keep_versions_for, p_keep_events_for, coalesce(p_legal_hold, false)
     )
     on conflict on constraint retention_rule_pk do update set
         keep_versions     = excluded.keep_versions,
         keep_versions_for = excluded.keep_versions_for,
         keep_events_for   = excluded.keep_events_for,
-        legal_hold        = excluded.legal_hold,
+        legal_hold        = coalesce(p_legal_hold, r.legal_hold),
         set_at            = excluded.set_at,
         set_by            = excluded.set_by;
 end;
@@ -3264,7 +3285,7 @@ ALTER FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer,
 -- Name: FUNCTION set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) IS 'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long one that is not current, and an idempotency key. p_keep_events_for: how long events keep names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the tenant; null leaves a hold as it is. Of several rules the most specific counts; a hold of any. Nothing is deleted before apply_retention(). Raises 22023.';
+COMMENT ON FUNCTION ai_storage.set_retention(p_pattern text, p_keep_versions integer, p_keep_versions_for interval, p_keep_events_for interval, p_legal_hold boolean) IS 'Sets how long the data of the tenants of a pattern is kept, and replaces the rule that the same pattern had. p_keep_versions: at most so many of a model. p_keep_versions_for: how long one that is not current, and an idempotency key. p_keep_events_for: how long events keep names. Null: all, for ever. p_legal_hold: nothing is deleted or erased, not even by the tenant, and deletions that are under way fail at their commit; null leaves a hold as it is. Of several rules the most specific counts; a hold of any. Nothing is deleted before apply_retention(). Versions that other tenants saved in a shared model are counted apart from the owner''s. Raises 22023, and 55P03 after 5 s when a session keeps a deletion from ending.';
 
 --
 -- Name: set_tenant(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -4357,7 +4378,7 @@ CREATE FUNCTION ai_storage_private.check_events(p_tenant_id bigint) RETURNS TABL
     AS $$
 begin
     -- PostgreSQL runs RETURN QUERY in parallel, SELECT INTO never. The place as text of a fixed
-    -- width, of which every node of a cluster finds the smallest.
+    -- width, so that each process finds the smallest.
     return query
     select
         n.event_count,
@@ -4720,24 +4741,21 @@ COMMENT ON COLUMN ai_storage_private.audit_seal.previous_hash IS 'seal_hash of t
 COMMENT ON COLUMN ai_storage_private.audit_seal.seal_hash IS 'Hash of all the other columns.';
 
 --
--- Name: check_seal(ai_storage_private.audit_seal, bytea[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: check_seal(ai_storage_private.audit_seal); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[] DEFAULT NULL::bytea[]) RETURNS text
+CREATE FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) RETURNS text
     LANGUAGE plpgsql STABLE COST 10000 PARALLEL SAFE
     AS $$
 declare
-    v_leaves bytea[] := p_leaves;
+    v_leaves constant bytea[] := array(
+        select e.leaf_hash
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_seal.tenant_id
+          and e.seal_number = p_seal.seal_number
+        order by e.leaf_index
+    );
 begin
-    if v_leaves is null then
-        v_leaves := array(
-            select e.leaf_hash
-            from ai_storage_private.audit_event as e
-            where e.tenant_id = p_seal.tenant_id
-              and e.seal_number = p_seal.seal_number
-            order by e.leaf_index
-        );
-    end if;
     return case
         when p_seal.seal_hash <> ai_storage_private.seal_hash(p_seal) then 'a changed seal'
         when cardinality(v_leaves) <> p_seal.event_count then 'a missing event, or one too many'
@@ -4747,13 +4765,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) IS 'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null. p_leaves: on a node of a cluster, where a function cannot read them by itself.';
+COMMENT ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) IS 'Recomputes a seal from the leaves of its events and tells what is wrong with it, or null.';
 
 --
 -- Name: check_seals(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5004,6 +5022,47 @@ ALTER FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_privat
 --
 
 COMMENT ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) IS 'The hash of a checkpoint: kept outside, it pins everything before it.';
+
+--
+-- Name: close_gate(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.close_gate() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_sessions text;
+begin
+    begin
+        lock table ai_storage_private.retention_gate in exclusive mode;
+    exception
+        when lock_not_available then
+            select string_agg(distinct l.pid::text, ', ') into v_sessions
+            from pg_locks as l
+            where l.relation = 'ai_storage_private.retention_gate'::regclass
+              and l.database = (
+                  select d.oid from pg_database as d where d.datname = current_database()
+              )
+              and l.granted;
+            raise exception using
+                errcode = '55P03',
+                message = 'a session keeps a deletion from ending',
+                detail = format('Backends: %s.', coalesce(v_sessions, 'they are gone now')),
+                hint = 'Nothing was changed. End these sessions with pg_terminate_backend(), and '
+                    'set the rule again.';
+    end;
+    update ai_storage_private.retention_gate as g set
+        changed_at = clock_timestamp();
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.close_gate() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION close_gate(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.close_gate() IS 'Lets no deletion commit before this transaction ends. Raises 55P03.';
 
 --
 -- Name: compare_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5723,7 +5782,7 @@ begin
                 hint = 'One transaction serves one tenant: commit or roll back before you name the '
                     'next.';
         end if;
-        if v_scope = v_field[1] and v_tenant.tenant_id = v_bound.tenant_id then
+        if v_field[1] = 'transaction' and v_tenant.tenant_id = v_bound.tenant_id then
             -- What is bound stays bound, with the credential and the end that it has.
             v_set := ai_storage_private.restore_context(v_before);
         end if;
@@ -6378,7 +6437,9 @@ begin
         raise exception using
             errcode = 'TN102',
             message = 'the model is not at the expected version',
-            detail = format('Expected version %s, current version %s.', p_expected_version, version),
+            detail = format(
+                'Expected version %s, current version %s.', p_expected_version, version
+            ),
             hint = 'Load the model again and decide to which version the artifact belongs.';
     end if;
     if version <> p_version then
@@ -6614,7 +6675,8 @@ begin
     if (
         v_sha256 ~ '^[0-9a-f]{64}$' and v_size > 0
         and v_number between 0 and (v_size - 1) / 1048576
-        and length(v_content) between 1 and 1048576
+        -- One content has one splitting: only the last chunk may be short.
+        and length(v_content) = least(v_size - v_number * 1048576::bigint, 1048576)
     ) is not true
     then
         raise exception using
@@ -6784,7 +6846,6 @@ declare
     v_metrics  constant jsonb := coalesce(p_record -> 'metrics', '{}');
     v_metadata constant jsonb := coalesce(p_record -> 'metadata', '{}');
     v_saved_at constant timestamptz := (p_record ->> 'saved_at')::timestamptz;
-    v_saved_by constant text := p_record ->> 'saved_by';
     v_created  constant timestamptz := (p_record ->> 'created_at')::timestamptz;
     v_model_id uuid := gen_random_uuid();
 begin
@@ -6796,7 +6857,7 @@ begin
         or v_version > 1000000000000000 -- far from where counting on would end
         or ai_storage_private.is_past(v_saved_at) is not true
         or ai_storage_private.is_past(v_created) is not true
-        or not ai_storage.is_isolation_key(coalesce(v_saved_by, 'o:s:p:e:c'))
+        or not ai_storage.is_isolation_key(coalesce(p_record ->> 'saved_by', 'o:s:p:e:c'))
     then
         raise exception using
             errcode = '22023',
@@ -6840,13 +6901,12 @@ begin
             detail = format('The model is %s.', quote_ident(v_name)),
             hint = 'Import into a tenant that never had the name, and the lines in their order.';
     end if;
+    -- Without the record's author, which may be made up: it is the importer who saves this here.
     insert into ai_storage_private.progress_version (
-        tenant_id, model_id, version, mse, training_samples,
-        saved_at, saved_by, metrics, metadata
+        tenant_id, model_id, version, mse, training_samples, saved_at, metrics, metadata
     )
     values (
-        p_tenant_id, v_model_id, v_version, v_mse, v_samples,
-        v_saved_at, v_saved_by, v_metrics, v_metadata
+        p_tenant_id, v_model_id, v_version, v_mse, v_samples, v_saved_at, v_metrics, v_metadata
     );
 end;
 $$;
@@ -7197,6 +7257,29 @@ ALTER FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, 
 --
 
 COMMENT ON FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) IS 'The id under which a tenant has a content: another than p_blob_id when it had it before. Keeps it from being swept.';
+
+--
+-- Name: keep_held(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.keep_held() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    perform ai_storage_private.pass_gate(old.tenant_id);
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.keep_held() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION keep_held(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.keep_held() IS 'Refuses at commit what took data that a legal hold keeps, whichever function did it. Raises TN501.';
 
 --
 -- Name: leaf_hash(bigint, uuid, bigint, integer, timestamp with time zone, text, uuid, bigint, text, bytea, bytea, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8144,11 +8227,8 @@ declare
     );
     v_version  constant bigint := ai_storage_private.shown_version(v_share, p_version);
     -- All versions, unless the caller or the grant names one.
-    v_first    constant bigint := case
-        when not coalesce(p_as_of, false) and coalesce(v_share.pinned_version, p_version) > 0
-            then v_version
-        else 0
-    end;
+    v_first    constant bigint := case when coalesce(p_as_of, false)
+        or coalesce(v_share.pinned_version, p_version) is null then 0 else v_version end;
     v_blob_ids uuid[];
 begin
     if v_version is null then
@@ -8704,6 +8784,35 @@ ALTER FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item js
 COMMENT ON FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) IS 'One artifact of a save: an upload''s id or bytes. Raises 22023.';
 
 --
+-- Name: pass_gate(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    -- A lock on the row, so that a snapshot from before a rule was changed is refused with 40001.
+    perform from ai_storage_private.retention_gate as g
+    for share;
+    perform ai_storage_private.check_hold(array[
+        t.org_id, t.server_id, t.project_id, t.environment, t.code_hash
+    ])
+    from ai_storage_private.tenant as t
+    where t.tenant_id = p_tenant_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION pass_gate(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) IS 'The last step of a deletion: keeps rules from being changed until this transaction ends, and refuses it when a hold was set since it began. Raises TN501.';
+
+--
 -- Name: promotion_sources(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -8973,11 +9082,21 @@ declare
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
     v_credential text := 'none';
+    v_actor      text;
     v_detail     text;
 begin
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
     if p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
+        -- A token's: 'token', its kid, and its sub if it has one.
+        if v_credential like 'token % %' then
+            if split_part(v_context, '|', 3) = p_tenant_id::text then
+                v_actor := convert_from(
+                    ai_storage_private.decode_base64url(split_part(v_credential, ' ', 3)), 'UTF8'
+                );
+            end if;
+            v_credential := 'token ' || split_part(v_credential, ' ', 2);
+        end if;
     end if;
     -- What the application calls itself is not for other tenants' logs.
     v_detail := jsonb_strip_nulls(
@@ -8985,7 +9104,8 @@ begin
             'application',
             case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
                 then nullif(current_setting('application_name'), '')
-            end
+            end,
+            'actor', v_actor
         )
     )::text;
     insert into ai_storage_private.audit_pending (
@@ -9009,7 +9129,7 @@ ALTER FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text
 -- Name: FUNCTION record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) IS 'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which an erasure takes.';
+COMMENT ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb) IS 'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which an erasure takes. The sub of the caller''s token is the actor, in its own log only.';
 
 --
 -- Name: record_model_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9541,35 +9661,6 @@ ALTER FUNCTION ai_storage_private.restore_context(p_context text) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.restore_context(p_context text) IS 'Puts back the context that there was before a function lent models or acted for another tenant.';
 
 --
--- Name: save_shared(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET client_min_messages TO 'notice'
-    AS $$
-declare
-    v_saved constant record := ai_storage_private.save_version(
-        p_tenant, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
-        p_expected_version, p_idempotency_key, p_owner
-    );
-begin
-    version := v_saved.version;
-    created := v_saved.created;
-    saved_at := v_saved.saved_at;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'save_version for a model of another tenant and with an idempotency key: the caller''s key and the owner''s model may lie in one shard of a cluster, which one role alone may change in a transaction. Raises 22023, TN101, TN102, TN103.';
-
---
 -- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -9607,16 +9698,6 @@ begin
                 p_metrics, p_metadata, p_expected_version
             );
         end if;
-        version := v_saved.version;
-        created := v_saved.created;
-        saved_at := v_saved.saved_at;
-        return;
-    end if;
-    if p_owner <> p_tenant.isolation_key and current_user = 'ai_storage_owner' then
-        v_saved := ai_storage_private.save_shared(
-            p_tenant, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
-            p_expected_version, p_idempotency_key, p_owner
-        );
         version := v_saved.version;
         created := v_saved.created;
         saved_at := v_saved.saved_at;
@@ -10065,6 +10146,88 @@ ALTER FUNCTION ai_storage_private.sweep_shares() OWNER TO ai_storage_sharing;
 COMMENT ON FUNCTION ai_storage_private.sweep_shares() IS 'Deletes the grants that are worth nothing any more, such as expired ones. Returns how many.';
 
 --
+-- Name: sweep_tenant(bigint, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.sweep_tenant(p_tenant_id bigint, p_isolation_key text, p_limit integer, OUT versions bigint, OUT events bigint) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_now       constant timestamptz := clock_timestamp();
+    v_rule      record;
+    v_rule_then record;
+    v_model_ids uuid[];
+    v_numbers   bigint[];
+    v_last      bigint;
+begin
+    versions := 0;
+    events := 0;
+    select r.* into v_rule
+    from ai_storage_private.list_effective_rules() as r
+    where r.tenant_id = p_tenant_id;
+    if v_rule.is_held then
+        return;
+    end if;
+    perform ai_storage_private.act_for(p_tenant_id, p_isolation_key);
+    perform ai_storage_private.sweep_uploads(p_tenant_id);
+    if coalesce(v_rule.keep_versions::text, v_rule.keep_versions_for::text) is not null then
+        versions := ai_storage_private.sweep_versions(
+            p_tenant_id, v_rule.keep_versions, v_now - v_rule.keep_versions_for, p_limit
+        );
+    end if;
+    if v_rule.keep_events_for is not null then
+        -- Before the versions: an event that is sealed after they were read has one of its own.
+        select max(s.seal_number) into v_last
+        from ai_storage_private.audit_seal as s
+        where s.tenant_id = p_tenant_id;
+        -- What still exists can be compared with the log, for which it takes the salt.
+        select array_agg(v.model_id), array_agg(v.version)
+        into v_model_ids, v_numbers
+        from ai_storage_private.list_versions(p_tenant_id) as v;
+        update ai_storage_private.audit_event as e set
+            salt   = null,
+            detail = null
+        where e.tenant_id = p_tenant_id
+          and e.seal_number <= v_last
+          and e.recorded_at < v_now - v_rule.keep_events_for
+          and e.salt is not null
+          and not exists (
+              select from unnest(v_model_ids, v_numbers) as v (model_id, version)
+              where v.model_id = e.model_id
+                and v.version = e.version
+          );
+        get diagnostics events = row_count;
+    end if;
+    if versions + events > 0 then
+        perform ai_storage_private.record_event(
+            p_tenant_id, 'apply retention',
+            p_detail => jsonb_build_object('versions', versions, 'events', events)
+        );
+    end if;
+
+    -- Once more, now that no rule can be changed before the commit.
+    perform ai_storage_private.pass_gate(p_tenant_id);
+    select r.* into v_rule_then
+    from ai_storage_private.list_effective_rules() as r
+    where r.tenant_id = p_tenant_id;
+    if v_rule_then is distinct from v_rule then
+        raise exception using
+            errcode = '40001',
+            message = 'the rule of the tenant was changed meanwhile',
+            hint = 'Repeat the call.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.sweep_tenant(p_tenant_id bigint, p_isolation_key text, p_limit integer, OUT versions bigint, OUT events bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION sweep_tenant(p_tenant_id bigint, p_isolation_key text, p_limit integer, OUT versions bigint, OUT events bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.sweep_tenant(p_tenant_id bigint, p_isolation_key text, p_limit integer, OUT versions bigint, OUT events bigint) IS 'Deletes what the rules keep no longer of one tenant, at most p_limit versions, and turns the context to it. Raises 40001 and TN501 when a rule was changed meanwhile.';
+
+--
 -- Name: sweep_uploads(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10102,10 +10265,10 @@ ALTER FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) OWNER TO ai_
 COMMENT ON FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) IS 'Deletes the abandoned uploads of the tenant that the context names. Returns how many.';
 
 --
--- Name: sweep_versions(bigint, integer, timestamp with time zone); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: sweep_versions(bigint, integer, timestamp with time zone, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) RETURNS bigint
+CREATE FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone, p_limit integer) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -10116,8 +10279,10 @@ declare
     v_blob_ids  uuid[];
     v_count     bigint;
 begin
-    -- All but the current version may go. Whoever is deleting a model, or sharing a version by its
-    -- number, holds it: nobody is waited for, what is held goes the next time.
+    -- All but the current version may go. The owner's versions and those of others are counted
+    -- apart, so a receiver that may write pushes out none of the owner's. Whoever is deleting a
+    -- model, or sharing a version by its number, holds it: nobody is waited for, what is held goes
+    -- the next time.
     select array_agg(h.model_id), array_agg(h.version)
     into v_model_ids, v_versions
     from (
@@ -10127,15 +10292,19 @@ begin
             select
                 w.model_id,
                 w.version,
-                row_number() over (partition by w.model_id order by w.version desc) as place
+                row_number() over (
+                    partition by w.model_id, w.saved_by is null order by w.version desc
+                ) as place,
+                max(w.version) over (partition by w.model_id) as current_version
             from ai_storage_private.progress_version as w
             where w.tenant_id = p_tenant_id
         ) as o
             on o.model_id = v.model_id
             and o.version = v.version
         where v.tenant_id = p_tenant_id
-          and o.place > 1
+          and o.version < o.current_version
           and (o.place > p_keep_versions or v.saved_at < p_before)
+        limit p_limit
         for update of v skip locked
     ) as h;
     -- A later snapshot: it shows whatever was shared by its number before it was held.
@@ -10199,13 +10368,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone, p_limit integer) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone, p_limit integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) IS 'Deletes what a rule keeps no longer of the tenant that the context names: versions beyond the newest p_keep_versions, and versions and idempotency keys from before p_before; null: no limit. Returns how many versions.';
+COMMENT ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone, p_limit integer) IS 'Deletes what a rule keeps no longer of the tenant that the context names: versions beyond the newest p_keep_versions of the owner and of others, and versions and idempotency keys from before p_before; null: no limit. At most p_limit versions; returns how many.';
 
 --
 -- Name: take_turn(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10381,13 +10550,17 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
         or (v_claims ? 'from' and not ai_storage_private.is_code_list(v_claims -> 'from'))
+        or coalesce(jsonb_typeof(v_claims -> 'sub'), 'string') <> 'string'
+        or length(v_claims ->> 'sub') not between 1 and 255
+        or v_claims ->> 'sub' ~ E'[\\x01-\\x1f\\x7f-\\x9f]'
     then
         perform ai_storage_private.count_refusal();
         raise exception using
             errcode = 'TN002',
             message = 'malformed credential',
             hint = 'A credential is an isolation key, or a JWT signed with HS256 that names its '
-                'kid and has exp, aud and the claims of one tenant.';
+                'kid and has exp, aud and the claims of one tenant; sub, if there is one, has 1 to '
+                '255 characters and no control characters.';
     end if;
 
     -- Digests are compared, so that the time tells nothing about the signature. Without a key the
@@ -10437,7 +10610,11 @@ begin
         v_tenant.isolation_key := v_claims ->> 'key';
         v_tenant.levels := string_to_array(v_tenant.isolation_key, ':');
     end if;
-    v_tenant.credential := 'token ' || v_kid;
+    -- Encoded: no bar, which the context has between its fields, and no blank.
+    v_tenant.credential := concat_ws(
+        ' ', 'token', v_kid,
+        ai_storage_private.encode_base64url(convert_to(v_claims ->> 'sub', 'UTF8'))
+    );
     v_tenant.expires_at := v_exp::text;
     return v_tenant;
 end;
@@ -10449,7 +10626,7 @@ ALTER FUNCTION ai_storage_private.verify_token(p_token text) OWNER TO ai_storage
 -- Name: FUNCTION verify_token(p_token text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
+COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid, the sub if it has one, and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
 
 --
 -- Name: worth(ai_storage_private.model_share); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -11821,6 +11998,30 @@ CREATE SEQUENCE ai_storage_private.refused_credential
 ALTER SEQUENCE ai_storage_private.refused_credential OWNER TO ai_storage_owner;
 
 --
+-- Name: retention_gate; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.retention_gate (
+    changed_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY ai_storage_private.retention_gate FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.retention_gate OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE retention_gate; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.retention_gate IS 'One row, where rules and deletions meet: whoever changes a rule locks it exclusively, whoever deletes locks it for share when it commits.';
+
+--
+-- Name: COLUMN retention_gate.changed_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.retention_gate.changed_at IS 'When a rule was last changed.';
+
+--
 -- Name: retention_rule; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12337,6 +12538,12 @@ CREATE INDEX model_share_sharers ON ai_storage_private.model_share USING gin (sh
 CREATE UNIQUE INDEX refusal_report_single ON ai_storage_private.refusal_report USING btree ((true));
 
 --
+-- Name: retention_gate_single; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE UNIQUE INDEX retention_gate_single ON ai_storage_private.retention_gate USING btree ((true));
+
+--
 -- Name: ai_progress_tenant forget_model; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12347,6 +12554,48 @@ CREATE TRIGGER forget_model AFTER DELETE ON ai_storage_private.ai_progress_tenan
 --
 
 COMMENT ON TRIGGER forget_model ON ai_storage_private.ai_progress_tenant IS 'Clears what belongs to a deleted model and remembers its last version.';
+
+--
+-- Name: model_artifact keep_held; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE CONSTRAINT TRIGGER keep_held AFTER DELETE ON ai_storage_private.model_artifact DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ai_storage_private.keep_held();
+
+ALTER TABLE ai_storage_private.model_artifact ENABLE ALWAYS TRIGGER keep_held;
+
+--
+-- Name: TRIGGER keep_held ON model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER keep_held ON ai_storage_private.model_artifact IS 'An artifact that a hold keeps is not deleted.';
+
+--
+-- Name: progress_version keep_held; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE CONSTRAINT TRIGGER keep_held AFTER DELETE ON ai_storage_private.progress_version DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ai_storage_private.keep_held();
+
+ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER keep_held;
+
+--
+-- Name: TRIGGER keep_held ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER keep_held ON ai_storage_private.progress_version IS 'A version that a hold keeps is not deleted.';
+
+--
+-- Name: model_artifact keep_replaced; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE CONSTRAINT TRIGGER keep_replaced AFTER UPDATE ON ai_storage_private.model_artifact DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.blob_id <> new.blob_id) OR (old.media_type <> new.media_type))) EXECUTE FUNCTION ai_storage_private.keep_held();
+
+ALTER TABLE ai_storage_private.model_artifact ENABLE ALWAYS TRIGGER keep_replaced;
+
+--
+-- Name: TRIGGER keep_replaced ON model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER keep_replaced ON ai_storage_private.model_artifact IS 'An artifact that a hold keeps is not replaced.';
 
 --
 -- Name: model_artifact record_artifact_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13107,6 +13356,18 @@ CREATE POLICY operator_limits_artifacts ON ai_storage_private.artifact_limit TO 
 COMMENT ON POLICY operator_limits_artifacts ON ai_storage_private.artifact_limit IS 'The limit is one for all; administrators set it.';
 
 --
+-- Name: retention_gate operator_passes_the_gate; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_passes_the_gate ON ai_storage_private.retention_gate TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_passes_the_gate ON retention_gate; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_passes_the_gate ON ai_storage_private.retention_gate IS 'The gate is one for all; it holds nothing of anybody.';
+
+--
 -- Name: external_sharing_permit operator_permits_sharing; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13203,22 +13464,16 @@ ALTER TABLE ai_storage_private.progress_version ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ai_storage_private.refusal_report ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: retention_gate; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.retention_gate ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: retention_rule; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 ALTER TABLE ai_storage_private.retention_rule ENABLE ROW LEVEL SECURITY;
-
---
--- Name: idempotency_key sharing_keeps_callers_idempotency_keys; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE POLICY sharing_keeps_callers_idempotency_keys ON ai_storage_private.idempotency_key TO ai_storage_sharing USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
-
---
--- Name: POLICY sharing_keeps_callers_idempotency_keys ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON POLICY sharing_keeps_callers_idempotency_keys ON ai_storage_private.idempotency_key IS 'save_shared keeps the keys of the tenant that saves, and while a model is lent, of nobody.';
 
 --
 -- Name: model_share sharing_matches_grants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13518,11 +13773,11 @@ REVOKE ALL ON FUNCTION ai_storage.append_artifact(p_upload_id uuid, p_offset big
 GRANT ALL ON FUNCTION ai_storage.append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION apply_retention(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION apply_retention(p_after text, p_limit integer); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage.apply_retention() FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.apply_retention() TO ai_storage_admin;
+REVOKE ALL ON FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION audit_proof(p_event_id uuid, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -14122,11 +14377,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_reason(p_reason text) FROM PUBLI
 GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_seal TO ai_storage_operator;
 
 --
--- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION check_seal(p_seal ai_storage_private.audit_seal); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal, p_leaves bytea[]) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_seal(p_seal ai_storage_private.audit_seal) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION check_seals(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14172,6 +14427,12 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.audit_checkpoint TO ai_storage_o
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.checkpoint_hash(p_checkpoint ai_storage_private.audit_checkpoint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION close_gate(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.close_gate() FROM PUBLIC;
 
 --
 -- Name: FUNCTION compare_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14512,6 +14773,12 @@ GRANT ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_
 REVOKE ALL ON FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) FROM PUBLIC;
 
 --
+-- Name: FUNCTION keep_held(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.keep_held() FROM PUBLIC;
+
+--
 -- Name: FUNCTION leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -14658,6 +14925,13 @@ GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storag
 REVOKE ALL ON FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION pass_gate(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION promotion_sources(p_token text, p_key text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -14798,18 +15072,10 @@ GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_s
 GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.save_shared(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_owner;
-
---
 -- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION seal_events(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14863,6 +15129,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.sweep_shares() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.sweep_shares() TO ai_storage_operator;
 
 --
+-- Name: FUNCTION sweep_tenant(p_tenant_id bigint, p_isolation_key text, p_limit integer, OUT versions bigint, OUT events bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.sweep_tenant(p_tenant_id bigint, p_isolation_key text, p_limit integer, OUT versions bigint, OUT events bigint) FROM PUBLIC;
+
+--
 -- Name: FUNCTION sweep_uploads(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14870,11 +15142,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) FROM
 GRANT ALL ON FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) TO ai_storage_operator;
 
 --
--- Name: FUNCTION sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone) TO ai_storage_operator;
+REVOKE ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.sweep_versions(p_tenant_id bigint, p_keep_versions integer, p_before timestamp with time zone, p_limit integer) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION take_turn(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14989,12 +15261,6 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.erasure_certificate TO ai_storag
 GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_operator;
 
 --
--- Name: TABLE idempotency_key; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT,INSERT,UPDATE ON TABLE ai_storage_private.idempotency_key TO ai_storage_sharing;
-
---
 -- Name: TABLE login_authorization; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -15023,6 +15289,12 @@ GRANT SELECT,UPDATE ON TABLE ai_storage_private.refusal_report TO ai_storage_ope
 --
 
 GRANT SELECT,USAGE ON SEQUENCE ai_storage_private.refused_credential TO ai_storage_operator;
+
+--
+-- Name: TABLE retention_gate; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,UPDATE ON TABLE ai_storage_private.retention_gate TO ai_storage_operator;
 
 --
 -- Name: TABLE retention_rule; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
