@@ -8,12 +8,9 @@ SEED ?= 1
 LINTERS := deploy pgrls pgspot squawk
 DIST ?= dist
 PIN := $(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
-CITUS ?= $(patsubst %,tests/test_%.py,artifact artifact_transfer audit audit_cli compliance concurrency context crash \
-	distribution evidence importer isolation progress retention retention_cli shards sharing sharing_concurrency \
-	sharing_model token verifier) tests/attacks
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test test-citus attacks clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity pins ci clean
+.PHONY: help install demo example-web servers test attacks clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity pins ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -50,9 +47,6 @@ servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15, PgBounce
 
 test: servers ## Run all tests on PostgreSQL 18, what asks the server on 15, and the SQL tests on 17 and 16
 	$(BIN)/python -m tests
-
-test-citus: $(VENV)/dev.stamp ## Run the tests that pass on a Citus cluster of three servers, where the extension is installed
-	$(BIN)/pytest -q -rs --citus $(CITUS)
 
 attacks: servers ## Run the attack suite on PostgreSQL 18 and write build/attacks.xml, for pydb evidence --attacks
 	$(BIN)/pytest -q tests/attacks --pg 18 --junitxml build/attacks.xml

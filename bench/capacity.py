@@ -1,7 +1,7 @@
 """`python -m bench.capacity`: how many cores, how much memory, disk and log a number of organisations takes.
 
 It reads what the benchmarks measured and writes the tables of docs/scaling.md. `--measure` measures first what only
-this model needs: whole pages in the log, sealing, and calls on a cluster.
+this model needs: whole pages in the log, and sealing.
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ import statistics
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bench import page, scale
 from bench.clients import on_cpu
 from bench.contenders import MODELS, batches, fill_ours, isolation_key, model_name, state
-from bench.server import LOGIN, add_major, describe, end_well, install, running_server, table
-from pydb import TenantAwareStorage, migrate
-from pydb.embedded import Cluster as Server
-from tests import servers
+from bench.server import add_major, describe, end_well, install, running_server, table
+from pydb import TenantAwareStorage
 
 GIB, TIB = 2**30, 2**40
 PAGE = 8192
@@ -95,27 +91,6 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class OnCluster:
-    """Processor time per call (of seal: per event) in microseconds, a figure per round, in turns on one plain server,
-    and on the coordinator and all workers of a cluster. A call may be missing."""
-
-    date: str
-    versions: dict[str, str]
-    workers: int
-    plain: dict[str, list[float]]
-    coordinator: dict[str, list[float]]
-    worker: dict[str, list[float]]
-
-    def times(self, call: str, node: str) -> page.Spread:
-        """What a call takes on `coordinator` or `worker`, times what it takes on the plain server in the same round."""
-        taken: dict[str, list[float]] = getattr(self, node)
-        found = page.spread([one / base for one, base in zip(taken[call], self.plain[call], strict=True)])
-        if found is None:
-            raise ValueError(f"no round of {call}")
-        return found
-
-
-@dataclass(frozen=True, slots=True)
 class Figures:
     """docs/capacity.json. log: by call; of seal: per event, each under a seal of its own. seal_us: processor time per
     event, by events under a seal."""
@@ -126,14 +101,12 @@ class Figures:
     settings: dict[str, str]
     log: dict[str, Log]
     seal_us: dict[str, float]
-    cluster: OnCluster | None
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
     """What the model computes with. us: processor time by call, on one server; spread: of the rounds. batch_us: of one
-    model in a batch of next versions. token_us: what a signed token adds to a load. times: by call, what the
-    coordinator and the workers take, times that. Sizes in bytes: heap and indexes."""
+    model in a batch of next versions. token_us: what a signed token adds to a load. Sizes, in bytes: heap, indexes."""
 
     us: dict[str, float]
     spread: dict[str, page.Spread]
@@ -147,14 +120,12 @@ class Costs:
     seal: float
     tenant: float
     connection: float
-    times: dict[str, tuple[float, float]] | None
 
 
 def read_figures(path: Path) -> Figures:
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     log = {call: Log(**one) for call, one in found["log"].items()}
-    cluster = found["cluster"] and OnCluster(**found["cluster"])
-    return Figures(**{**found, "log": log, "cluster": cluster})
+    return Figures(**{**found, "log": log})
 
 
 def save_figures(figures: Figures, path: Path) -> None:
@@ -192,10 +163,6 @@ def costs(report: page.Report, cells: Sequence[scale.Cell], figures: Figures) ->
     one, many = figures.seal_us["1"], figures.seal_us[str(MODELS)]
     per_seal = max(0.0, (one - many) / (1 - 1 / MODELS))
     load, save = us("ours", "load_one"), us("ours", "save")
-    cluster = figures.cluster
-    times = cluster and {
-        call: (cluster.times(call, "coordinator")[0], cluster.times(call, "worker")[0]) for call in cluster.plain
-    }
     return Costs(
         us={"load": load[0], "save": save[0], "shared": shared[-1], "seal": one - per_seal},
         spread={"load": load, "save": save},
@@ -209,7 +176,6 @@ def costs(report: page.Report, cells: Sequence[scale.Cell], figures: Figures) ->
         seal=sum(size(f"seal, shared by {MODELS} events")) * MODELS,
         tenant=sum(size("share of the tenant registry")) * MODELS,
         connection=report.memory["ours"],
-        times=times,
     )
 
 
@@ -219,8 +185,7 @@ def costs(report: page.Report, cells: Sequence[scale.Cell], figures: Figures) ->
 @dataclass(frozen=True, slots=True)
 class Need:
     """What a number of organisations takes after a year. cores: on one server, in the busiest minute. memory: bytes of
-    the pages that are busy. log: bytes of a day. sealing: processor time of the sealer per second, mean of a day, on
-    one server. coordinator, worker: cores on a cluster, None where that was not measured."""
+    the pages that are busy. log: bytes of a day. sealing: processor time of the sealer per second, mean of a day."""
 
     models: float
     saves: float
@@ -230,8 +195,6 @@ class Need:
     disk: float
     log: float
     sealing: float
-    coordinator: float | None
-    worker: float | None
 
     @property
     def servers(self) -> int:
@@ -242,19 +205,6 @@ class Need:
             math.ceil(self.memory / NODE.memory / NODE.filled),
             math.ceil(self.disk / NODE.disk / NODE.filled),
         )
-
-    @property
-    def nodes(self) -> tuple[int, int] | None:
-        """Coordinators, of a cluster each, and workers of all of them."""
-        if self.coordinator is None or self.worker is None:
-            return None
-        coordinators = max(math.ceil(self.coordinator / NODE.cores), math.ceil(self.sealing))
-        workers = max(
-            math.ceil(self.worker / NODE.cores),
-            math.ceil(self.memory / NODE.memory / NODE.filled),
-            math.ceil(self.disk / NODE.disk / NODE.filled),
-        )
-        return coordinators, max(workers, coordinators)
 
 
 def touched(pages: float, changes: float) -> float:
@@ -303,41 +253,21 @@ def need(work: Workload, organisations: int, cost: Costs) -> Need:
         "seal": events * cost.us["seal"] + seals * cost.per_seal_us,
     }
 
-    def cores(share: Callable[[str], float]) -> float:
-        return sum(spent[call] * share(call) for call in CALLS) / 1e6 * PEAK / USED
-
-    def on_cluster(node: int) -> float | None:
-        """What was not measured there counts like a save."""
-        times = cost.times
-        return None if times is None else cores(lambda call: times.get(call, times["save"])[node])
-
     return Need(
         models=models,
         saves=saves,
         loads=loads + shared,
-        cores=cores(lambda _: 1.0),
+        cores=sum(spent.values()) / 1e6 * PEAK / USED,
         memory=memory,
         disk=disk,
         log=log * DAY,
         sealing=spent["seal"] / 1e6,
-        coordinator=on_cluster(0),
-        worker=on_cluster(1),
     )
 
 
 # Measuring -------------------------------------------------------------------------------------------------------
 
 QUIET = {"autovacuum": "off", "max_wal_size": "16GB", "checkpoint_timeout": "2h"}
-CLUSTER = {
-    **QUIET,
-    "shared_preload_libraries": "citus",
-    "wal_level": "logical",
-    "max_prepared_transactions": "100",
-    "citus.shard_count": "8",
-    # A session keeps one connection to a node for each owning role.
-    "citus.max_cached_conns_per_worker": "3",
-}
-WORKERS = 2
 TARGET = {"org_id": "guests"}
 
 
@@ -354,7 +284,7 @@ def share_out(admin: psycopg.Connection[Any], app: psycopg.Connection[Any], tena
     """Let each tenant share its first model with the guests, who have to have written themselves to have a log."""
     for number in range(tenants):
         key = isolation_key(number)
-        admin.execute("select ai_storage.allow_external_sharing(%s)", (key.partition(":")[0],))
+        admin.execute("select ai_storage.allow_external_sharing(%s, 'guests')", (key.partition(":")[0],))
         TenantAwareStorage(app, key).share_model(model_name(0), [TARGET])
         guest(app, number).save_ai_progress("own", 0.1)
 
@@ -374,7 +304,7 @@ def measure_log(admin: psycopg.Connection[Any], app: psycopg.Connection[Any], ca
         TenantAwareStorage(app, isolation_key(number)).save_ai_progress(**asdict(one))
 
     def load_shared(number: int) -> None:
-        if not guest(app, number).load_ai_progress(model_name(0), scope="shared"):
+        if not guest(app, number).load_ai_progress(model_name(0), owner=isolation_key(number)):
             raise LookupError("the model is not shared")
 
     found = {}
@@ -425,106 +355,7 @@ def measure_plain(major: int, tenants: int, calls: int) -> Figures:
             single = seal_us(admin)
         machine, versions, settings = describe(dsn)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return Figures(today, machine, versions, settings, log, {"1": single, str(MODELS): many}, None)
-
-
-def node_us(server: Server) -> dict[int, float]:
-    """Processor time of each process of a server, in microseconds."""
-    pid = server.pid()
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    found = {int(child): on_cpu([int(child)]) for child in children}
-    return {child: us for child, us in found.items() if us is not None}
-
-
-def spent_us(before: dict[int, float], after: dict[int, float]) -> float:
-    return sum(us - before.get(child, 0.0) for child, us in after.items())
-
-
-def address(server: Server) -> tuple[str, int]:
-    """Where nodes find each other: the folder of the socket, and the port."""
-    parts = conninfo_to_dict(server.url())
-    return str(parts["host"]), int(parts.get("port") or 5432)
-
-
-def join(coordinator: Server, workers: Sequence[Server]) -> None:
-    """Make a distributed database `capacity`."""
-    for server in (coordinator, *workers):
-        for database, statement in (("postgres", "create database capacity"), ("capacity", "create extension citus")):
-            with psycopg.connect(server.url(database), autocommit=True) as admin:
-                admin.execute(statement)
-    dsn = coordinator.url("capacity")
-    migrate.init(dsn, app_login=LOGIN)
-    with psycopg.connect(dsn, autocommit=True) as admin:
-        admin.execute("select citus_set_coordinator_host(%s, %s)", address(coordinator))
-        for server in workers:
-            admin.execute("select citus_add_node(%s, %s)", address(server))
-        admin.execute("select ai_storage.distribute()")
-
-
-def has_citus(major: int) -> bool:
-    """Whether the extension is installed for the servers of that major version."""
-    bin_dir = servers.bin_dir(major)
-    return any(
-        (folder / "extension" / "citus.control").exists()
-        for folder in (bin_dir.parent / "share", Path(f"/usr/share/postgresql/{major}"))
-    )
-
-
-def measure_cluster(major: int, rounds: int, calls: int) -> OnCluster:
-    """One connection to a plain server and one to a coordinator, in turns. calls: of a kind, per round."""
-    chance = random.Random(11)
-    taken: dict[str, dict[str, list[float]]] = {"plain": {}, "coordinator": {}, "worker": {}}
-    with ExitStack() as stack:
-        plain = stack.enter_context(running_server(major, QUIET))
-        coordinator, *workers = (stack.enter_context(running_server(major, CLUSTER)) for _ in range(1 + WORKERS))
-        install(plain, "capacity")
-        join(coordinator, workers)
-        admins, apps = {}, {}
-        for name, server in (("plain", plain), ("cluster", coordinator)):
-            dsn = server.url("capacity")
-            admins[name] = stack.enter_context(psycopg.connect(dsn, autocommit=True))
-            admins[name].execute("grant ai_storage_admin to postgres")
-            apps[name] = stack.enter_context(psycopg.connect(make_conninfo(dsn, user=LOGIN), autocommit=True))
-            for key, states in batches(calls, 1, "plain"):
-                for first in states[:2]:
-                    TenantAwareStorage(apps[name], key).save_ai_progress(**asdict(first))
-            share_out(admins[name], apps[name], calls)
-            admins[name].execute("select ai_storage.seal_audit()")
-
-        def run(call: str, name: str) -> int:
-            """Returns: how many calls or events that were."""
-            if call == "seal":
-                return int(admins[name].execute("select events from ai_storage.seal_audit()").fetchall()[0][0])
-            for number in range(calls):
-                storage = TenantAwareStorage(apps[name], isolation_key(number))
-                if call == "save":
-                    storage.save_ai_progress(**asdict(state(chance, model_name(0), "plain")))
-                elif call == "load":
-                    rows = storage.load_ai_progress(model_name(0))
-                else:
-                    rows = guest(apps[name], number).load_ai_progress(model_name(0), scope="shared")
-                if call != "save" and len(rows) != 1:
-                    raise LookupError(f"{call}: {len(rows)} models")
-            return calls
-
-        for number in range(-1, rounds):
-            order = ("plain", "cluster") if number % 2 else ("cluster", "plain")
-            for call in CALLS:
-                for name in order:
-                    nodes = (plain,) if name == "plain" else (coordinator, *workers)
-                    before = [node_us(server) for server in nodes]
-                    count = run(call, name)
-                    spent = [spent_us(was, node_us(server)) / count for was, server in zip(before, nodes, strict=True)]
-                    if number < 0:
-                        continue
-                    taken["plain" if name == "plain" else "coordinator"].setdefault(call, []).append(round(spent[0], 1))
-                    if name == "cluster":
-                        taken["worker"].setdefault(call, []).append(round(sum(spent[1:]), 1))
-        _, versions, _ = describe(coordinator.url("capacity"))
-        versions["PostgreSQL"] = versions["PostgreSQL"].split()[0]
-        versions["Citus"] = one(admins["cluster"], "select extversion from pg_extension where extname = 'citus'")
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return OnCluster(today, versions, WORKERS, **taken)
+    return Figures(today, machine, versions, settings, log, {"1": single, str(MODELS): many})
 
 
 # The page --------------------------------------------------------------------------------------------------------
@@ -575,9 +406,6 @@ NEED = (
     "disk TiB",
     "log GiB/day",
     "plain servers",
-    "cluster: coordinator cores",
-    "workers' cores",
-    "coordinators + workers",
 )
 
 
@@ -585,7 +413,6 @@ def need_rows(work: Workload, cost: Costs) -> list[tuple[str, ...]]:
     rows = []
     for organisations in ORGANISATIONS:
         found = need(work, organisations, cost)
-        nodes = found.nodes
         rows.append(
             (
                 f"{organisations:,}",
@@ -597,13 +424,6 @@ def need_rows(work: Workload, cost: Costs) -> list[tuple[str, ...]]:
                 rounded(found.disk / TIB),
                 rounded(found.log / GIB),
                 f"{found.servers:,}",
-                "not measured" if found.coordinator is None else rounded(found.coordinator),
-                "not measured" if found.worker is None else rounded(found.worker),
-                "not needed"
-                if found.servers == 1
-                else "not measured"
-                if nodes is None
-                else f"{nodes[0]:,} + {nodes[1]:,}",
             )
         )
     return rows
@@ -690,45 +510,6 @@ def block_one(cost: Costs, figures: Figures) -> Iterator[str]:
     )
 
 
-def block_cluster(cost: Costs, figures: Figures) -> Iterator[str]:
-    """What a call takes on a cluster."""
-    found = figures.cluster
-    if found is None:
-        yield "**Not measured yet:** what a call takes on a cluster. The tables below say so where they need it."
-        return
-    shown = {
-        "load": "load one own model",
-        "shared": "load one shared model",
-        "save": "save",
-        "seal": "seal, per event",
-    }
-    rows = []
-    for call, text in shown.items():
-        if call not in found.plain:
-            continue
-        row = [text, rounded(statistics.median(found.plain[call]))]
-        for node in ("coordinator", "worker"):
-            taken: dict[str, list[float]] = getattr(found, node)
-            times, low, high = found.times(call, node)
-            row += [rounded(statistics.median(taken[call])), f"{times:.1f} ({low:.1f} to {high:.1f})"]
-        rows.append(row)
-    yield markdown(["microseconds", "one server", "coordinator", "times", "workers", "times"], rows)
-    yield (
-        "Processor time of all processes of a node, per call of one client, in turns with one plain server of the same "
-        f"version; medians, and of the ratios their range in {len(found.plain['load'])} rounds. Coordinator and "
-        f"{found.workers} workers ran on one machine; a network takes its time besides. PostgreSQL "
-        f"{found.versions['PostgreSQL']}, Citus {found.versions['Citus']}, {found.date}."
-    )
-    if missing := [text for call, text in shown.items() if call not in found.plain]:
-        yield f"**Not measured yet**, and counted like a save below: {'; '.join(missing)}."
-    load, save = (found.times(call, "coordinator")[0] for call in ("load", "save"))
-    yield (
-        f"So the coordinator alone takes {load:.1f} times what a plain server takes for a load, {save:.1f} times for "
-        "a save: **a cluster makes room for data and spreads the work on it; it does not make room for calls**, for "
-        "all of them pass the coordinator."
-    )
-
-
 def block_needs(cost: Costs, figures: Figures) -> Iterator[str]:
     """The tables of the model."""
     for work in WORKLOADS:
@@ -758,8 +539,7 @@ def block_assumed(cost: Costs, figures: Figures) -> Iterator[str]:
             f"minutes, without `wal_compression`. The sealer runs every {SEALING:g} s.",
             f"- *Plain servers*: how many of {NODE.cores} cores, {NODE.memory / GIB:.0f} GiB and "
             f"{NODE.disk / TIB:.0f} TiB, {percent(NODE.filled)} full, when organisations are split among them. One "
-            "sealer works in each. *Coordinators + workers*: the same for clusters; more than one coordinator means as "
-            "many clusters. No standbys are counted: they double it.",
+            "sealer works in each. No standbys are counted: they double it.",
         ]
     )
 
@@ -767,7 +547,6 @@ def block_assumed(cost: Costs, figures: Figures) -> Iterator[str]:
 BLOCKS: dict[str, Callable[[Costs, Figures], Iterator[str]]] = {
     "costs": block_costs,
     "one": block_one,
-    "cluster": block_cluster,
     "needs": block_needs,
     "assumed": block_assumed,
 }
@@ -814,8 +593,6 @@ def draw(cost: Costs, path: Path) -> None:
                 axes.plot(
                     ORGANISATIONS, [value(one) for one in found], "o-", markersize=3, color=work.colour, label=work.name
                 )
-                if title == "cores" and cost.times is not None:
-                    axes.plot(ORGANISATIONS, [one.coordinator for one in found], "--", color=work.colour)
             axes.axhline(limit, color="#333333", linewidth=0.8, linestyle=":")
             axes.annotate("one large server", (ORGANISATIONS[0], limit), xytext=(0, 3), textcoords="offset points")
             axes.set(xscale="log", yscale="log", title=title, xlabel="organisations")
@@ -850,17 +627,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="first measure log and sealing on a server of its own, about a minute, and calls on a cluster of its own "
-        "where a PostgreSQL of --citus has that extension; writes docs/capacity.json",
+        help="first measure log and sealing on a server of its own, about a minute; writes docs/capacity.json",
     )
-    parser.add_argument(
-        "--citus",
-        type=int,
-        choices=(15, 16, 17, 18),
-        default=15,
-        help="major version with Citus (default: %(default)s)",
-    )
-    parser.add_argument("--rounds", type=int, default=10, help="on the cluster (default: %(default)s)")
     parser.add_argument("--docs", type=Path, default=page.DOCS, help="the folder to write into (default: %(default)s)")
     add_major(parser)
     options = parser.parse_args(arguments)
@@ -868,13 +636,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> None:
         path = options.docs / "capacity.json"
         if options.measure:
-            cluster = read_figures(path).cluster if path.exists() else None
-            plain = measure_plain(options.pg, tenants=5_000, calls=100)
-            save_figures(replace(plain, cluster=cluster), path)
-            if has_citus(options.citus):
-                save_figures(replace(plain, cluster=measure_cluster(options.citus, options.rounds, calls=50)), path)
-            else:
-                print("Citus is not available: what a call takes on a cluster stays as it was.", file=sys.stderr)
+            save_figures(measure_plain(options.pg, tenants=5_000, calls=100), path)
         cost = write_page(options.docs)
         for work in WORKLOADS:
             print("\n".join([work.name, *table(NEED, need_rows(work, cost)), ""]))

@@ -29,6 +29,8 @@ declare
     v_said        pg_catalog.text;
     v_detail      pg_catalog.text;
     v_hint        pg_catalog.text;
+    v_context     pg_catalog.text;
+    v_function    pg_catalog.text;
 begin
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     perform set_config('standard_conforming_strings', 'on', true);
@@ -250,8 +252,16 @@ exception when others then
         v_state = returned_sqlstate,
         v_said = message_text,
         v_detail = pg_exception_detail,
-        v_hint = pg_exception_hint;
-    if v_hint = '' and v_state = '42501' then
+        v_hint = pg_exception_hint,
+        v_context = pg_exception_context;
+    -- The innermost one: an event trigger's, when it is not ours.
+    v_function := (regexp_match(v_context, '^PL/pgSQL function (.*) line \d+ at ', 'n'))[1];
+    if v_function !~ '^(inline_code_block|install[(]|ai_storage[a-z_]*[.]|@schema@[.]|pg_temp_\d+[.])' then
+        v_said := v_said || ', in function ' || v_function;
+        v_hint := coalesce(
+            nullif(v_hint, ''), 'An event trigger may have run that function. Disable it.'
+        );
+    elsif v_hint = '' and v_state = '42501' then
         v_hint := 'Use a superuser, or a login that has CREATEROLE, owns the database and first '
             'created the roles.';
     end if;

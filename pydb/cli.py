@@ -115,11 +115,9 @@ def _connect_tenant(args: argparse.Namespace) -> Iterator[psycopg.Connection[Any
     """A connection that may serve tenants."""
     given = _given_dsn(args)
     if given is not None:
-        with psycopg.connect(given, autocommit=True, client_encoding="utf8") as connection:
-            # Nothing that outlives the transaction: behind a pooler the session is not ours.
-            with connection.transaction():
-                connection.execute("set local search_path = pg_catalog, pg_temp")
-                refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
+        # Nothing is set: behind a pooler the session is not ours.
+        with psycopg.connect(given, autocommit=True, client_encoding="utf8", prepare_threshold=None) as connection:
+            refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
             yield connection
         return
     admin = _admin_dsn(args)
@@ -297,17 +295,18 @@ def _authorizations(args: argparse.Namespace) -> None:
 
 
 def _external(args: argparse.Namespace) -> None:
-    if (args.org is None) != (args.action == "list"):
-        args.refuse("allow and forbid take ORG, list takes none")
+    if (args.org is None) != (args.action == "list") or (args.action == "allow" and args.to is None):
+        args.refuse("allow takes ORG and TO, forbid takes ORG, and TO for one alone, list takes none")
     if args.action == "allow":
-        _run_on(_admin_dsn(args), calls.allow_external_sharing(args.org))
-        print(f"Tenants of {args.org} may share models with other organisations.")
+        _run_on(_admin_dsn(args), calls.allow_external_sharing(args.org, args.to))
+        print(f"Tenants of {args.org} may share models with {args.to}.")
     elif args.action == "forbid":
-        count = _run_on(_admin_dsn(args), calls.forbid_external_sharing(args.org))
-        print(f"Tenants of {args.org} may not share models with other organisations. Grants ended: {count}.")
+        count = _run_on(_admin_dsn(args), calls.forbid_external_sharing(args.org, args.to))
+        others = args.to or "other organisations"
+        print(f"Tenants of {args.org} may not share models with {others}. Grants ended: {count}.")
     else:
         rows = _run_on(_admin_dsn(args), calls.list_external_sharing())
-        _print_rows(args, rows, ["org_id", "permitted_at", "permitted_by"])
+        _print_rows(args, rows, ["org_id", "to_org_id", "permitted_at", "permitted_by"])
 
 
 def _key(args: argparse.Namespace) -> None:
@@ -663,6 +662,34 @@ def _retention_apply(args: argparse.Namespace) -> None:
     _print_rows(args, [total], ["tenants", "versions", "events", "shares"])
 
 
+def _quota_set(args: argparse.Namespace) -> None:
+    if args.models is None and args.bytes is None and not args.unlimited:
+        args.refuse("Say what is allowed: --models, --bytes or --unlimited.")
+    _run_on(_admin_dsn(args), calls.set_quota(args.pattern, max_models=args.models, max_bytes=args.bytes))
+    print(f"Set the quota of {args.pattern}.")
+
+
+def _quota_list(args: argparse.Namespace) -> None:
+    rows = _run_on(_admin_dsn(args), calls.list_quotas())
+    _print_rows(args, rows, ["pattern", "max_models", "max_bytes", "models", "bytes", "set_at", "set_by"])
+
+
+def _quota_drop(args: argparse.Namespace) -> None:
+    if not _run_on(_admin_dsn(args), calls.drop_quota(args.pattern)):
+        raise CommandError("There is no quota of this pattern.", "Run: pydb quota list")
+    print(f"Dropped the quota of {args.pattern}.")
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch("([0-9]{1,9})([KMGT]i?B)?", text)
+    if not found:
+        raise argparse.ArgumentTypeError("expected a number of bytes, or one with KB, MB, GB, TB, KiB, MiB, GiB or TiB")
+    unit = found[2] or ""
+    power = " KMGT".index(unit[0]) if unit else 0
+    base = 1024 if "i" in unit else 1000
+    return int(found[1]) * int(base**power)
+
+
 def _keep(text: str) -> timedelta:
     years = re.fullmatch("([0-9]{1,3})y", text)
     return timedelta(days=365 * int(years[1])) if years else _duration(text)
@@ -930,11 +957,11 @@ def _save(args: argparse.Namespace) -> None:
 
 
 def _load(args: argparse.Namespace) -> None:
-    rows = _run(args, calls.load_progress(args.name, scope=args.scope, after=args.after, limit=args.limit))
-    if args.name is not None and not rows:
-        raise CommandError(
-            "There is no such model.", "Run pydb load without a name, and check the credential's levels."
-        )
+    if args.name is not None and args.scope is None:
+        rows = [_run(args, calls.load_model(args.name, args.owner))]
+    else:
+        call = calls.load_progress(args.name, scope=args.scope, owner=args.owner, after=args.after, limit=args.limit)
+        rows = _run(args, call)
     _print_rows(args, rows, ["model_name", "owner_key", "version", "mse", "training_samples", "metrics", "updated_at"])
 
 
@@ -1164,6 +1191,12 @@ def _unshare(args: argparse.Namespace) -> None:
     print("The grant ended." if args.id else f"Grants ended: {count}.")
 
 
+def _decline(args: argparse.Namespace) -> None:
+    if not _run(args, calls.decline_share(args.id)):
+        raise CommandError("No such grant reaches the tenant.", "Run: pydb shares --received --as ...")
+    print("Declined: its sharer cannot share this model with the tenant again.")
+
+
 def _shares(args: argparse.Namespace) -> None:
     given: list[calls.Grant] = []
     received: list[calls.Grant] = []
@@ -1184,7 +1217,7 @@ def _shares(args: argparse.Namespace) -> None:
     _print_rows(
         args,
         received if args.received else given,
-        ["share_id", "model_name", "owner_key", "shared_by", "target", "permissions", "version", "expires_at"],
+        ["share_id", "model_name", "owner_key", "shared_by", "target", "permissions", "version", "expires_at", "state"],
     )
 
 
@@ -1296,10 +1329,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("pattern", nargs="?", help="as pydb authorizations shows it (default: all)")
     command("authorizations", _authorizations, "show which login may name which tenants", database, listing)
     added = command(
-        "external", _external, "let an organisation share models with others, or end that", database, listing
+        "external", _external, "let an organisation share models with another, or end that", database, listing
     )
     added.add_argument("action", choices=["allow", "forbid", "list"])
     added.add_argument("org", nargs="?", metavar="ORG", help="level 1 of its tenants")
+    added.add_argument("to", nargs="?", metavar="TO", help="the other organisation (forbid: default all)")
     added = command("key", _key, "make, list and retire the keys that sign tokens", database, listing)
     added.add_argument("action", choices=["create", "list", "retire"])
     added.add_argument("kid", nargs="?", help="name of the key (create: default made up)")
@@ -1414,6 +1448,27 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "apply", _retention_apply, "delete what the rules keep no longer; run it daily", database, listing, of=rules
     )
+    quotas = command("quota", None, "say how many models and bytes tenants may keep").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    added = command("set", _quota_set, "set the quota of a pattern, in place of the one before", database, of=quotas)
+    added.epilog = (
+        "A quota limits the total of the tenants that its pattern covers; with * as the first level, each organisation "
+        "by itself, unless it has a quota of its own with the same other levels. Each quota that covers a tenant "
+        "counts. What is there already stays."
+    )
+    added.add_argument("pattern", help=pattern_help)
+    added.add_argument("--models", type=int, metavar="N", help="at most N models (default: no limit)")
+    added.add_argument(
+        "--bytes",
+        type=_size,
+        metavar="SIZE",
+        help="at most so many bytes of artifacts and uploads, such as 50GiB (default: no limit)",
+    )
+    added.add_argument("--unlimited", action="store_true", help="no limit: an exception from a pattern with *")
+    command("list", _quota_list, "show the quotas, and what is used of them", database, listing, of=quotas)
+    added = command("drop", _quota_drop, "drop the quota of a pattern", database, of=quotas)
+    added.add_argument("pattern", help="as pydb quota list shows it")
     added = command(
         "tenants", _tenants, "show the tenants that are known, and whether a legal hold keeps them", database, listing
     )
@@ -1467,7 +1522,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for writing")
     added = command("load", _load, "show one model or all", tenant)
     added.add_argument("name", nargs="?")
-    added.add_argument("--scope", choices=["all", "own", "shared"], default="all", help="whose (default: all)")
+    added.add_argument("--owner", metavar="KEY", help="the owner of a shared model, or of those to list")
+    added.add_argument("--scope", choices=["all", "own", "shared"], help="whose (default: all; with NAME: own)")
     added.add_argument("--after", metavar="CURSOR", help="go on behind this row; the cursor is in --json")
     added.add_argument("--limit", type=int, metavar="N")
     added = command("history", _history, "show the saved versions of a model, the newest first", tenant)
@@ -1553,6 +1609,8 @@ def _parser() -> argparse.ArgumentParser:
         "--to", type=_target, action="append", metavar="TARGET", help=f"only this one (default: all); {target_help}"
     )
     added.add_argument("--owner", metavar="KEY", help="the owner of a received model that was passed on")
+    added = command("decline", _decline, "refuse a model that is shared with the tenant, for good", tenant)
+    added.add_argument("id", type=UUID, metavar="UUID", help="the grant, as pydb shares --received shows it")
     added = command("shares", _shares, "show the grants that the tenant may end, or those that reach it", tenant)
     added.add_argument("name", nargs="?")
     added.add_argument("--received", action="store_true", help="those that reach the tenant")

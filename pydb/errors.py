@@ -27,8 +27,11 @@ __all__ = [
     "MoreThanHeld",
     "NoTenant",
     "NotAuthorized",
+    "PassedOnTooOften",
+    "QuotaExceeded",
     "StorageError",
     "TokenExpired",
+    "TooManyGrants",
     "UploadNotFound",
     "UploadOffset",
     "VersionConflict",
@@ -150,7 +153,7 @@ class InvalidTarget(StorageError):
 
 
 class ExternalSharingForbidden(StorageError):
-    """The sharer's organisation may not share outside."""
+    """The sharer's organisation may not share with that one."""
 
     sqlstate = "TN302"
 
@@ -165,6 +168,18 @@ class VersionNotFound(StorageError):
     """The model has no such version."""
 
     sqlstate = "TN304"
+
+
+class TooManyGrants(StorageError):
+    """A sharer has no more than 1,000 grants on one model."""
+
+    sqlstate = "TN305"
+
+
+class PassedOnTooOften(StorageError):
+    """A shared model was passed on 8 times in a row already."""
+
+    sqlstate = "TN306"
 
 
 class EventNotFound(StorageError):
@@ -183,6 +198,12 @@ class CertificateNotFound(StorageError):
     """No such certificate of an erasure."""
 
     sqlstate = "TN502"
+
+
+class QuotaExceeded(StorageError):
+    """An administrator's quota allows no further models or bytes of artifacts."""
+
+    sqlstate = "TN601"
 
 
 _BY_SQLSTATE = {cls.sqlstate: cls for cls in StorageError.__subclasses__()}

@@ -17,8 +17,9 @@ EdDSA, checks it, maps its claims to the five levels of a tenant, and mints a sh
     )
     credential = provider.exchange(token, kid=kid, secret=secret, audience="DATABASE")
 
-All of it is synchronous. A check takes a fraction of a millisecond, but one that has to fetch keys blocks, for up to
-`timeout`; in an event loop call it by asyncio.to_thread. One provider serves all threads.
+All of it is synchronous. A check takes a fraction of a millisecond. Keys are fetched in the background, once at a time:
+while there are keys, at most one caller waits for newer ones; before that, all wait for up to `timeout`. In an event
+loop call it in a thread, as TenantMiddleware does. One provider serves all threads.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ MAX_TOKEN_LENGTH = 16_384
 MAX_JWKS_BYTES = 262_144
 # Between two attempts to fetch the keys, in seconds: whoever sends unknown kids makes us fetch no more often.
 FETCH_PAUSE = 10.0
+# So long, in seconds, a token whose key is held waits for newer keys.
+GRACE = 1.0
 
 # alg -> kty and crv of its keys. One algorithm per type of key, so no key is ever used with another algorithm.
 KEY_TYPES = {"RS256": ("RSA", None), "ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519")}
@@ -401,6 +404,11 @@ class _KeySet(NamedTuple):
     fetched_at: float
 
 
+class _Fetch(NamedTuple):
+    done: threading.Event
+    given_up_at: float
+
+
 def _key(entry: Any, algorithms: Sequence[str]) -> _Key | None:
     """A public key for one of the algorithms, or None: a set may hold others."""
     if not isinstance(entry, dict):
@@ -450,7 +458,8 @@ class _Keys:
         self._timeout = timeout.total_seconds()
         self._lifetime = lifetime.total_seconds()
         self._max_stale = max_stale.total_seconds()
-        self._fetching = threading.Lock()
+        self._lock = threading.Lock()
+        self._fetch: _Fetch | None = None  # that goes on
         self._held: _KeySet | None = None
         self._tried_at = float("-inf")
         self._failure = ""
@@ -459,8 +468,10 @@ class _Keys:
         """The one key of this name and algorithm, or None. Without a name, the key of a set that has only one."""
         held = self._current()
         if kid is not None and all(key.kid != kid for key in held.keys):
-            # The provider may have new keys.
-            self._fetch(wait=True)
+            # The provider may have new keys. One caller waits for them: anybody can send a name that nobody knows.
+            fetch, began = self._begin()
+            if fetch is not None and not (began and fetch.done.wait(self._timeout + GRACE)):
+                raise _unavailable("New keys are being fetched.")
             held = self._current()
         fitting = [
             key
@@ -470,9 +481,14 @@ class _Keys:
         return fitting[0].key if len(fitting) == 1 else None
 
     def _current(self) -> _KeySet:
-        if self._age() > self._lifetime:
-            # While one thread fetches, the others go on with the keys they have, if these are not too old.
-            self._fetch(wait=self._age() > self._max_stale)
+        age = self._age()
+        if age > self._lifetime:
+            fetch, began = self._begin()
+            if fetch is not None and age > self._max_stale:
+                fetch.done.wait(self._timeout + GRACE)
+            elif fetch is not None and began:
+                # The others go on with the keys they have, and so does this one when the provider is slow.
+                fetch.done.wait(GRACE)
         held = self._held
         if held is None or self._age() > self._max_stale:
             raise _unavailable(self._failure)
@@ -481,21 +497,31 @@ class _Keys:
     def _age(self) -> float:
         return float("inf") if self._held is None else _monotonic() - self._held.fetched_at
 
-    def _fetch(self, *, wait: bool) -> None:
-        """Fetch the keys, unless that was tried a moment ago. A failure leaves those there are."""
-        if not self._fetching.acquire(blocking=wait):
-            return
-        try:
+    def _begin(self) -> tuple[_Fetch | None, bool]:
+        """The fetch that goes on, and whether this call began it. None when one was tried a moment ago."""
+        with self._lock:
+            # One that hangs, or of which a fork took the thread away, is not waited for any longer.
+            if self._fetch is not None and time.monotonic() < self._fetch.given_up_at:
+                return self._fetch, False
             if _monotonic() - self._tried_at < FETCH_PAUSE:
-                return
-            try:
-                self._held = self._load()
-            except KeysUnavailable as error:
-                self._failure = error.detail or ""
-                _log.warning("the identity provider's keys cannot be had: %s", self._failure)
-            self._tried_at = _monotonic()
+                return None, False
+            fetch = self._fetch = _Fetch(threading.Event(), time.monotonic() + self._timeout + FETCH_PAUSE)
+        threading.Thread(target=self._run, args=(fetch,), name="pydb-jwks", daemon=True).start()
+        return fetch, True
+
+    def _run(self, fetch: _Fetch) -> None:
+        """Fetch the keys. A failure leaves those there are."""
+        try:
+            self._held = self._load()
+        except KeysUnavailable as error:
+            self._failure = error.detail or ""
+            _log.warning("the identity provider's keys cannot be had: %s", self._failure)
         finally:
-            self._fetching.release()
+            with self._lock:
+                self._tried_at = _monotonic()
+                if self._fetch is fetch:
+                    self._fetch = None
+            fetch.done.set()
 
     def _load(self) -> _KeySet:
         try:

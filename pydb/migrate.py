@@ -8,6 +8,7 @@ migrator leaves nothing behind, and no old function ever meets a new table.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ __all__ = ["AppLogin", "FileStatus", "MigrationError", "Schema", "init", "migrat
 T = TypeVar("T")
 
 OLDEST_SERVER = 150000
+
+# The innermost function in the context of an error.
+FRAME = re.compile(r"^PL/pgSQL function (.*) line \d+ at ", re.MULTILINE)
 
 # How the server says that another session is creating the same, or holds the lock ("tuple concurrently updated" has no
 # code of its own).
@@ -293,13 +297,15 @@ def _act_as_owner(connection: psycopg.Connection[Any], what: str = "migrate") ->
         raise MigrationError("This database has no schema for tenant-ai-storage yet.", "Run: pydb init")
     # Somebody else's schema of that name could hold a view that runs his code.
     row = connection.execute(
-        "select n.nspname from pg_catalog.pg_namespace as n "
+        "select n.nspname, pg_catalog.pg_get_userbyid(n.nspowner) from pg_catalog.pg_namespace as n "
         "where n.nspname in ('ai_storage', 'ai_storage_private', 'ai_storage_migration') "
         "and pg_catalog.pg_get_userbyid(n.nspowner) <> 'ai_storage_owner'"
     ).fetchone()
     if row is not None:
         raise MigrationError(
-            f"The schema {row[0]} belongs to somebody else.", "Find out who made it. Drop it, then run: pydb init"
+            f"The schema {row[0]} belongs to {row[1]} and not to ai_storage_owner.",
+            "If this database was restored, its owners and rights were left out: restore it again, roles first, "
+            "without --no-owner and --no-acl. Else find out whose the schema is; it may hold data.",
         )
     try:
         connection.execute("set local role ai_storage_owner")
@@ -445,10 +451,21 @@ def _create_roles(connection: psycopg.Connection[Any], schema: Schema) -> None:
     try:
         _in_turn(connection, work)
     except psycopg.errors.InsufficientPrivilege as error:
+        # Of our own, or raised by something else that runs meanwhile, such as an event trigger: its own words count.
+        diag = error.diag
+        said = f"{diag.message_primary}. {diag.message_detail or ''}".strip()
+        raised_by = FRAME.search(diag.context or "")
+        if raised_by is not None and raised_by[1] != "inline_code_block":
+            raise MigrationError(
+                f"The function {raised_by[1]}, which is not this package's, failed: {said}",
+                diag.message_hint or "An event trigger may have run it. Disable that, or let its function succeed.",
+            ) from error
+        if diag.message_hint:  # roles.sql's own
+            raise MigrationError(f"Nothing was created: {said}", diag.message_hint) from error
         raise MigrationError(
-            f"The login {connection.info.user} may not create the roles, or does not own them: "
-            f"{error.diag.message_primary}.",
-            "Use a superuser, or a login that has CREATEROLE, owns the database and first created the roles.",
+            f"The login {connection.info.user} cannot create the roles and schemas: {said}",
+            "Use a superuser, or a login that has CREATEROLE, owns the database, may use the language plpgsql, and "
+            "first created the roles.",
         ) from error
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
+import select
+import threading
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache, update_wrapper
+from functools import cache, partial, update_wrapper
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, LiteralString, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Protocol, Self, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 import psycopg
 
@@ -48,6 +52,7 @@ __all__ = [
     "open_async_pool",
     "open_pool",
     "refuse_powerful",
+    "remember",
 ]
 
 T = TypeVar("T")
@@ -58,23 +63,23 @@ P = ParamSpec("P")
 Credential = str | Callable[[], str] | None
 
 
-# On the path that a database's owner chose, a strong login could run code of his.
-PLAIN_PATH: LiteralString = "set search_path = pg_catalog, pg_temp"
-
 #: (login, what powerful role it is or may become) of a connection's login, a row for each. A superuser is all of them.
+#: Each operator is PostgreSQL's own: on the path that a database's owner chose, a strong login could run code of his.
 LOGIN_POWERS: Call[list[tuple[str, str]]] = Call(
-    "select session_user, "
-    "case when r.rolname = session_user then '' else 'may become ' || r.rolname || ', which ' end || case "
+    "select session_user, case when r.rolname operator(pg_catalog.=) session_user then '' "
+    "else pg_catalog.format('may become %%s, which ', r.rolname) end operator(pg_catalog.||) case "
     "when r.rolsuper then 'is superuser' when r.rolbypassrls then 'has BYPASSRLS' "
     "when r.rolcreaterole then 'has CREATEROLE' when r.rolreplication then 'has REPLICATION' "
     "else 'owns tables or functions' end "
     "from pg_catalog.pg_roles as r "
     "where pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER') and ("
     "r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolreplication "
-    "or r.rolname in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator') "
-    "or exists (select from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace "
-    "where n.nspname in ('ai_storage', 'ai_storage_private') and c.relowner = r.oid)) "
-    "order by r.rolname <> session_user, r.rolname",
+    "or r.rolname operator(pg_catalog.=) any (array['ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator']) "
+    "or exists (select from pg_catalog.pg_class as c "
+    "join pg_catalog.pg_namespace as n on n.oid operator(pg_catalog.=) c.relnamespace "
+    "where n.nspname operator(pg_catalog.=) any (array['ai_storage', 'ai_storage_private']) "
+    "and c.relowner operator(pg_catalog.=) r.oid)) "
+    "order by r.rolname operator(pg_catalog.<>) session_user, r.rolname",
     (),
     lambda rows: [(row[0], row[1]) for row in rows],
     tenant=False,
@@ -134,16 +139,22 @@ def _present(credential: Credential) -> str | None:
     return credential() if callable(credential) else credential
 
 
+def _options(connect: dict[str, Any]) -> dict[str, Any]:
+    # Nothing is prepared by name: who borrows a connection of the pool could replace it by a statement of his own.
+    return {"autocommit": True, "client_encoding": "utf8", "prepare_threshold": None, **connect}
+
+
 def open_pool(dsn: str, *, max_size: int = 4, trusted_login: str | None = None, **connect: Any) -> ConnectionPool[Any]:
     """The pool of from_dsn, which says what the parameters are and what is raised."""
     from psycopg_pool import ConnectionPool
 
-    dsn, options = parse(dsn), {"autocommit": True, **connect}
+    dsn, options = parse(dsn), _options(connect)
     # A pool goes on trying in the background and only says that it timed out; a connection says why.
     with psycopg.connect(dsn, **options) as connection:
-        connection.execute(PLAIN_PATH)
         refuse_powerful(session.run(connection, LOGIN_POWERS), trusted_login)
-    return ConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=True)
+    pool: ConnectionPool[Any] = ConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=True)
+    remember(pool)
+    return pool
 
 
 async def open_async_pool(
@@ -152,20 +163,74 @@ async def open_async_pool(
     """The twin of open_pool."""
     from psycopg_pool import AsyncConnectionPool
 
-    dsn, options = parse(dsn), {"autocommit": True, **connect}
+    dsn, options = parse(dsn), _options(connect)
     async with await psycopg.AsyncConnection.connect(dsn, **options) as connection:
-        await connection.execute(PLAIN_PATH)
         refuse_powerful(await aio.run(connection, LOGIN_POWERS), trusted_login)
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(dsn, min_size=1, max_size=max_size, kwargs=options, open=False)
-    await pool.open()
+    # Closed while its first connection is being made, an event loop would wait for it without end.
+    await pool.open(wait=True)
+    remember(pool)
     return pool
+
+
+# Connections and pools, and in which process pydb saw them first. A forked process shares their sockets with its
+# parent: it must not use them, nor end them.
+_process: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+_parents: list[object] = []
+_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # a thread of the parent may have held the other
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def remember(source: object) -> None:
+    """Note that a connection or pool is this process's, unless it was seen in another before."""
+    _process.setdefault(source, os.getpid())
+
+
+def _is_inherited(source: object) -> bool:
+    return _process[source] != os.getpid()
+
+
+def _refuse_inherited() -> NoReturn:
+    raise psycopg.InterfaceError(
+        "this connection or pool was opened before the process was forked, and its answers may be another process's: "
+        "open one in each process, or use from_dsn"
+    )
+
+
+def _refuse_other(source: object, connection: type) -> None:
+    if not isinstance(source, connection) and not hasattr(source, "getconn"):
+        raise TypeError(
+            f"a storage needs psycopg's {connection.__name__} or a pool of psycopg_pool, not {type(source).__name__}: "
+            "of a connection of SQLAlchemy's, connection.connection.driver_connection"
+        )
+
+
+def _is_dead(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the server ended a session while its connection rested in a pool. The socket knows: nothing is sent."""
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    try:
+        while not connection.closed and poll.poll(0):
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return connection.closed
 
 
 class TenantAwareStorage:
     """Saves and loads the models of one tenant.
 
-    source: a psycopg connection or a psycopg_pool pool; it stays the caller's, as do its transactions. With
-    autocommit one call is one statement and one round trip.
+    source: a psycopg connection or a psycopg_pool pool; it stays the caller's, as do its transactions, its adapters and
+    its settings. With autocommit one call is one message and one round trip. After a fork the child needs a source of
+    its own: this one raises psycopg.InterfaceError.
     credential: see Credential. cache: what carries the bytes of artifacts faster, such as pydb.cache.Cache.
     """
 
@@ -176,9 +241,12 @@ class TenantAwareStorage:
         *,
         cache: _SyncCache | None = None,
     ) -> None:
+        _refuse_other(source, psycopg.Connection)
+        remember(source)
         self._source = source
         self._credential = credential
         self._cache = cache
+        self._open: Callable[[], ConnectionPool[Any]] | None = None
         self._owned: ConnectionPool[Any] | None = None
         self._owned_cache: _SyncCache | None = None
 
@@ -195,15 +263,12 @@ class TenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of a with block closes it.
 
-        max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
-        mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
-        BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
-        Raises: ValueError for a DSN that cannot be read; LoginTooPowerful for such a login; psycopg.OperationalError
-        when the server cannot be reached or refuses the login.
+        dsn, options = parse(dsn), _options(connect)
         """
-        pool = open_pool(dsn, max_size=max_size, trusted_login=trusted_login, **connect)
+        open_anew = partial(open_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
+        pool = open_anew()
         storage = cls(pool, credential, cache=cache)
-        storage._owned = pool
+        storage._owned, storage._open = pool, open_anew
         return storage
 
     @classmethod
@@ -260,14 +325,32 @@ class TenantAwareStorage:
 
     def run(self, call: Call[T]) -> T:
         """Run any call of pydb.calls with this storage's credential."""
+        if _is_inherited(self._source):
+            self._leave_parents()
         credential = _present(self._credential)
         if isinstance(self._source, psycopg.Connection):
             return session.run(self._source, call, credential)
-        with self._source.connection() as connection:
-            return session.run(connection, call, credential)
+        dead = 0
+        while True:
+            with self._source.connection() as connection:
+                if dead <= self._source.max_size and _is_dead(connection):
+                    dead += 1
+                    connection.close()  # the pool opens another
+                    continue
+                return session.run(connection, call, credential)
+
+    def _leave_parents(self) -> None:
+        """In a forked process: open a pool of its own where the storage has one."""
+        if self._open is None:
+            _refuse_inherited()
+        with _lock:
+            if _is_inherited(self._source):
+                _parents.append(self._source)
+                self._source = self._owned = self._open()
 
     save_ai_progress_batch = _method(calls.save_progress_batch)
     load_ai_progress = _method(calls.load_progress)
+    load_model = _method(calls.load_model)
     load_history = _method(calls.load_history)
     delete = _method(calls.delete_progress)
     promote = _method(calls.promote_progress)
@@ -281,6 +364,7 @@ class TenantAwareStorage:
     unshare_model = _method(calls.unshare_model)
     list_shares = _method(calls.list_shares)
     list_received_shares = _method(calls.list_received_shares)
+    decline_share = _method(calls.decline_share)
     has_permission = _method(calls.has_permission)
     audit_trail = _method(calls.audit_trail)
     verify_audit = _method(calls.verify_audit)
@@ -438,7 +522,7 @@ class TenantAwareStorage:
 
     def close(self) -> None:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""
-        if self._owned is not None:
+        if self._owned is not None and not _is_inherited(self._owned):
             self._owned.close()
         if self._owned_cache is not None:
             self._owned_cache.close()
@@ -462,9 +546,12 @@ class AsyncTenantAwareStorage:
         *,
         cache: _AsyncCache | None = None,
     ) -> None:
+        _refuse_other(source, psycopg.AsyncConnection)
+        remember(source)
         self._source = source
         self._credential = credential
         self._cache = cache
+        self._open: Callable[[], Awaitable[AsyncConnectionPool[Any]]] | None = None
         self._owned: AsyncConnectionPool[Any] | None = None
         self._owned_cache: _AsyncCache | None = None
 
@@ -481,15 +568,12 @@ class AsyncTenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of an async with block closes it.
 
-        max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
-        mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
-        BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
-        Raises: ValueError for a DSN that cannot be read; LoginTooPowerful for such a login; psycopg.OperationalError
-        when the server cannot be reached or refuses the login.
+        dsn, options = parse(dsn), _options(connect)
         """
-        pool = await open_async_pool(dsn, max_size=max_size, trusted_login=trusted_login, **connect)
+        open_anew = partial(open_async_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
+        pool = await open_anew()
         storage = cls(pool, credential, cache=cache)
-        storage._owned = pool
+        storage._owned, storage._open = pool, open_anew
         return storage
 
     @classmethod
@@ -528,14 +612,34 @@ class AsyncTenantAwareStorage:
 
     async def run(self, call: Call[T]) -> T:
         """Run any call of pydb.calls with this storage's credential."""
+        if _is_inherited(self._source):
+            await self._leave_parents()
         credential = _present(self._credential)
         if isinstance(self._source, psycopg.AsyncConnection):
             return await aio.run(self._source, call, credential)
-        async with self._source.connection() as connection:
-            return await aio.run(connection, call, credential)
+        dead = 0
+        while True:
+            async with self._source.connection() as connection:
+                if dead <= self._source.max_size and _is_dead(connection):
+                    dead += 1
+                    await connection.close()  # the pool opens another
+                    continue
+                return await aio.run(connection, call, credential)
+
+    async def _leave_parents(self) -> None:
+        """See TenantAwareStorage._leave_parents."""
+        if self._open is None:
+            _refuse_inherited()
+        pool = await self._open()
+        if _is_inherited(self._source):
+            _parents.append(self._source)
+            self._source = self._owned = pool
+        else:
+            await pool.close()  # another task was faster
 
     save_ai_progress_batch = _async_method(calls.save_progress_batch)
     load_ai_progress = _async_method(calls.load_progress)
+    load_model = _async_method(calls.load_model)
     load_history = _async_method(calls.load_history)
     delete = _async_method(calls.delete_progress)
     promote = _async_method(calls.promote_progress)
@@ -549,6 +653,7 @@ class AsyncTenantAwareStorage:
     unshare_model = _async_method(calls.unshare_model)
     list_shares = _async_method(calls.list_shares)
     list_received_shares = _async_method(calls.list_received_shares)
+    decline_share = _async_method(calls.decline_share)
     has_permission = _async_method(calls.has_permission)
     audit_trail = _async_method(calls.audit_trail)
     verify_audit = _async_method(calls.verify_audit)
@@ -677,7 +782,7 @@ class AsyncTenantAwareStorage:
 
     async def close(self) -> None:
         """Close the pool that from_dsn opened; a source given by the caller stays open."""
-        if self._owned is not None:
+        if self._owned is not None and not _is_inherited(self._owned):
             await self._owned.close()
         if self._owned_cache is not None:
             await self._owned_cache.close()

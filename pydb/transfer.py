@@ -23,6 +23,7 @@ from psycopg.rows import tuple_row
 from psycopg.types.string import TextLoader
 
 from . import calls, session
+from .adapters import GUARD, Cursor
 from .errors import translate
 
 __all__ = [
@@ -131,6 +132,7 @@ def _lines(
     """What a call returns, text by text as the server writes it."""
     try:
         with connection.transaction(), connection.cursor("export", row_factory=tuple_row) as cursor:
+            Cursor(connection).execute(GUARD)
             # Parsed and written again, a number might be another one.
             cursor.adapters.register_loader("jsonb", TextLoader)
             cursor.execute(call.query, call.bind(credential))

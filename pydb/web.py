@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import hmac
 import json
 import logging
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -31,8 +33,9 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from . import aio, calls, environment, session
+from . import calls, environment
 from .errors import MalformedCredential, NoTenant, StorageError
+from .storage import AsyncTenantAwareStorage, TenantAwareStorage, remember
 from .token import LEVEL
 
 __all__ = [
@@ -81,6 +84,7 @@ STATUS = {
     "InvalidProvider": 500,
     "KeysUnavailable": 503,
     "OperationalError": 503,
+    "QuotaExceeded": 507,
 }
 
 _ADMITTED = "pydb.tenant"  # in an ASGI scope or a WSGI environ, where no client's header gets to
@@ -89,6 +93,8 @@ _TOKEN = r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 _BEARER = re.compile(rf"(?i:bearer) +({_TOKEN}) *")
 _MAX_TOKEN = 16_384
 _MIN_SECRET = 32
+
+EXCHANGES = 8  # at a time, of a TenantMiddleware
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +115,12 @@ class RequestTenant:
     pool: AsyncConnectionPool[Any] | ConnectionPool[Any] = field(repr=False, compare=False)
 
 
-_current: contextvars.ContextVar[RequestTenant | None] = contextvars.ContextVar("pydb.web", default=None)
+class _Exempt:
+    """Stands for a tenant where a middleware let a request through without one."""
+
+
+_EXEMPT = _Exempt()
+_current: contextvars.ContextVar[RequestTenant | _Exempt | None] = contextvars.ContextVar("pydb.web", default=None)
 
 
 def request_tenant() -> RequestTenant:
@@ -119,7 +130,7 @@ def request_tenant() -> RequestTenant:
     Raises: NoTenant (TN001) outside of a request, and on an exempt path.
     """
     tenant = _current.get()
-    if tenant is None:
+    if not isinstance(tenant, RequestTenant):
         raise NoTenant("no request of a tenant is being served", hint="Put a middleware of pydb.web before this code.")
     return tenant
 
@@ -177,7 +188,7 @@ def _values(request: Any, name: str) -> list[str]:
 
 def _carrier(request: Any) -> Mapping[str, Any] | None:
     """The ASGI scope or WSGI environ of a request, or the request itself when it is one."""
-    for name in (None, "scope", "environ", "META"):
+    for name in (None, "scope", "environ", "META", "env"):
         carrier = request if name is None else getattr(request, name, None)
         if isinstance(carrier, Mapping) and ("headers" in carrier or "REQUEST_METHOD" in carrier):
             return carrier
@@ -203,12 +214,21 @@ def _malformed() -> MalformedCredential:
 def credential_of(request: Any) -> tuple[str, AsyncConnectionPool[Any] | ConnectionPool[Any] | None]:
     """The credential of a request, and the pool of the middleware that admitted it.
 
-    Without a middleware, the bearer token, which nobody has verified yet, and None.
+    Without a middleware, the bearer token, which nobody has verified yet, and None. On a path that a middleware exempts
+    there is no tenant, whatever token the request carries.
     Raises: NoTenant (TN001), MalformedCredential (TN002).
     """
     tenant = (_carrier(request) or {}).get(_ADMITTED)
     if isinstance(tenant, RequestTenant):
         return tenant.credential, tenant.pool
+    if isinstance(tenant, _Exempt):
+        raise NoTenant("this path has no tenant", hint="Take it out of exempt, or use no storage here.")
+    if _current.get() is not None:
+        # A token in it is not the one that the middleware verified, or exchanged.
+        raise NoTenant(
+            "this is not the request that the middleware admitted",
+            hint="Pass the framework's request, its ASGI scope or its WSGI environ.",
+        )
     return _bearer(request), None
 
 
@@ -239,11 +259,14 @@ class _Middleware:
         """
         if gateway_secret is not None and re.fullmatch(f"[!-~]{{{_MIN_SECRET},}}", gateway_secret) is None:
             raise ValueError(f"gateway_secret has to have {_MIN_SECRET} printable characters or more, and no space.")
+        if pool is not None:
+            remember(pool)  # before a server forks its workers
         self._app = app
         self._pool = pool
         self._exempt = frozenset(exempt)
         self._exchange = exchange
         self._secret = None if gateway_secret is None else gateway_secret.encode()
+        self._threads = ThreadPoolExecutor(EXCHANGES, "pydb-exchange")  # it starts them when they are needed
 
     @staticmethod
     def _answer(error: Exception) -> Problem | None:
@@ -290,7 +313,7 @@ class TenantMiddleware(_Middleware):
             await send(message)
 
         try:
-            tenant = None if scope["path"] in self._exempt else await self._admit(scope)
+            tenant = _EXEMPT if scope["path"] in self._exempt else await self._admit(scope)
             scope[_ADMITTED] = tenant
             before = _current.set(tenant)
             try:
@@ -308,10 +331,11 @@ class TenantMiddleware(_Middleware):
         if credential is None:
             credential = _bearer(scope)
             if self._exchange is not None:
-                credential = await asyncio.to_thread(self._exchange, credential)
+                # In threads of its own: one that waits for a provider keeps no other work from the event loop's.
+                exchange = functools.partial(contextvars.copy_context().run, self._exchange, credential)
+                credential = await asyncio.get_running_loop().run_in_executor(self._threads, exchange)
         pool = self._pool or await environment.shared_async_pool()
-        async with pool.connection() as connection:
-            key = await aio.run(connection, calls.set_tenant(credential))
+        key = await AsyncTenantAwareStorage(pool).run(calls.set_tenant(credential))
         return RequestTenant(key, credential, pool)
 
 
@@ -352,7 +376,7 @@ class WSGITenantMiddleware(_Middleware):
         # What the application sets lives in a context of the request's own, also while its answer is sent.
         context = contextvars.copy_context()
         try:
-            tenant = None if environ.get("PATH_INFO", "") in self._exempt else self._admit(environ)
+            tenant = _EXEMPT if environ.get("PATH_INFO", "") in self._exempt else self._admit(environ)
             environ[_ADMITTED] = tenant
             context.run(_current.set, tenant)
             return _Body(context, context.run(self._app, environ, start_response))
@@ -373,8 +397,7 @@ class WSGITenantMiddleware(_Middleware):
             if self._exchange is not None:
                 credential = self._exchange(credential)
         pool = self._pool or environment.shared_pool()
-        with pool.connection() as connection:
-            key = session.run(connection, calls.set_tenant(credential))
+        key = TenantAwareStorage(pool).run(calls.set_tenant(credential))
         return RequestTenant(key, credential, pool)
 
 

@@ -71,7 +71,7 @@ to ai_storage_operator;
 grant select, insert, truncate on ai_storage_private.context_secret to ai_storage_operator;
 grant select, insert, update on ai_storage_private.signing_key to ai_storage_operator;
 grant select, insert, delete on ai_storage_private.external_sharing_permit to ai_storage_operator;
-grant select, update, delete on ai_storage_private.model_share to ai_storage_operator;
+grant select on ai_storage_private.model_share to ai_storage_operator;
 grant select, insert, delete
 on ai_storage_private.audit_pending
 to ai_storage_operator;
@@ -86,6 +86,9 @@ grant select, update on ai_storage_private.refusal_report to ai_storage_operator
 grant usage, select on sequence ai_storage_private.refused_credential to ai_storage_operator;
 grant select, insert, update, delete on ai_storage_private.retention_rule to ai_storage_operator;
 grant select, update on ai_storage_private.retention_gate to ai_storage_operator;
+grant select, insert, update, delete
+on ai_storage_private.quota, ai_storage_private.quota_use
+to ai_storage_operator;
 grant select, insert on ai_storage_private.erasure_certificate to ai_storage_operator;
 grant execute on function
     ai_storage.is_isolation_key(text),
@@ -99,10 +102,14 @@ grant execute on function
     ai_storage_private.sweep_uploads(bigint),
     ai_storage_private.lock_models(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz, integer),
-    ai_storage_private.list_versions(bigint)
+    ai_storage_private.list_versions(bigint),
+    ai_storage_private.measure_tenant(bigint)
 to ai_storage_operator;
 
 grant select, insert, update, delete on ai_storage_private.model_share to ai_storage_sharing;
+grant select, insert, update, delete on ai_storage_private.share_end to ai_storage_sharing;
+grant select, insert, delete on ai_storage_private.share_decline to ai_storage_sharing;
+grant select on ai_storage_private.external_sharing_permit to ai_storage_sharing;
 grant select, update on ai_storage_private.ai_progress_tenant to ai_storage_sharing;
 grant select, insert on ai_storage_private.progress_version to ai_storage_sharing;
 grant select
@@ -134,10 +141,12 @@ grant execute on function
     ai_storage_private.hold_grant(
         ai_storage_private.acting_tenant, text, text, text[], timestamptz, bigint
     ),
-    ai_storage_private.write_share(
+    ai_storage_private.write_shares(
         ai_storage_private.model_share, ai_storage_private.acting_tenant,
-        text, text[], timestamptz, bigint
+        text[], text[], timestamptz, bigint
     ),
+    ai_storage_private.may_write(bigint, uuid, text),
+    ai_storage_private.may_share_with(text, text),
     ai_storage_private.may_receive(text),
     ai_storage_private.load_shared(
         ai_storage_private.acting_tenant, text, text, text, text, integer
@@ -165,6 +174,7 @@ to ai_storage_owner;
 grant execute on function
     ai_storage_private.erase_shares(bigint),
     ai_storage_private.sweep_shares(),
+    ai_storage_private.count_permitted(uuid[]),
     ai_storage_private.summarize_shares()
 to ai_storage_operator;
 
@@ -181,8 +191,6 @@ grant execute on function
     ai_storage_private.current_credential(),
     ai_storage.current_tenant()
 to ai_storage_owner;
-grant execute on function ai_storage_private.may_share_outside(text)
-to ai_storage_owner, ai_storage_sharing;
 grant execute on function
     ai_storage_private.record_event(bigint, text, uuid, bigint, text, jsonb)
 to ai_storage_owner, ai_storage_sharing;
@@ -212,6 +220,7 @@ grant execute on function
     ai_storage_private.artifact_limit(),
     ai_storage_private.check_hold(text[]),
     ai_storage_private.pass_gate(bigint),
+    ai_storage_private.count_use(bigint, bigint, bigint),
     ai_storage_private.compliance_status()
 to ai_storage_owner;
 grant execute on function
@@ -236,7 +245,7 @@ grant execute on function
         text, double precision, bigint, jsonb, jsonb, bigint, text, text, jsonb, text
     ),
     ai_storage.save_progress_batch(jsonb, text),
-    ai_storage.load_progress(text, text, text, integer, text),
+    ai_storage.load_progress(text, text, text, integer, text, text),
     ai_storage.load_history(text, text, bigint, integer, text),
     ai_storage.delete_progress(text, bigint, text),
     ai_storage.promote_progress(text, text, boolean, text),
@@ -270,7 +279,8 @@ grant execute on function
     ai_storage.revoke_share(uuid, text),
     ai_storage.unshare_model(text, jsonb, text, text),
     ai_storage.list_shares(text, text),
-    ai_storage.list_received_shares(text)
+    ai_storage.list_received_shares(text, text),
+    ai_storage.decline_share(uuid, text)
 to ai_storage_app;
 
 set local role ai_storage_operator;
@@ -297,14 +307,16 @@ grant execute on function
     ai_storage.create_signing_key(text, text),
     ai_storage.retire_signing_key(text),
     ai_storage.list_signing_keys(),
-    ai_storage.allow_external_sharing(text),
-    ai_storage.forbid_external_sharing(text),
+    ai_storage.allow_external_sharing(text, text),
+    ai_storage.forbid_external_sharing(text, text),
     ai_storage.list_external_sharing(),
     ai_storage.seal_audit(),
     ai_storage.create_checkpoint(),
     ai_storage.set_retention(text, integer, interval, interval, boolean),
     ai_storage.drop_retention(text),
     ai_storage.apply_retention(text, integer),
+    ai_storage.set_quota(text, bigint, bigint),
+    ai_storage.drop_quota(text),
     ai_storage.erase_tenant(text, text),
     ai_storage.report_backup(timestamptz, text),
     ai_storage.break_glass(text, text),
@@ -316,6 +328,7 @@ to ai_storage_admin;
 grant execute on function
     ai_storage.verify_all_audit(),
     ai_storage.list_retention(),
+    ai_storage.list_quotas(),
     ai_storage.list_tenants(text),
     ai_storage.list_erasures(),
     ai_storage.erasure_certificate(uuid),

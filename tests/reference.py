@@ -35,6 +35,7 @@ SUBJECTS = {
     "30_sharing": "Sharing",
     "40_audit": "The log",
     "45_retention": "Retention, erasure, export",
+    "46_quota": "Quotas",
     "50_compliance": "Compliance",
     "55_metrics": "Monitoring",
     "00_version": "Release",

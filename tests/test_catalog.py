@@ -36,6 +36,7 @@ EXECUTE = {
         "ai_storage.save_progress_batch",
         "ai_storage.set_tenant",
         "ai_storage.version",
+        "ai_storage.decline_share",
         "ai_storage.has_permission",
         "ai_storage.list_received_shares",
         "ai_storage.list_shares",
@@ -68,15 +69,18 @@ EXECUTE = {
         "ai_storage.break_glass",
         "ai_storage.collect_evidence",
         "ai_storage.compliance_report",
+        "ai_storage.drop_quota",
         "ai_storage.drop_retention",
         "ai_storage.erase_tenant",
         "ai_storage.erasure_certificate",
         "ai_storage.list_erasures",
+        "ai_storage.list_quotas",
         "ai_storage.list_retention",
         "ai_storage.list_tenants",
         "ai_storage.metrics",
         "ai_storage.report_backup",
         "ai_storage.set_artifact_limit",
+        "ai_storage.set_quota",
         "ai_storage.set_retention",
         "ai_storage.allow_external_sharing",
         "ai_storage.authorize_login",
@@ -98,6 +102,7 @@ EXECUTE = {
         "ai_storage.compliance_report",
         "ai_storage.erasure_certificate",
         "ai_storage.list_erasures",
+        "ai_storage.list_quotas",
         "ai_storage.list_retention",
         "ai_storage.list_tenants",
         "ai_storage.metrics",
@@ -235,7 +240,7 @@ def test_definer_functions_are_the_listed_ones_and_pin_their_path(catalog: psyco
     for owner, name, config in rows:
         live[owner].add(name)
         assert config[:2] == ["search_path=pg_catalog, pg_temp", "client_min_messages=notice"]
-        assert {setting.split("=")[0] for setting in config[2:]} <= BESIDES
+        assert {setting.split("=")[0].lower() for setting in config[2:]} <= BESIDES
     assert live == DEFINERS
 
 
@@ -368,8 +373,9 @@ def test_every_class_of_errors_of_the_package_is_in_the_registry() -> None:
 
 def test_every_error_carries_a_hint_and_no_value_in_its_message() -> None:
     for path in (ROOT / "sql").glob("*.sql"):
-        for block in re.findall(r"raise exception using(.*?);", path.read_text(), re.DOTALL):
+        # A text may hold a semicolon or a quote.
+        for block in re.findall(r"raise exception using((?:'(?:[^']|'')*'|[^';])*);", path.read_text()):
             assert "hint = " in block, block
-            message = re.search(r"message = ('[^']*'(?: \|\| p_what)?),\n", block)
+            message = re.search(r"message = ('(?:[^']|'')*'(?: \|\| p_what)?),\n", block)
             assert message, block
             assert message[1] == message[1].lower()

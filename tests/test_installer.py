@@ -18,7 +18,7 @@ import pytest
 from deploy import installer
 from pydb import NotAuthorized, TenantAwareStorage, doctor, migrate
 from tests.conftest import Database, Server
-from tests.helpers import ACME, dump, key, until
+from tests.helpers import ACME, client, dump, key, until
 from tests.schema import GOLDEN, GOLDEN_MAJOR
 from tests.schema import dump as schema_of
 
@@ -27,17 +27,6 @@ LEDGER = "select path, sha256 from ai_storage_migration.applied_file order by 1"
 SCHEMAS = "select count(*) from pg_namespace where nspname like 'ai_storage%'"
 # Of the logins in a database, and not of how it was installed.
 OF_LOGINS = {"authorization-unused", "authorization-wide"}
-
-
-def client(server: Server, program: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program that came with the server."""
-    bin_dir = server.cluster.bin_dir
-    libraries = bin_dir.parent / "lib"
-    environment = {"LC_ALL": "C"}
-    if (libraries / "libpq.so.5").exists():
-        environment["LD_LIBRARY_PATH"] = str(libraries)
-    command = [bin_dir / program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, **{"check": True, **options})
 
 
 def said(page: str, begins: str) -> str:
@@ -218,12 +207,13 @@ def test_the_file_stops_at_the_first_error_and_leaves_the_database_as_it_was(
         admin.execute("drop database latin with (force)")
 
 
-def test_the_file_takes_no_superuser_and_runs_nothing_that_lies_on_its_path(own_server: Server, file: Path) -> None:
+def test_the_file_takes_no_superuser_and_no_role_that_another_administrator_made(
+    own_server: Server, file: Path
+) -> None:
     with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
         admin.execute("create role plain_admin login createrole")
         admin.execute("create database managed owner plain_admin")
-        admin.execute("create role mallory login")
-        admin.execute("create database hers owner mallory")
+        admin.execute("create database other")
     dsn = own_server.dsn("plain_admin", "managed")
     assert run_file(own_server, dsn, file)[0]
     assert run_file(own_server, dsn, file) == ([], "")
@@ -232,7 +222,15 @@ def test_the_file_takes_no_superuser_and_runs_nothing_that_lies_on_its_path(own_
         admin.execute("select ai_storage.authorize_login('acme_app', 'acme:*:*:*:*')")
     with TenantAwareStorage.from_dsn(own_server.dsn("acme_app", "managed"), ACME) as storage:
         assert storage.save_ai_progress("m", 0.5).version == 1
+    _, said = run_file(own_server, own_server.dsn(dbname="other"), file, check=False)
+    assert "plain_admin is a member of it" in said
+    assert "revoke ai_storage_" in said
 
+
+def test_the_file_runs_nothing_that_lies_on_its_path(own_server: Server, file: Path) -> None:
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("create role mallory login")
+        admin.execute("create database hers owner mallory")
     with psycopg.connect(own_server.dsn("mallory", "hers"), autocommit=True) as mallory:
         mallory.execute("create schema evil")
         mallory.execute(

@@ -75,7 +75,6 @@ DEFINERS = {
         "ai_storage_private.lend",
         "ai_storage_private.lent_ids",
         "ai_storage_private.lent_tenant_ids",
-        "ai_storage_private.may_share_outside",
         "ai_storage.apply_retention",
         "ai_storage.break_glass",
         "ai_storage.collect_evidence",
@@ -93,6 +92,10 @@ DEFINERS = {
         "ai_storage_private.artifact_limit",
         "ai_storage_private.check_hold",
         "ai_storage_private.pass_gate",
+        "ai_storage_private.count_use",
+        "ai_storage.set_quota",
+        "ai_storage.drop_quota",
+        "ai_storage.list_quotas",
         "ai_storage_private.compliance_status",
     },
     "ai_storage_owner": {
@@ -114,6 +117,9 @@ DEFINERS = {
         "ai_storage.read_chunks",
         "ai_storage_private.erase_content",
         "ai_storage_private.keep_held",
+        "ai_storage_private.count_bytes",
+        "ai_storage_private.count_models",
+        "ai_storage_private.measure_tenant",
         "ai_storage_private.sweep_uploads",
         "ai_storage_private.find_unlogged_model",
         "ai_storage_private.list_versions",
@@ -133,8 +139,10 @@ DEFINERS = {
         "ai_storage.save_progress_batch",
         "ai_storage.has_permission",
         "ai_storage.share_model",
+        "ai_storage_private.check_shared_write",
     },
     "ai_storage_sharing": {
+        "ai_storage.decline_share",
         "ai_storage.list_received_shares",
         "ai_storage.list_shares",
         "ai_storage.revoke_share",
@@ -144,7 +152,10 @@ DEFINERS = {
         "ai_storage_private.load_shared",
         "ai_storage_private.load_shared_history",
         "ai_storage_private.may_receive",
-        "ai_storage_private.write_share",
+        "ai_storage_private.write_shares",
+        "ai_storage_private.may_write",
+        "ai_storage_private.may_share_with",
+        "ai_storage_private.count_permitted",
         "ai_storage_private.write_shared",
         "ai_storage_private.count_received",
         "ai_storage_private.list_shared_artifacts",
@@ -157,7 +168,7 @@ DEFINERS = {
     },
 }
 
-OPTION_ORDER = ["language", "volatility", "strict", "security", "parallel", "cost", "set"]
+OPTION_ORDER = ["language", "volatility", "strict", "security", "parallel", "cost", "rows", "set"]
 # Tables that lie before or between tenants, which reach them only through functions that say whose rows they want.
 WITHOUT_TENANT = {
     "tenant",
@@ -165,12 +176,16 @@ WITHOUT_TENANT = {
     "context_secret",
     "signing_key",
     "model_share",
+    "share_end",
+    "share_decline",
     "external_sharing_permit",
     "audit_checkpoint",
     "refusal_report",
     "refused_credential",
     "retention_rule",
     "retention_gate",
+    "quota",
+    "quota_use",
     "erasure_certificate",
     "artifact_limit",
 }
@@ -303,6 +318,8 @@ def test_sql_files_say_first_whose_objects_they_make(path: Path) -> None:
 
 # Settings that a function may make for its own queries besides.
 BESIDES = {"enable_nestloop", "plan_cache_mode", "lock_timeout"}
+# Settings that say how values look as texts: for functions that put them into texts or documents.
+BESIDES |= {"datestyle", "extra_float_digits", "intervalstyle", "quote_all_identifiers", "timezone"}
 
 
 @pytest.mark.parametrize(("path", "name", "function", "role"), FUNCTIONS, ids=function_ids)
@@ -415,8 +432,10 @@ def _compares_tenant(where: object, alias: str) -> bool:
 
 def plpgsql(text: str) -> object:
     """Parse a PL/pgSQL function. pglast knows no types of ours, so they become records for it."""
+    text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+(\[\])", r"\1text\2", text)
     text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+", r"\1record", text)
-    return pglast.parse_plpgsql(re.sub(r"^returns ai_storage_private\.\w+", "returns record", text, flags=re.MULTILINE))
+    text = re.sub(r"^returns (setof )?ai_storage_private\.\w+", r"returns \1record", text, flags=re.MULTILINE)
+    return pglast.parse_plpgsql(text)
 
 
 def embedded_statements(text: str) -> Iterator[str]:
@@ -515,8 +534,7 @@ def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
     dynamic = re.compile(r"\bexecute\s+(?!function|on)(.*?);", re.DOTALL)
     found = {" ".join(match.split()) for path in SQL for match in dynamic.findall(code(path))}
     assert found == {
-        "format('grant ai_storage_app to %I', p_login)",
-        "format('revoke ai_storage_app from %I', p_login)",
+        "format('grant ai_storage_app to %I', p_login) || v_inherits",
         "evidence into status, result",  # the queries of list_controls()
         # in 90_grants.sql, over the names in the catalog
         "format('set local role %s', v_right.owner::regrole)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -113,6 +114,120 @@ def test_a_schema_that_somebody_else_made_first_is_refused(empty_database: Datab
         )
     with pytest.raises((migrate.MigrationError, psycopg.errors.InsufficientPrivilege)):
         migrate.init(empty_database.dsn())
+
+
+POWERLESS = "alter role ai_storage_owner nosuperuser nobypassrls nocreaterole nocreatedb noreplication"
+# What somebody with CREATEROLE may have made before the first init -> how it is undone.
+PREPARED = {
+    "create role ai_storage_operator login": "alter role ai_storage_operator nologin",
+    "create role ai_storage_app login": "alter role ai_storage_app nologin",
+    "create role ai_storage_owner createrole": POWERLESS,
+    "create role ai_storage_owner createdb": POWERLESS,
+    "create role ai_storage_owner password 'x'": "alter role ai_storage_owner password null",
+    "create role ai_storage_owner; grant ai_storage_owner to mallory": "revoke ai_storage_owner from mallory",
+    "create role ai_storage_sharing role middle": "revoke ai_storage_sharing from middle",
+    "create role ai_storage_admin; grant ai_storage_admin to mallory": "revoke ai_storage_admin from mallory",
+    "create role ai_storage_auditor role middle": "revoke ai_storage_auditor from middle",
+    "create role ai_storage_app admin middle": "revoke ai_storage_app from middle",
+    "create role ai_storage_operator in role middle": "revoke middle from ai_storage_operator",
+    "create role ai_storage_sql in role middle": "revoke middle from ai_storage_sql",
+    "create role ai_storage_owner; alter role ai_storage_owner set search_path = public": (
+        "alter role ai_storage_owner reset all"
+    ),
+    "create role ai_storage_owner; alter role ai_storage_owner in database shop set work_mem = '1MB'": (
+        "alter role ai_storage_owner in database shop reset all"
+    ),
+}
+
+
+@pytest.mark.sql
+def test_a_role_that_somebody_else_prepared_is_not_taken_over(own_server: Server) -> None:
+    """Whoever may become an owning role reads every tenant; so nothing is installed with one that others made."""
+    dsn = own_server.dsn(dbname="shop")
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("create role mallory login createrole")
+        admin.execute("create role middle")
+        admin.execute("grant middle to mallory with admin option")
+        admin.execute("create database shop")
+        for prepared, undo in PREPARED.items():
+            role = re.search(r"ai_storage_\w+", prepared)[0]
+            # As the superuser, since mallory may not give all of it on each version.
+            admin.execute(prepared)
+            with pytest.raises(migrate.MigrationError) as caught:
+                migrate.init(dsn)
+            assert role in caught.value.message, prepared
+            assert undo in caught.value.hint, prepared
+            with psycopg.connect(dsn) as connection:
+                assert connection.execute("select to_regnamespace('ai_storage')").fetchone() == (None,)
+            admin.execute(undo)
+            migrate.init(dsn)
+            admin.execute("drop database shop with (force)")
+            for (name,) in admin.execute("select rolname from pg_roles where rolname like 'ai_storage%'").fetchall():
+                admin.execute(f"drop role {name}")
+            admin.execute("create database shop")
+        with psycopg.connect(own_server.dsn("mallory"), autocommit=True) as mallory:
+            mallory.execute("create role ai_storage_owner")
+            if own_server.major > 15:  # whoever creates a role administers it
+                with pytest.raises(migrate.MigrationError, match="ai_storage_owner"):
+                    migrate.init(dsn)
+                admin.execute("revoke ai_storage_owner from mallory")
+        migrate.init(dsn)
+
+
+@pytest.mark.sql
+@pytest.mark.parametrize(
+    "trap",
+    [
+        "create schema ai_storage authorization ai_storage_owner; set role ai_storage_owner; "
+        "create view ai_storage.trap as select 1",
+        "alter default privileges for role ai_storage_owner grant select on tables to stranger",
+        "alter default privileges for role ai_storage_operator grant execute on functions to stranger",
+    ],
+)
+def test_an_owning_role_that_owns_something_already_is_refused(empty_database: Database, trap: str) -> None:
+    admin = empty_database.connect()
+    admin.execute(trap)
+    with pytest.raises(migrate.MigrationError, match="owns"):
+        migrate.init(empty_database.dsn())
+
+
+@pytest.mark.sql
+def test_roles_with_administrators_may_be_installed_again_and_in_another_database_by_them(own_server: Server) -> None:
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("create role alice login createrole; create role carol login")
+        for name in ("one", "two", "three"):
+            admin.execute(f"create database {name} owner alice")
+        for name in ("one", "two"):
+            migrate.init(own_server.dsn("alice", name), app_login="app", pattern="acme:*:*:*:*")
+        admin.execute("grant ai_storage_admin, ai_storage_sql to carol")
+        for login in ("alice", "postgres"):
+            migrate.init(own_server.dsn(login, "one"))
+        for login, named in (("alice", "carol"), ("postgres", "alice|carol")):
+            with pytest.raises(migrate.MigrationError) as caught:
+                migrate.init(own_server.dsn(login, "three"))
+            assert re.search(named, caught.value.message)
+
+
+@pytest.mark.sql
+def test_the_error_of_an_event_trigger_is_told_as_its_own(own_server: Server) -> None:
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("create table public.ddl_log (tag text)")
+        admin.execute(
+            "create function public.log_ddl() returns event_trigger language plpgsql as $$ begin "
+            "insert into public.ddl_log select command_tag from pg_event_trigger_ddl_commands(); end $$; "
+            "create event trigger log_ddl on ddl_command_end execute function public.log_ddl()"
+        )
+    with pytest.raises(migrate.MigrationError, match=r"public\.log_ddl\(\).*permission denied for table ddl_log"):
+        migrate.init(own_server.dsn())
+
+
+@pytest.mark.sql
+def test_a_server_where_public_may_use_no_language_is_installed(own_server: Server) -> None:
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("revoke usage on language plpgsql, sql from public")
+        migrate.init(own_server.dsn(), app_login="app", pattern="acme:*:*:*:*")
+    with TenantAwareStorage.from_dsn(own_server.dsn("app"), "acme:s:p:e:c") as storage:
+        assert storage.save_ai_progress("m", 0.5).version == 1
 
 
 def test_an_uninitialised_database_is_named_as_such(empty_database: Database) -> None:

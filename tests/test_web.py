@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -54,6 +54,7 @@ DOCS = (Path(__file__).parent.parent / "docs" / "web.md").read_text()
 # /save       saves the model ?name= and, if given, expects the version ?expected=
 # /models     the names of all models
 # /open       needs no tenant, and tells whether there is one
+# /headers    as /models, of a request that shows no more than its headers
 # /broken     fails for a reason of its own
 
 
@@ -77,8 +78,14 @@ def in_thread() -> str:
     return found[0]
 
 
+def headers_of(request: Any) -> SimpleNamespace:
+    """The same request, where its scope or environ cannot be seen."""
+    return SimpleNamespace(headers={"Authorization": f"Bearer {web._bearer(request)}"})
+
+
 def answer(request: Any, path: str, query: dict[str, str]) -> str:
     """What an application of one thread answers."""
+    request, path = (headers_of(request), "/models") if path == "/headers" else (request, path)
     storage = TenantAwareStorage.from_request(request) if path in ("/save", "/models") else None
     if path == "/save":
         saved = storage.save_ai_progress(query["name"], 0.5, expected_version=query.get("expected"))
@@ -89,6 +96,7 @@ def answer(request: Any, path: str, query: dict[str, str]) -> str:
 
 
 async def answer_async(request: Any, path: str, query: dict[str, str]) -> str:
+    request, path = (headers_of(request), "/models") if path == "/headers" else (request, path)
     storage = await AsyncTenantAwareStorage.from_request(request) if path in ("/save", "/models") else None
     if path == "/save":
         saved = await storage.save_ai_progress(query["name"], 0.5, expected_version=query.get("expected"))
@@ -128,7 +136,7 @@ def starlette(**options: Any) -> Any:
     def synchronous(request: Request) -> PlainTextResponse:  # in a thread of Starlette's
         return PlainTextResponse(answer(request, request.url.path, dict(request.query_params)))
 
-    paths = ["/save", "/models", "/thread", "/broken"]
+    paths = ["/save", "/models", "/thread", "/headers", "/broken"]
     app = Starlette(routes=[*(Route(path, asynchronous) for path in paths), Route("/{path}", synchronous)])
     app.add_middleware(web.TenantMiddleware, **options)
     return app
@@ -424,6 +432,54 @@ def test_a_providers_token_is_exchanged(kind: str, mint: Mint) -> None:
         assert_problem(client.get("/whoami", headers=bearer("id.of.nobody")), 401, None)
         assert "idp" not in client.get("/whoami", headers=bearer("id.of.later")).text
         assert_problem(client.get("/whoami", headers=bearer("id.of.later")), 503, None)
+
+
+def test_no_token_of_the_database_passes_by_the_exchange(kind: str, deployed: Database, mint: Mint) -> None:
+    def exchange(token: str) -> str:
+        raise identity.IdentityRefused("only tokens of the provider", hint="Get one.")
+
+    with serving(APPS[kind](exempt=["/open", "/models", "/headers"], exchange=exchange), kind in ASGI) as client:
+        token = bearer(mint(ACME))
+        assert_problem(client.get("/whoami", headers=token), 401, None)
+        for path in ("/models", "/headers"):
+            assert_problem(client.get(path, headers=token), 401, "TN001")
+            assert_problem(client.get(path), 401, "TN001")
+        assert client.get("/open", headers=token).text == "nobody"
+
+
+def test_a_request_that_shows_its_headers_alone_is_not_believed_within_a_middleware(
+    client: httpx.Client, mint: Mint
+) -> None:
+    # It may be another request than the one that was admitted.
+    assert_problem(client.get("/headers", headers=bearer(mint(ACME))), 401, "TN001")
+
+
+def test_exchanges_that_wait_keep_no_other_work_from_the_event_loop(deployed: Database) -> None:
+    ended = threading.Event()
+
+    def exchange(token: str) -> str:
+        ended.wait(60)
+        raise identity.KeysUnavailable("no keys", hint="Try again.")
+
+    async def scenario() -> None:
+        app = web.TenantMiddleware(None, exchange=exchange)
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "path": "/", "headers": [(b"authorization", b"Bearer a.b.c")]}
+        requests = [asyncio.create_task(app(dict(scope), None, send)) for _ in range(100)]
+        try:
+            await asyncio.sleep(0)
+            await asyncio.wait_for(asyncio.to_thread(lambda: None), 10)
+            assert not sent
+        finally:
+            ended.set()
+        await asyncio.gather(*requests)
+        assert [message["status"] for message in sent if "status" in message] == [503] * 100
+
+    asyncio.run(scenario())
 
 
 # Pools

@@ -10,7 +10,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pydb import TenantAwareStorage
+from pydb import TenantAwareStorage, TokenExpired, calls
+from pydb.session import run as pydb_run
+from pydb.storage import open_pool
 from tests.attacks import attack, only
 from tests.attacks.conftest import CANARY, House, Mint, call, no_canary, tried
 from tests.conftest import Server
@@ -288,6 +290,80 @@ def test_a_role_left_behind_is_one_of_the_logins_own(
     answer = tried(victim, "select model_name from ai_storage.load_progress(p_as => %s)", ACME)
     assert (answer == [("own",), ("same name",)]) is reset
     assert isinstance(tried(victim, "select * from ai_storage.load_progress(p_as => %s)", BETA), psycopg.Error)
+
+
+HIJACK = """
+do $x$
+declare
+    s record;
+begin
+    create temp table loot (credential text, model text);
+    for s in
+        select name, parameter_types::text[] as types from pg_prepared_statements where statement ~ 'save_progress'
+    loop
+        execute format('deallocate %I', s.name);
+        execute format(
+            'prepare %I (%s) as with l as (insert into pg_temp.loot values ($%s::text, $1::text)) '
+            'select $1::text, 4711::bigint, false, now()',
+            s.name, array_to_string(s.types, ','), cardinality(s.types)
+        );
+    end loop;
+end
+$x$
+"""
+
+
+@attack(47)
+@only("direct")
+@pytest.mark.parametrize("credential", ["key", "token"])
+def test_a_statement_replaced_in_a_pool_of_pydbs_takes_no_call(house: House, mint: Mint, credential: str) -> None:
+    presented = mint(BETA) if credential == "token" else BETA
+    with open_pool(house.database.dsn("app"), max_size=1) as pool:
+        victim = TenantAwareStorage(pool, presented)
+        versions = [victim.save_ai_progress("m", 1).version for _ in range(8)]
+        with pool.connection() as connection:
+            connection.execute(HIJACK)
+            connection.execute("listen ai_storage")
+            connection.execute("declare kept cursor with hold for select 1")
+            connection.execute("set synchronous_commit = off")
+        assert victim.save_ai_progress("m", 1).version == versions[-1] + 1
+        with pool.connection() as connection:
+            assert connection.execute("table pg_temp.loot").fetchall() == []
+            ((prepared,),) = connection.execute("select array(select statement from pg_prepared_statements)").fetchall()
+            assert "ai_storage" not in "".join(prepared)
+
+
+@attack(7, 47)
+@only("direct")
+def test_a_token_that_pydb_sends_is_in_no_error_log_or_prepared_statement_whatever_a_session_has_set(
+    house: House, mint: Mint
+) -> None:
+    log = house.database.server.cluster.data_dir / "server.log"
+    begins = log.stat().st_size
+    said: list[str] = []
+    tokens = mint(BETA), mint(BETA, exp=1)
+    for setting in ("log_parameter_max_length_on_error=-1", "debug_print_plan=on", "debug_print_rewritten=on"):
+        options = f"-c {setting} -c client_min_messages=log"
+        with psycopg.connect(house.database.dsn("app", options=options), autocommit=True) as connection:
+            connection.prepare_threshold = 0
+            connection.add_notice_handler(
+                lambda notice: said.append(f"{notice.message_primary}{notice.message_detail}")
+            )
+            good, late = (TenantAwareStorage(connection, token) for token in tokens)
+            good.save_ai_progress("m", 1)
+            with pytest.raises(TokenExpired) as caught:
+                late.load_ai_progress()
+            assert isinstance(caught.value.__cause__, psycopg.Error)
+            said.append(everything_said(caught.value.__cause__))
+            with connection.transaction(), pytest.raises(TokenExpired):
+                pydb_run(connection, calls.set_tenant(tokens[1]))
+            ((prepared,),) = connection.execute("select array(select statement from pg_prepared_statements)").fetchall()
+            assert "ai_storage" not in "".join(prepared)
+    written = log.read_bytes()[begins:].decode("utf-8", "replace") + "".join(said)
+    for token in tokens:
+        # A plan shows a value's bytes as figures.
+        assert token not in written
+        assert "".join(str(byte) for byte in token.encode()) not in "".join(written.split())
 
 
 # Settings that change how a client is shown values, by design. What is stored stays the same.
