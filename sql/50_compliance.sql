@@ -126,7 +126,9 @@ where r.rolcanlogin
   and not r.rolsuper
   -- Of these a control of their own tells.
   and r.rolname not in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
-  and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+  and not pg_has_role(
+      r.oid, (select d.datdba from pg_database as d where d.datname = current_database()), 'MEMBER'
+  )
   and (
       pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
       or pg_has_role(r.oid, 'ai_storage_sharing', 'MEMBER')
@@ -614,14 +616,21 @@ from (
         31, 'the server''s log keeps no content',
         'GDPR 5(1)(c), 5(1)(f); SOC 2 C1.1', true,
         $q$
-select case when current_setting('log_statement') in ('none', 'ddl')
-            and current_setting('log_min_duration_statement') = '-1'
-            and current_setting('log_parameter_max_length_on_error') = '0'
-        then 'passed' else 'warning' end,
-    'log_statement = ' || current_setting('log_statement')
-        || ', log_min_duration_statement = ' || current_setting('log_min_duration_statement')
-        || ', log_parameter_max_length_on_error = '
-        || current_setting('log_parameter_max_length_on_error')
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(f.name || ' = ' || f.setting || f.place, ', ' order by f.name), 'none')
+from (
+    select s.name, lower(s.setting), ''
+    from pg_settings as s
+    union all
+    select lower(split_part(c.text, '=', 1)), lower(substr(c.text, strpos(c.text, '=') + 1)),
+        ' for a role or database'
+    from pg_db_role_setting as d, unnest(d.setconfig) as c (text)
+) as f (name, setting, place)
+where f.name = 'log_statement' and f.setting not in ('none', 'ddl')
+   or f.name in ('log_min_duration_statement', 'log_min_duration_sample') and f.setting !~ '^-'
+   or f.name = 'log_transaction_sample_rate' and f.setting !~ '^0*[.]?0*$'
+   or f.name = 'log_parameter_max_length_on_error' and f.setting <> '0'
+   or f.name = 'pgaudit.log_parameter' and f.setting ~ '^(on|1|tr?u?e?|ye?s?)$'
         $q$
     ),
     (
@@ -725,6 +734,35 @@ select case when count(*) = 0 then 'passed' else 'warning' end,
         'none')
 from ai_storage_private.find_acts('break glass') as e
 where e.recorded_at > clock_timestamp() - interval '30 days'
+        $q$
+    ),
+    (
+        40, 'no application login keeps settings that nobody expects',
+        'GDPR 32(1)(b); SOC 2 CC6.8, A1.2', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(distinct f.name || ' of ' || f.login, ', '), 'none')
+from (
+    select
+        lower(split_part(c.text, '=', 1)), substr(c.text, strpos(c.text, '=') + 1),
+        coalesce(r.rolname, 'the database')
+    from pg_db_role_setting as d
+    cross join unnest(d.setconfig) as c (text)
+    left join pg_roles as r on r.oid = d.setrole
+    where d.setdatabase in (
+        0, (select b.oid from pg_database as b where b.datname = current_database())
+    )
+      and (d.setrole = 0 or r.rolcanlogin and pg_has_role(r.oid, 'ai_storage_app', 'MEMBER'))
+      and not coalesce(r.rolsuper, false)
+) as f (name, setting, login)
+where not (f.name ~ '_timeout$' and f.setting ~ '^([0-9]{4,}(ms)?|[0-9]+ ?(s|min|h|d))$')
+  -- What the log keeps, a control of its own tells.
+  and f.name !~ '^(log_|pgaudit[.]|lc_|tcp_)'
+  and f.name not in (
+      'application_name', 'bytea_output', 'client_encoding', 'client_min_messages', 'datestyle',
+      'effective_cache_size', 'extra_float_digits', 'intervalstyle', 'jit', 'maintenance_work_mem',
+      'random_page_cost', 'role', 'search_path', 'temp_file_limit', 'timezone', 'work_mem'
+  )
         $q$
     );
 $fn$;

@@ -105,6 +105,10 @@ BREAKS: dict[str, tuple[str, str]] = {
     ),
     "contexts are signed with one secret": (f"delete from {PRIVATE}.context_secret", "failed"),
     "the server's log keeps no content": ("set local log_statement = 'all'", "warning"),
+    "no application login keeps settings that nobody expects": (
+        "alter role beta_app set default_transaction_read_only = on",
+        "warning",
+    ),
     "no table is left out of the write-ahead log": (f"alter table {TABLE} set unlogged", "failed"),
     "no publication carries the tables elsewhere": (f"create publication p for table {TABLE}", "warning"),
     "nobody else's trigger or rule runs on a table": (
