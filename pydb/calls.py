@@ -6,7 +6,6 @@ here: shapes, units and errors of each function are its COMMENT ON in `sql/`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from datetime import datetime, timedelta
@@ -14,7 +13,8 @@ from functools import cache
 from typing import Any, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
 
-from .errors import InvalidArgument, InvalidTarget
+from ._values import number, to_json
+from .errors import InvalidArgument, InvalidTarget, ModelNotFound
 
 __all__ = [
     "Artifact",
@@ -23,6 +23,7 @@ __all__ = [
     "AuditVerification",
     "Authorization",
     "Call",
+    "CodeVersion",
     "Control",
     "Erasure",
     "ExternalSharing",
@@ -63,6 +64,7 @@ __all__ = [
     "create_signing_key",
     "current_tenant",
     "deauthorize_login",
+    "decline_share",
     "delete_artifact",
     "delete_progress",
     "drop_quota",
@@ -80,6 +82,7 @@ __all__ = [
     "isolation_key",
     "list_artifacts",
     "list_authorizations",
+    "list_code_versions",
     "list_erasures",
     "list_external_sharing",
     "list_quotas",
@@ -90,6 +93,7 @@ __all__ = [
     "list_tenants",
     "list_uploads",
     "load_history",
+    "load_model",
     "load_progress",
     "metrics",
     "open_artifact",
@@ -110,12 +114,15 @@ __all__ = [
     "set_retention",
     "set_tenant",
     "share_model",
+    "stage_artifact",
     "tenant_stats",
     "unshare_model",
     "verify_all_audit",
     "verify_audit",
     "version",
 ]
+
+MAX_BATCH = 64 * 2**20  # bytes of JSON; PostgreSQL takes 256 MiB, of jsonb, which is up to several times as large
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -166,7 +173,10 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The current state of a model. cursor: pass it as `after` to go on behind this row."""
+    """The current state of a model. cursor: pass it as `after` to go on behind this row.
+
+    metrics, metadata: empty for another tenant's model in a list; load_model with owner brings them.
+    """
 
     model_name: str
     owner_key: str
@@ -207,6 +217,16 @@ class Promoted:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeVersion:
+    """A code version of the caller's other four levels. models: how many it has. last_saved_at: None without any."""
+
+    code_hash: str
+    is_own: bool
+    models: int
+    last_saved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Put:
     """The answer to putting bytes. sha256: hexadecimal. is_new: the tenant did not have them before."""
 
@@ -217,11 +237,16 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that is not finished. received_bytes: how many have arrived; sha256: of those, hexadecimal."""
+    """An upload that is not finished. received_bytes: how many have arrived; sha256: of those, hexadecimal.
+
+    model_name, version: what it was begun for, None for a save. is_current: the version is still the model's.
+    """
 
     upload_id: UUID
-    model_name: str
+    model_name: str | None
     artifact_name: str
+    version: int | None
+    is_current: bool | None
     received_bytes: int
     sha256: str
     media_type: str
@@ -231,12 +256,13 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What an artifact is. version: at which it was put. sha256: hexadecimal.
+    """What an artifact is. version: at which it was put; for_version: for which it was opened. sha256: hexadecimal.
 
     cache_key: 32 bytes that seal what a cache keeps for the caller, a secret; or None.
     """
 
     version: int
+    for_version: int
     sha256: str
     size_bytes: int
     media_type: str
@@ -268,7 +294,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Who may reach a model, and how. version: the only one to be seen, or None. expires_at: None means no end."""
+    """Who may reach a model, and how. version: the only one to be seen, or None. expires_at: None means no end.
+
+    state: active, declined by the tenant it names, or partly declined by some that its * covers. parent_id: the grant
+    it was passed on from; None for one of the owner's, and for one that is received.
+    """
 
     share_id: UUID
     model_name: str
@@ -279,13 +309,16 @@ class Grant:
     version: int | None
     expires_at: datetime | None
     created_at: datetime
+    state: str
+    parent_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalSharing:
-    """An organisation that may share models with others."""
+    """An organisation that may share models with another."""
 
     org_id: str
+    to_org_id: str
     permitted_at: datetime
     permitted_by: str
 
@@ -513,9 +546,10 @@ def _value(rows: list[Row]) -> Any:
 
 _SAVED = _row_of(Saved)
 _SAVED_EACH = _rows_of(Saved)
-_PROGRESS = _rows_of(Progress)
+_LOADED = _rows_of(Progress)
 _VERSIONS = _rows_of(Version)
 _PROMOTED = _rows_of(Promoted)
+_CODE_VERSIONS = _rows_of(CodeVersion)
 _AUTHORIZATIONS = _rows_of(Authorization)
 _NEW_KEY = _row_of(NewSigningKey)
 _KEYS = _rows_of(SigningKey)
@@ -544,19 +578,39 @@ def _values(rows: list[Row]) -> list[Any]:
     return [row[0] for row in rows]
 
 
-def _json(value: object, what: str) -> str:
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
+def _progress(rows: list[Row]) -> list[Progress]:
+    loaded = _LOADED(rows)
+    for one in loaded:
+        if one.metadata is None:  # a shared model in a list
+            object.__setattr__(one, "metrics", {})
+            object.__setattr__(one, "metadata", {})
+    return loaded
+
+
+def _model(rows: list[Row]) -> Progress:
+    if not rows:
+        raise ModelNotFound(
+            "no such model",
+            hint="Check the name; a model of another tenant has to be shared with you, and is loaded with its owner.",
+        )
+    return _progress(rows)[0]
+
+
+def _aware(time: datetime | None, what: str) -> datetime | None:
+    """Refuse a time that could be of any zone: the server would take it for one of its own."""
+    if time is not None and (not isinstance(time, datetime) or time.utcoffset() is None):
         raise InvalidArgument(
-            f"invalid {what}", detail=f"{error}.", hint="It has to be plain JSON; numbers have to be finite."
-        ) from error
+            f"invalid {what}",
+            detail="It is no datetime with a time zone.",
+            hint="Pass an aware datetime, such as datetime.now(timezone.utc) + timedelta(hours=1).",
+        )
+    return time
 
 
 def _targets(targets: Iterable[Target]) -> str:
     if isinstance(targets, (str, Mapping)):
         raise InvalidTarget("targets are a list", hint='Pass a list of objects, such as [{"server_id": "mcp-2"}].')
-    return _json(list(targets), "targets")
+    return to_json(list(targets), "targets")
 
 
 # Context
@@ -743,30 +797,34 @@ def save_progress(
     expected_version: int | None = None,
     idempotency_key: str | None = None,
     owner: str | None = None,
+    artifacts: Mapping[str, Any] | None = None,
 ) -> Call[Saved]:
     """Save the state of one model as its next version.
 
     mse: finite; may be left out when metrics is not empty. metrics: up to 256 finite numbers by name.
     metadata: any JSON object up to 1 MiB. expected_version: 0 = must not exist yet, n = must be the current version,
     None = last writer wins. idempotency_key: a repeated request returns the first answer.
-    owner: the owner's isolation key, when the model was shared for writing.
-    Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102), IdempotencyConflict (TN103).
+    owner: the owner's isolation key, when the model was shared for writing. artifacts: of an own model, by name the id
+    of an upload that stage_artifact ended, or a mapping with upload or content (base64), and media_type.
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102),
+    IdempotencyConflict (TN103), UploadNotFound (TN201).
     Source: sql/20_progress.sql, ai_storage.save_progress
     """
     return Call(
         "select model_name, version, created, saved_at "
         "from ai_storage.save_progress(p_model_name => %s, p_mse => %s::double precision, "
         "p_training_samples => %s::bigint, p_metrics => %s, p_metadata => %s, "
-        "p_expected_version => %s::bigint, p_idempotency_key => %s, p_owner => %s, p_as => %s)",
+        "p_expected_version => %s::bigint, p_idempotency_key => %s, p_owner => %s, p_artifacts => %s, p_as => %s)",
         (
             model_name,
-            mse,
-            training_samples,
-            _json(metrics or {}, "metrics"),
-            _json(metadata or {}, "metadata"),
+            number(mse, "mse"),
+            number(training_samples, "training_samples"),
+            to_json(metrics or {}, "metrics"),
+            to_json(metadata or {}, "metadata"),
             expected_version,
             idempotency_key,
             owner,
+            to_json(artifacts, "artifacts") if artifacts else "{}",
         ),
         _SAVED,
     )
@@ -776,13 +834,21 @@ def save_progress_batch(items: Iterable[Mapping[str, Any]]) -> Call[list[Saved]]
     """Save many model states, all or none, in the order given.
 
     items: each with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key,
-    owner, as in save_progress.
-    Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102), IdempotencyConflict (TN103).
+    owner, artifacts, as in save_progress; all of them together at most 64 MiB of JSON.
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102),
+    IdempotencyConflict (TN103), UploadNotFound (TN201).
     Source: sql/20_progress.sql, ai_storage.save_progress_batch
     """
+    batch = to_json(list(items), "batch")
+    if len(batch) > MAX_BATCH:
+        raise InvalidArgument(
+            "the batch is too large",
+            detail=f"It has {len(batch)} bytes of JSON, of {MAX_BATCH}.",
+            hint="Save it in several batches.",
+        )
     return Call(
         "select model_name, version, created, saved_at from ai_storage.save_progress_batch(p_items => %s, p_as => %s)",
-        (_json(list(items), "batch"),),
+        (batch,),
         _SAVED_EACH,
     )
 
@@ -790,14 +856,18 @@ def save_progress_batch(items: Iterable[Mapping[str, Any]]) -> Call[list[Saved]]
 def load_progress(
     model_name: str | None = None,
     *,
-    scope: Scope = "all",
+    scope: Scope | None = None,
+    owner: str | None = None,
     after: str | None = None,
     limit: int | None = None,
 ) -> Call[list[Progress]]:
-    """Load the current state of own models, by name, then of shared ones, by name and owner: of one name, or of all.
+    """Load the current state of own models, by name, then of shared ones, by owner and name: of one name, or of all.
 
-    after: the cursor of the last row already had. limit: largest number of rows; None loads all of them.
-    Returns: no row when there is no such model.
+    scope: None means own where a name is given, else all. all with a name: another's where there is no own one.
+    owner: only this tenant's models. after: the cursor of the last row already had. limit: largest number of rows;
+    None loads all own ones, and up to 1,000 shared ones, of each owner the first 100.
+    Returns: no row when there is no such model. Only with name and owner a shared model comes with metrics and
+    metadata; then its use is logged.
     Raises: InvalidArgument (22023).
     Source: sql/20_progress.sql, ai_storage.load_progress
     """
@@ -805,10 +875,20 @@ def load_progress(
         "select model_name, owner_key, is_shared, permissions, mse, training_samples, metrics, metadata, "
         "version, created_at, updated_at, cursor "
         "from ai_storage.load_progress(p_model_name => %s, p_scope => %s, p_after => %s, "
-        "p_limit => %s::integer, p_as => %s)",
-        (model_name, scope, after, limit),
-        _PROGRESS,
+        "p_limit => %s::integer, p_owner => %s, p_as => %s)",
+        (model_name, scope, after, limit, owner),
+        _progress,
     )
+
+
+def load_model(model_name: str, owner: str | None = None) -> Call[Progress]:
+    """Load the current state of one own model, or with owner of one that this tenant shares for reading.
+
+    Raises: ModelNotFound (TN101).
+    Source: sql/20_progress.sql, ai_storage.load_progress
+    """
+    call = load_progress(model_name, scope="own", owner=owner)
+    return Call(call.query, call.params, _model)
 
 
 def load_history(
@@ -847,18 +927,33 @@ def delete_progress(model_name: str, *, expected_version: int | None = None) -> 
     )
 
 
-def promote_progress(from_code_hash: str, model_name: str | None = None) -> Call[list[Promoted]]:
-    """Copy the models of another code version of the same four levels into the caller's tenant.
+def promote_progress(
+    from_code_hash: str, model_name: str | None = None, *, with_history: bool = False
+) -> Call[list[Promoted]]:
+    """Copy the models of another code version of the same four levels into the caller's tenant, with their artifacts.
 
+    with_history: all versions, and not only the current one. A token names in its claim `from` what it may copy from.
     Returns: what was copied; names that exist already are left alone.
-    Raises: InvalidArgument (22023), NotAuthorized (TN003).
+    Raises: InvalidArgument (22023), NotAuthorized (TN003), ModelNotFound (TN101), VersionConflict (TN102).
     Source: sql/20_progress.sql, ai_storage.promote_progress
     """
     return Call(
-        "select model_name, version "
-        "from ai_storage.promote_progress(p_from_code_hash => %s, p_model_name => %s, p_as => %s)",
-        (from_code_hash, model_name),
+        "select model_name, version from ai_storage.promote_progress(p_from_code_hash => %s, p_model_name => %s, "
+        "p_with_history => %s::boolean, p_as => %s)",
+        (from_code_hash, model_name, with_history),
         _PROMOTED,
+    )
+
+
+def list_code_versions() -> Call[list[CodeVersion]]:
+    """The code versions that promote_progress takes with this credential, and the caller's own, the newest first.
+
+    Source: sql/20_progress.sql, ai_storage.list_code_versions
+    """
+    return Call(
+        "select code_hash, is_own, models, last_saved_at from ai_storage.list_code_versions(p_as => %s)",
+        (),
+        _CODE_VERSIONS,
     )
 
 
@@ -869,31 +964,50 @@ Content = bytes | bytearray | memoryview
 OCTETS = "application/octet-stream"
 
 
-def put_artifact(model_name: str, artifact_name: str, content: Content, *, media_type: str = OCTETS) -> Call[Put]:
-    """Keep bytes as an artifact of the current version of an own model, in place of what it had under the name.
+def put_artifact(
+    model_name: str,
+    artifact_name: str,
+    content: Content,
+    *,
+    media_type: str = OCTETS,
+    version: int | None = None,
+    expected_version: int | None = None,
+) -> Call[Put]:
+    """Keep bytes as an artifact of one version of an own model, in place of what it had under the name.
 
-    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101).
+    version: None for the current one. expected_version: only if it is the current one.
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102).
     Source: sql/25_artifact.sql, ai_storage.put_artifact
     """
     return Call(
         "select sha256, size_bytes, is_new "
         "from ai_storage.put_artifact(p_model_name => %s, p_artifact_name => %s, p_content => %s, "
-        "p_media_type => %s, p_as => %s)",
-        (model_name, artifact_name, content, media_type),
+        "p_media_type => %s, p_version => %s::bigint, p_expected_version => %s::bigint, p_as => %s)",
+        (model_name, artifact_name, content, media_type, version, expected_version),
         _PUT,
     )
 
 
-def begin_artifact(model_name: str, artifact_name: str, *, media_type: str = OCTETS) -> Call[UUID]:
-    """Begin an upload in parts. Nothing is visible before finish_artifact.
+def begin_artifact(
+    model_name: str | None = None,
+    artifact_name: str = "upload",
+    *,
+    media_type: str = OCTETS,
+    version: int | None = None,
+    expected_version: int | None = None,
+) -> Call[UUID]:
+    """Begin an upload in parts. Nothing is visible before finish_artifact, or a save after stage_artifact.
 
+    model_name: None for a save, whose model need not exist yet. version: None for the one that is current now.
+    expected_version: only if it is the current one.
     Returns: the id of the upload, which is abandoned when it stands still for a day.
-    Raises: InvalidArgument (22023), ModelNotFound (TN101).
+    Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102).
     Source: sql/25_artifact.sql, ai_storage.begin_artifact
     """
     return Call(
-        "select ai_storage.begin_artifact(p_model_name => %s, p_artifact_name => %s, p_media_type => %s, p_as => %s)",
-        (model_name, artifact_name, media_type),
+        "select ai_storage.begin_artifact(p_model_name => %s, p_artifact_name => %s, p_media_type => %s, "
+        "p_version => %s::bigint, p_expected_version => %s::bigint, p_as => %s)",
+        (model_name, artifact_name, media_type, version, expected_version),
         _value,
     )
 
@@ -914,10 +1028,10 @@ def append_artifact(upload_id: UUID, offset: int, content: Content) -> Call[int]
 
 
 def finish_artifact(upload_id: UUID, size_bytes: int, sha256: str) -> Call[Put]:
-    """Make an upload an artifact of the current version of its model.
+    """Make an upload an artifact of the version for which it was begun.
 
     sha256: hexadecimal; of the bytes up to 1 MiB, above of the sha256s of the chunks of 1 MiB.
-    Raises: UploadNotFound (TN201), ContentMismatch (TN203).
+    Raises: ModelNotFound (TN101), UploadNotFound (TN201), ContentMismatch (TN203).
     Source: sql/25_artifact.sql, ai_storage.finish_artifact
     """
     return Call(
@@ -926,6 +1040,19 @@ def finish_artifact(upload_id: UUID, size_bytes: int, sha256: str) -> Call[Put]:
         "p_as => %s)",
         (upload_id, size_bytes, sha256),
         _PUT,
+    )
+
+
+def stage_artifact(upload_id: UUID, size_bytes: int, sha256: str) -> Call[None]:
+    """End an upload that a save is to name. size_bytes, sha256: as for finish_artifact.
+
+    Raises: UploadNotFound (TN201), ContentMismatch (TN203).
+    Source: sql/25_artifact.sql, ai_storage.stage_artifact
+    """
+    return Call(
+        "select ai_storage.stage_artifact(p_upload_id => %s, p_size_bytes => %s::bigint, p_sha256 => %s, p_as => %s)",
+        (upload_id, size_bytes, sha256),
+        lambda rows: None,
     )
 
 
@@ -944,8 +1071,8 @@ def list_uploads() -> Call[list[Upload]]:
     Source: sql/25_artifact.sql, ai_storage.list_uploads
     """
     return Call(
-        "select upload_id, model_name, artifact_name, received_bytes, sha256, media_type, began_at, "
-        "touched_at "
+        "select upload_id, model_name, artifact_name, version, is_current, received_bytes, sha256, media_type, "
+        "began_at, touched_at "
         "from ai_storage.list_uploads(p_as => %s)",
         (),
         _UPLOADS,
@@ -953,20 +1080,25 @@ def list_uploads() -> Call[list[Upload]]:
 
 
 def open_artifact(
-    model_name: str, artifact_name: str, *, owner: str | None = None, version: int | None = None
+    model_name: str,
+    artifact_name: str,
+    *,
+    owner: str | None = None,
+    version: int | None = None,
+    or_earlier: bool = False,
 ) -> Call[Opened]:
     """Say what an artifact is, without its bytes.
 
-    owner: isolation key of another tenant that shared the model for execute; None: an own model. version: as it was
-    then; None: as it is.
+    owner: isolation key of another tenant that shared the model for execute; None: an own model. version: the artifact
+    of exactly this version; None: of the current one. or_earlier: the last one up to it.
     Raises: ModelNotFound (TN101), ArtifactNotFound (TN204).
     Source: sql/25_artifact.sql, ai_storage.open_artifact
     """
     return Call(
-        "select version, sha256, size_bytes, media_type, put_at, cache_key "
+        "select version, for_version, sha256, size_bytes, media_type, put_at, cache_key "
         "from ai_storage.open_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
-        "p_version => %s::bigint, p_as => %s)",
-        (model_name, artifact_name, owner, version),
+        "p_version => %s::bigint, p_as_of => %s::boolean, p_as => %s)",
+        (model_name, artifact_name, owner, version, or_earlier),
         _OPENED,
     )
 
@@ -979,16 +1111,17 @@ def read_artifact(
     version: int | None = None,
     offset: int = 0,
     length: int | None = None,
+    or_earlier: bool = False,
 ) -> Call[bytes]:
-    """Part of an artifact. offset, length: in bytes; None reads to the end.
+    """Part of an artifact. offset, length: in bytes; None reads to the end. version, or_earlier: see open_artifact.
 
     Raises: InvalidArgument (22023), ModelNotFound (TN101), ArtifactNotFound (TN204).
     Source: sql/25_artifact.sql, ai_storage.read_artifact
     """
     return Call(
         "select ai_storage.read_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
-        "p_version => %s::bigint, p_offset => %s::bigint, p_length => %s::integer, p_as => %s)",
-        (model_name, artifact_name, owner, version, offset, length),
+        "p_version => %s::bigint, p_offset => %s::bigint, p_length => %s::integer, p_as_of => %s::boolean, p_as => %s)",
+        (model_name, artifact_name, owner, version, offset, length, or_earlier),
         _value,
     )
 
@@ -1001,47 +1134,59 @@ def read_chunks(
     version: int | None = None,
     first: int = 0,
     count: int = 4,
+    or_earlier: bool = False,
 ) -> Call[list[bytes]]:
     """Chunks of an artifact by their numbers, from 0: 1 MiB each, less only the last.
 
+    version, or_earlier: see open_artifact.
     Raises: InvalidArgument (22023), ModelNotFound (TN101), ArtifactNotFound (TN204).
     Source: sql/25_artifact.sql, ai_storage.read_chunks
     """
     return Call(
         "select read_chunks "
         "from ai_storage.read_chunks(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
-        "p_version => %s::bigint, p_first => %s::integer, p_count => %s::integer, p_as => %s)",
-        (model_name, artifact_name, owner, version, first, count),
+        "p_version => %s::bigint, p_first => %s::integer, p_count => %s::integer, p_as_of => %s::boolean, p_as => %s)",
+        (model_name, artifact_name, owner, version, first, count, or_earlier),
         _values,
     )
 
 
 def get_artifact(
-    model_name: str, artifact_name: str, *, owner: str | None = None, version: int | None = None
+    model_name: str,
+    artifact_name: str,
+    *,
+    owner: str | None = None,
+    version: int | None = None,
+    or_earlier: bool = False,
 ) -> Call[bytes]:
-    """All bytes of an artifact in one value: for small ones.
+    """All bytes of an artifact in one value: for small ones. version, or_earlier: see open_artifact.
 
     Raises: ModelNotFound (TN101), ArtifactNotFound (TN204).
     Source: sql/25_artifact.sql, ai_storage.get_artifact
     """
     return Call(
         "select ai_storage.get_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
-        "p_version => %s::bigint, p_as => %s)",
-        (model_name, artifact_name, owner, version),
+        "p_version => %s::bigint, p_as_of => %s::boolean, p_as => %s)",
+        (model_name, artifact_name, owner, version, or_earlier),
         _value,
     )
 
 
-def list_artifacts(model_name: str | None = None, *, owner: str | None = None) -> Call[list[Artifact]]:
+def list_artifacts(
+    model_name: str | None = None, *, owner: str | None = None, version: int | None = None, or_earlier: bool = False
+) -> Call[list[Artifact]]:
     """The artifacts of one own model or of all, or with owner of one that is shared for execute, the newest first.
 
+    version: those of exactly this version; None: of all. or_earlier: those that were put last up to version, or up to
+    the current one.
     Raises: ModelNotFound (TN101).
     Source: sql/25_artifact.sql, ai_storage.list_artifacts
     """
     return Call(
         "select model_name, owner_key, artifact_name, version, sha256, size_bytes, media_type, put_at "
-        "from ai_storage.list_artifacts(p_model_name => %s, p_owner => %s, p_as => %s)",
-        (model_name, owner),
+        "from ai_storage.list_artifacts(p_model_name => %s, p_owner => %s, p_version => %s::bigint, "
+        "p_as_of => %s::boolean, p_as => %s)",
+        (model_name, owner, version, or_earlier),
         _ARTIFACTS,
     )
 
@@ -1086,11 +1231,13 @@ def share_model(
 ) -> Call[list[Share]]:
     """Let other tenants reach one model. Sharing again with the same target replaces what was given.
 
+    What was passed on from a grant that is replaced ends; the same grant once more changes nothing. A sharer has up to
+    1,000 grants on a model, and a model is passed on up to 8 times in a row.
     expires_at: aware; None means no end. version: the only version to be seen.
     owner: the owner's isolation key, to pass on a model that was shared with the permission share.
     Returns: one Share per target, in their order.
     Raises: InvalidArgument (22023), ModelNotFound (TN101), InvalidTarget (TN301), ExternalSharingForbidden (TN302),
-    MoreThanHeld (TN303), VersionNotFound (TN304).
+    MoreThanHeld (TN303), VersionNotFound (TN304), TooManyGrants (TN305), PassedOnTooOften (TN306).
     Source: sql/30_sharing.sql, ai_storage.share_model
     """
     return Call(
@@ -1102,7 +1249,7 @@ def share_model(
             model_name,
             _targets(targets),
             list(permissions),
-            expires_at,
+            _aware(expires_at, "expires_at"),
             version,
             owner,
         ),
@@ -1150,25 +1297,36 @@ def list_shares(model_name: str | None = None) -> Call[list[Grant]]:
     """
     return Call(
         "select share_id, model_name, owner_key, shared_by, target, permissions, version, expires_at, "
-        "created_at "
+        "created_at, state, parent_id "
         "from ai_storage.list_shares(p_model_name => %s, p_as => %s)",
         (model_name,),
         _GRANTS,
     )
 
 
-def list_received_shares() -> Call[list[Grant]]:
-    """The grants that reach the caller.
+def list_received_shares(owner: str | None = None) -> Call[list[Grant]]:
+    """The grants that reach the caller, on up to 1,000 models: of each owner on its first 100, or of one owner alone.
 
     Source: sql/30_sharing.sql, ai_storage.list_received_shares
     """
     return Call(
         "select share_id, model_name, owner_key, shared_by, target, permissions, version, expires_at, "
-        "created_at "
-        "from ai_storage.list_received_shares(p_as => %s)",
-        (),
+        "created_at, state, parent_id "
+        "from ai_storage.list_received_shares(p_owner => %s, p_as => %s)",
+        (owner,),
         _GRANTS,
     )
+
+
+def decline_share(share_id: UUID | str) -> Call[bool]:
+    """End a grant that the caller receives, and for good: its sharer cannot grant the model to the caller again.
+
+    What the caller passed on from it ends too.
+    Returns: False when no such grant reaches the caller.
+    Raises: InvalidArgument (22023) when share_id is not a UUID.
+    Source: sql/30_sharing.sql, ai_storage.decline_share
+    """
+    return Call("select ai_storage.decline_share(p_share_id => %s, p_as => %s)", (str(share_id),), _value)
 
 
 def has_permission(owner: str | None, model_name: str, permission: Permission) -> Call[bool]:
@@ -1185,36 +1343,44 @@ def has_permission(owner: str | None, model_name: str, permission: Permission) -
     )
 
 
-def allow_external_sharing(org_id: str) -> Call[None]:
-    """Let the tenants of an organisation share models with other organisations. For administrators.
+def allow_external_sharing(org_id: str, to_org_id: str) -> Call[None]:
+    """Let the tenants of one organisation share models with those of another. For administrators.
 
     Raises: InvalidArgument (22023).
     Source: sql/30_sharing.sql, ai_storage.allow_external_sharing
     """
     return Call(
-        "select ai_storage.allow_external_sharing(p_org_id => %s)",
-        (org_id,),
+        "select ai_storage.allow_external_sharing(p_org_id => %s, p_to_org_id => %s)",
+        (org_id, to_org_id),
         lambda rows: None,
         tenant=False,
     )
 
 
-def forbid_external_sharing(org_id: str) -> Call[int]:
-    """Take allow_external_sharing back and end what was shared outside. For administrators.
+def forbid_external_sharing(org_id: str, to_org_id: str | None = None) -> Call[int]:
+    """End allow_external_sharing with one organisation or with all, and what was shared there. For administrators.
 
     Returns: how many grants ended.
     Source: sql/30_sharing.sql, ai_storage.forbid_external_sharing
     """
-    return Call("select ai_storage.forbid_external_sharing(p_org_id => %s)", (org_id,), _value, tenant=False)
+    return Call(
+        "select ai_storage.forbid_external_sharing(p_org_id => %s, p_to_org_id => %s)",
+        (org_id, to_org_id),
+        _value,
+        tenant=False,
+    )
 
 
 def list_external_sharing() -> Call[list[ExternalSharing]]:
-    """The organisations that may share with others. For administrators.
+    """Which organisation may share with which other. For administrators.
 
     Source: sql/30_sharing.sql, ai_storage.list_external_sharing
     """
     return Call(
-        "select org_id, permitted_at, permitted_by from ai_storage.list_external_sharing()", (), _EXTERNAL, tenant=False
+        "select org_id, to_org_id, permitted_at, permitted_by from ai_storage.list_external_sharing()",
+        (),
+        _EXTERNAL,
+        tenant=False,
     )
 
 
@@ -1240,7 +1406,7 @@ def audit_trail(
         "select event_id, recorded_at, action, model_id, version, login, credential, actor, detail, sealed, cursor "
         "from ai_storage.audit_trail(p_since => %s::timestamp with time zone, "
         "p_until => %s::timestamp with time zone, p_action => %s, p_after => %s, p_limit => %s::integer, p_as => %s)",
-        (since, until, action, after, limit),
+        (_aware(since, "since"), _aware(until, "until"), action, after, limit),
         _EVENTS,
     )
 
@@ -1487,7 +1653,7 @@ def import_tenant(records: Iterable[Mapping[str, Any] | str]) -> Call[int]:
     Raises: InvalidArgument (22023); psycopg's UniqueViolation when the tenant has or had a model of the same name.
     Source: sql/45_retention.sql, ai_storage.import_tenant
     """
-    lines = (record if isinstance(record, str) else _json(record, "record") for record in records)
+    lines = (record if isinstance(record, str) else to_json(record, "record") for record in records)
     return Call("select ai_storage.import_tenant(p_records => %s, p_as => %s)", (f"[{','.join(lines)}]",), _value)
 
 

@@ -27,9 +27,11 @@ __all__ = [
     "MoreThanHeld",
     "NoTenant",
     "NotAuthorized",
+    "PassedOnTooOften",
     "QuotaExceeded",
     "StorageError",
     "TokenExpired",
+    "TooManyGrants",
     "UploadNotFound",
     "UploadOffset",
     "VersionConflict",
@@ -151,7 +153,7 @@ class InvalidTarget(StorageError):
 
 
 class ExternalSharingForbidden(StorageError):
-    """The sharer's organisation may not share outside."""
+    """The sharer's organisation may not share with that one."""
 
     sqlstate = "TN302"
 
@@ -166,6 +168,18 @@ class VersionNotFound(StorageError):
     """The model has no such version."""
 
     sqlstate = "TN304"
+
+
+class TooManyGrants(StorageError):
+    """A sharer has no more than 1,000 grants on one model."""
+
+    sqlstate = "TN305"
+
+
+class PassedOnTooOften(StorageError):
+    """A shared model was passed on 8 times in a row already."""
+
+    sqlstate = "TN306"
 
 
 class EventNotFound(StorageError):
@@ -199,8 +213,8 @@ def translate(error: psycopg.Error | UnicodeEncodeError) -> Exception:
     """Give a database error its class.
 
     Returns: a StorageError for the codes above and for any other data error (SQLSTATE class 22, or a value that cannot
-    be sent, such as a NUL character or half a surrogate pair); otherwise the error itself: a lost connection stays
-    psycopg's.
+    be sent, such as a NUL character or half a surrogate pair) or limit of PostgreSQL (class 54); otherwise the error
+    itself: a lost connection stays psycopg's.
     """
     if isinstance(error, UnicodeEncodeError):
         return InvalidArgument(
@@ -209,9 +223,16 @@ def translate(error: psycopg.Error | UnicodeEncodeError) -> Exception:
             hint="A name taken from a file may have come from another encoding: decode it, or pass another name.",
         )
     cls = _BY_SQLSTATE.get(error.sqlstate or "")
+    diag = error.diag
+    if (error.sqlstate or "").startswith("54") and diag.source_function != "exec_stmt_raise":
+        # Not raised by our functions: a limit of PostgreSQL itself.
+        return InvalidArgument(
+            diag.message_primary or str(error),
+            detail=diag.message_detail,
+            hint="This is beyond a limit of PostgreSQL: send less at once, or flatter JSON.",
+        )
     if cls is None and isinstance(error, psycopg.DataError):
         cls = InvalidArgument
     if cls is None:
         return error
-    diag = error.diag
     return cls(diag.message_primary or str(error), detail=diag.message_detail, hint=diag.message_hint)

@@ -412,6 +412,28 @@ comment on function ai_storage_private.keep_durable() is
     'Makes the commit of this transaction wait until it survives a crash, whatever the session has '
     'set. Every function that writes calls it, most of them in enter() or record_event().';
 
+create or replace function ai_storage_private.require_owner()
+returns void
+language plpgsql
+stable
+as $fn$
+begin
+    -- A restore without owners and rights leaves every function to whoever restored, often a
+    -- superuser, and open to PUBLIC.
+    if current_user <> 'ai_storage_operator' then
+        raise exception using
+            errcode = '55000',
+            message = 'this database was restored without its owners',
+            hint = 'An administrator restores it again, roles first, without --no-owner and '
+                '--no-acl.';
+    end if;
+end;
+$fn$;
+comment on function ai_storage_private.require_owner() is
+    'Refuses to go on as anybody but ai_storage_operator. Every function that reads or writes more '
+    'than one tenant calls it, those for tenants in enter(), those that write in record_event(). '
+    'Raises 55000.';
+
 -- Credentials -------------------------------------------------------------------------------------
 
 create or replace function ai_storage_private.count_refusal()
@@ -534,6 +556,9 @@ declare
     v_collation constant text := collation for (p_as);
     v_durable   constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     if v_field is not null then
         v_bound := (
             v_field[2]::bigint, v_field[3], string_to_array(v_field[3], ':'), v_field[5], v_field[4]
@@ -602,7 +627,31 @@ comment on function ai_storage_private.enter(text, boolean, text) is
     'set_tenant, and makes the transaction act for that tenant. p_register: register a new tenant, '
     'as writes do. Raises TN001 to TN005.';
 
-create or replace function ai_storage_private.enter_code_version(p_code_hash text)
+create or replace function ai_storage_private.covers_version(
+    p_levels    text[],
+    p_code_hash text,
+    p_sources   text[]
+)
+returns boolean
+language sql
+stable
+as $fn$
+    select exists (
+        select from ai_storage_private.login_authorization as a
+        where a.login_name = session_user
+          and a.org_id in ('*', p_levels[1])
+          and a.server_id in ('*', p_levels[2])
+          and a.project_id in ('*', p_levels[3])
+          and a.environment in ('*', p_levels[4])
+          and a.code_hash in ('*', p_code_hash)
+          and (p_code_hash = any (p_sources) or not a.token_only)
+    );
+$fn$;
+comment on function ai_storage_private.covers_version(text[], text, text[]) is
+    'Whether this login may read another code version for a promotion: by key, or since its token '
+    'names the version.';
+
+create or replace function ai_storage_private.enter_code_version(p_code_hash text, p_as text)
 returns ai_storage_private.acting_tenant
 language plpgsql
 volatile
@@ -612,21 +661,65 @@ set client_min_messages = notice
 as $fn$
 declare
     v_field  constant text[] := ai_storage_private.verified_context();
-    v_level  constant text[] := string_to_array(v_field[3], ':');
+    v_level  text[] := string_to_array(v_field[3], ':');
+    v_key    constant text := ai_storage.isolation_key(
+        v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash
+    );
     v_tenant ai_storage_private.acting_tenant;
 begin
-    v_tenant := ai_storage_private.check_credential(
-        ai_storage.isolation_key(v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash),
-        v_field[1]
+    if not ai_storage_private.covers_version(
+        v_level, p_code_hash, ai_storage_private.promotion_sources(p_as, v_field[3])
+    ) then
+        perform ai_storage_private.count_refusal();
+        raise exception using
+            errcode = 'TN003',
+            message = 'this credential does not cover the other code version',
+            hint = 'A token names the code versions that it may promote from in its claim from, '
+                'and is passed in p_as; a login that presents keys has to be authorised for the '
+                'other code version too.';
+    end if;
+    v_level[5] := p_code_hash;
+    v_tenant := (
+        ai_storage_private.find_tenant(v_level, false), v_key, v_level, v_field[5], v_field[4]
     );
-    v_tenant.expires_at := v_field[4];
     perform ai_storage_private.set_context(v_field[1], v_tenant);
     return v_tenant;
 end;
 $fn$;
-comment on function ai_storage_private.enter_code_version(text) is
-    'Turns the context to another code version of the same four levels, which the login must be '
-    'authorised for too. For promote_progress, which turns it back. Raises 22023, TN003.';
+comment on function ai_storage_private.enter_code_version(text, text) is
+    'Turns the context to another code version of the same four levels, which the credential must '
+    'cover too. For promote_progress and list_code_versions, which turn it back. Raises 22023, '
+    'TN003.';
+
+create or replace function ai_storage_private.list_covered_versions(p_as text)
+returns text[]
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_field   constant text[] := ai_storage_private.verified_context();
+    v_level   constant text[] := string_to_array(v_field[3], ':');
+    v_prefix  constant text collate "C" := array_to_string(v_level[1:4], ':');
+    v_sources constant text[] := ai_storage_private.promotion_sources(p_as, v_field[3]);
+begin
+    -- ';' is what follows ':' in the order of the index.
+    return array(
+        select t.code_hash
+        from ai_storage_private.tenant as t
+        where t.isolation_key between v_prefix || ':' and v_prefix || ';'
+          and (
+              t.code_hash = v_level[5]
+              or ai_storage_private.covers_version(v_level, t.code_hash, v_sources)
+          )
+        order by t.registered_at desc, t.code_hash
+    );
+end;
+$fn$;
+comment on function ai_storage_private.list_covered_versions(text) is
+    'The registered code versions of the caller''s other four levels that its credential covers.';
 
 create or replace function ai_storage_private.find_tenant(p_levels text[], p_register boolean)
 returns bigint
@@ -738,6 +831,8 @@ set client_min_messages = notice
 as $fn$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
+    v_inherits text := '';
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -788,8 +883,17 @@ begin
         token_only    = excluded.token_only,
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
-    if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
-        execute format('grant ai_storage_app to %I', p_login);
+    if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+        if current_setting('server_version_num')::integer >= 160000 then
+            v_inherits := ' with inherit true';
+        end if;
+        execute format('grant ai_storage_app to %I', p_login) || v_inherits;
+        if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+            raise exception using
+                errcode = '22023',
+                message = 'this login does not inherit the rights of its groups',
+                hint = 'Let it: alter role NAME inherit. From PostgreSQL 16 on that is not needed.';
+        end if;
     end if;
 end;
 $fn$;
@@ -826,22 +930,15 @@ begin
               = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
       );
     get diagnostics v_count = row_count;
-
-    if exists (select from pg_roles as r where r.rolname = p_login collate "C")
-        and not exists (
-            select from ai_storage_private.login_authorization as a
-            where a.login_name = p_login collate "C"
-        )
-    then
-        execute format('revoke ai_storage_app from %I', p_login);
-    end if;
+    -- The login stays in ai_storage_app, which is one for all databases of the server: others may
+    -- authorise it. Without an authorisation the group names no tenant.
     return v_count;
 end;
 $fn$;
 comment on function ai_storage.deauthorize_login(text, text) is
     'Takes back one authorisation of a login, or without a pattern all of them, and returns how '
-    'many. With the last one it loses the application role. Holds from the next transaction on. '
-    'Raises 22023.';
+    'many. It stays in ai_storage_app, which other databases may need. Holds from the next '
+    'transaction on. Raises 22023.';
 
 create or replace function ai_storage.list_authorizations()
 returns table (
@@ -858,6 +955,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         a.login_name::text,

@@ -71,10 +71,10 @@ DEFINERS = {
         "ai_storage_private.current_tenant_id",
         "ai_storage_private.enter",
         "ai_storage_private.enter_code_version",
+        "ai_storage_private.list_covered_versions",
         "ai_storage_private.lend",
         "ai_storage_private.lent_ids",
         "ai_storage_private.lent_tenant_ids",
-        "ai_storage_private.may_share_outside",
         "ai_storage.apply_retention",
         "ai_storage.break_glass",
         "ai_storage.collect_evidence",
@@ -112,6 +112,7 @@ DEFINERS = {
         "ai_storage.list_uploads",
         "ai_storage.open_artifact",
         "ai_storage.put_artifact",
+        "ai_storage.stage_artifact",
         "ai_storage.read_artifact",
         "ai_storage.read_chunks",
         "ai_storage_private.erase_content",
@@ -133,12 +134,15 @@ DEFINERS = {
         "ai_storage.load_history",
         "ai_storage.load_progress",
         "ai_storage.promote_progress",
+        "ai_storage.list_code_versions",
         "ai_storage.save_progress",
         "ai_storage.save_progress_batch",
         "ai_storage.has_permission",
         "ai_storage.share_model",
+        "ai_storage_private.check_shared_write",
     },
     "ai_storage_sharing": {
+        "ai_storage.decline_share",
         "ai_storage.list_received_shares",
         "ai_storage.list_shares",
         "ai_storage.revoke_share",
@@ -148,7 +152,10 @@ DEFINERS = {
         "ai_storage_private.load_shared",
         "ai_storage_private.load_shared_history",
         "ai_storage_private.may_receive",
-        "ai_storage_private.write_share",
+        "ai_storage_private.write_shares",
+        "ai_storage_private.may_write",
+        "ai_storage_private.may_share_with",
+        "ai_storage_private.count_permitted",
         "ai_storage_private.write_shared",
         "ai_storage_private.count_received",
         "ai_storage_private.list_shared_artifacts",
@@ -161,7 +168,7 @@ DEFINERS = {
     },
 }
 
-OPTION_ORDER = ["language", "volatility", "strict", "security", "parallel", "cost", "set"]
+OPTION_ORDER = ["language", "volatility", "strict", "security", "parallel", "cost", "rows", "set"]
 # Tables that lie before or between tenants, which reach them only through functions that say whose rows they want.
 WITHOUT_TENANT = {
     "tenant",
@@ -169,6 +176,8 @@ WITHOUT_TENANT = {
     "context_secret",
     "signing_key",
     "model_share",
+    "share_end",
+    "share_decline",
     "external_sharing_permit",
     "audit_checkpoint",
     "refusal_report",
@@ -423,8 +432,10 @@ def _compares_tenant(where: object, alias: str) -> bool:
 
 def plpgsql(text: str) -> object:
     """Parse a PL/pgSQL function. pglast knows no types of ours, so they become records for it."""
+    text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+(\[\])", r"\1text\2", text)
     text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+", r"\1record", text)
-    return pglast.parse_plpgsql(re.sub(r"^returns ai_storage_private\.\w+", "returns record", text, flags=re.MULTILINE))
+    text = re.sub(r"^returns (setof )?ai_storage_private\.\w+", r"returns \1record", text, flags=re.MULTILINE)
+    return pglast.parse_plpgsql(text)
 
 
 def embedded_statements(text: str) -> Iterator[str]:
@@ -523,8 +534,7 @@ def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
     dynamic = re.compile(r"\bexecute\s+(?!function|on)(.*?);", re.DOTALL)
     found = {" ".join(match.split()) for path in SQL for match in dynamic.findall(code(path))}
     assert found == {
-        "format('grant ai_storage_app to %I', p_login)",
-        "format('revoke ai_storage_app from %I', p_login)",
+        "format('grant ai_storage_app to %I', p_login) || v_inherits",
         "evidence into status, result",  # the queries of list_controls()
         # in 90_grants.sql, over the names in the catalog
         "format('set local role %s', v_right.owner::regrole)",

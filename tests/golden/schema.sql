@@ -110,35 +110,38 @@ ALTER FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) OWNER TO a
 COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005.';
 
 --
--- Name: allow_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: allow_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.allow_external_sharing(p_org_id text) RETURNS void
+CREATE FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
-    if ai_storage.is_isolation_key(p_org_id || ':s:p:e:c') is not true then
+    if ai_storage.is_isolation_key(p_org_id || ':s:p:e:c') is not true
+        or ai_storage.is_isolation_key(p_to_org_id || ':s:p:e:c') is not true
+        or p_org_id = p_to_org_id
+    then
         raise exception using
             errcode = '22023',
             message = 'invalid organisation',
-            hint = 'An organisation is level 1 of a tenant: 1 to 63 characters out of A-Z a-z 0-9 '
-                '. _ + @ ~ = / -';
+            hint = 'Name two organisations. Each is level 1 of a tenant: 1 to 63 characters out of '
+                'A-Z a-z 0-9 . _ + @ ~ = / -';
     end if;
-    insert into ai_storage_private.external_sharing_permit (org_id)
-    values (p_org_id)
+    insert into ai_storage_private.external_sharing_permit (org_id, to_org_id)
+    values (p_org_id, p_to_org_id)
     on conflict do nothing;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.allow_external_sharing(p_org_id text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION allow_external_sharing(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION allow_external_sharing(p_org_id text, p_to_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) IS 'Lets the tenants of an organisation share models with other organisations. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) IS 'Lets the tenants of one organisation share models with those of another. Raises 22023.';
 
 --
 -- Name: append_artifact(uuid, bigint, bytea, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -174,7 +177,8 @@ begin
     );
     update ai_storage_private.artifact_upload as u set
         received_bytes = v_upload.received_bytes + length(p_content),
-        touched_at     = v_now
+        touched_at     = v_now,
+        sha256         = null -- no longer staged
     where u.tenant_id = v_tenant.tenant_id
       and u.upload_id = p_upload_id;
     return v_upload.received_bytes + length(p_content);
@@ -300,7 +304,7 @@ ALTER FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) OWNER T
 -- Name: FUNCTION apply_retention(p_after text, p_limit integer); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) IS 'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and names in events; also abandoned uploads, and grants that are worth nothing any more. An event goes on existing, without its names, and keeps them while its version exists. A call takes a part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant is left for the next run when another transaction is in the way for 2 s, or its rule was just changed. Returns how many tenants lost something, and what. Raises 22023, 25000.';
+COMMENT ON FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) IS 'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and names in events; also abandoned uploads, and grants that are over. An event goes on existing, without its names, and keeps them while its version exists. A call takes a part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant is left for the next run when another transaction is in the way for 2 s, or its rule was just changed. Returns how many tenants lost something, and what. Raises 22023, 25000.';
 
 --
 -- Name: audit_proof(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -421,6 +425,8 @@ CREATE FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token
     AS $$
 declare
     v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
+    v_inherits text := '';
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -471,8 +477,17 @@ begin
         token_only    = excluded.token_only,
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
-    if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
-        execute format('grant ai_storage_app to %I', p_login);
+    if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+        if current_setting('server_version_num')::integer >= 160000 then
+            v_inherits := ' with inherit true';
+        end if;
+        execute format('grant ai_storage_app to %I', p_login) || v_inherits;
+        if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+            raise exception using
+                errcode = '22023',
+                message = 'this login does not inherit the rights of its groups',
+                hint = 'Let it: alter role NAME inherit. From PostgreSQL 16 on that is not needed.';
+        end if;
     end if;
 end;
 $$;
@@ -486,42 +501,54 @@ ALTER FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_
 COMMENT ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) IS 'Lets a login role act for every tenant the pattern covers, and grants it the application role. p_token_only: only with a signed token. Repeating it replaces p_token_only. Raises 22023, 42704, TN006.';
 
 --
--- Name: begin_artifact(text, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: begin_artifact(text, text, text, bigint, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text DEFAULT 'application/octet-stream'::text, p_as text DEFAULT NULL::text) RETURNS uuid
+CREATE FUNCTION ai_storage.begin_artifact(p_model_name text DEFAULT NULL::text, p_artifact_name text DEFAULT 'upload'::text, p_media_type text DEFAULT 'application/octet-stream'::text, p_version bigint DEFAULT NULL::bigint, p_expected_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant    constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_tenant    constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => p_model_name is null);
     v_now       constant timestamptz := clock_timestamp();
     v_upload_id constant uuid := gen_random_uuid();
-    v_model     record;
+    v_model_id  uuid;
+    v_version   bigint;
 begin
     perform ai_storage_private.check_artifact(p_artifact_name, p_media_type);
     perform ai_storage_private.sweep_uploads(v_tenant.tenant_id);
-    v_model := ai_storage_private.hold_model(v_tenant.tenant_id, p_model_name);
+    if p_model_name is not null then
+        select m.model_id, m.version into v_model_id, v_version
+        from ai_storage_private.hold_model(
+            v_tenant.tenant_id, p_model_name, p_version, p_expected_version
+        ) as m;
+    elsif p_version is not null or p_expected_version is not null then
+        raise exception using
+            errcode = '22023',
+            message = 'a version of no model',
+            hint = 'Name the model whose version it is; an upload for save_progress() has none.';
+    end if;
     insert into ai_storage_private.artifact_upload (
-        tenant_id, upload_id, model_id, received_bytes, began_at, touched_at,
+        tenant_id, upload_id, model_id, version, received_bytes, began_at, touched_at,
         artifact_name, media_type
     )
     values (
-        v_tenant.tenant_id, v_upload_id, v_model.model_id, 0, v_now, v_now,
+        v_tenant.tenant_id, v_upload_id, v_model_id, v_version, 0, v_now, v_now,
         p_artifact_name, p_media_type
     );
     return v_upload_id;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) IS 'Begins an upload in parts and returns its id. Nothing is visible before finish_artifact(). An upload that stands still for a day is abandoned, and swept. Raises 22023, TN001 to TN005, TN101.';
+COMMENT ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) IS 'Begins an upload in parts and returns its id. Nobody sees it before finish_artifact() makes it an artifact of the version for which it was begun: p_version, or the current version when it began. Without a model, which need not exist yet, it is for stage_artifact() and save_progress(). p_expected_version: only if it is the current one. An upload that stands still for a day is abandoned, and swept. Raises 22023, TN001 to TN005, TN101, TN102.';
 
 --
 -- Name: break_glass(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -613,6 +640,7 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
     SET quote_all_identifiers TO 'off'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),
@@ -890,6 +918,7 @@ CREATE FUNCTION ai_storage.compliance_report() RETURNS TABLE(control text, refer
     SET quote_all_identifiers TO 'off'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -918,6 +947,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
@@ -1058,15 +1088,8 @@ begin
               = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
       );
     get diagnostics v_count = row_count;
-
-    if exists (select from pg_roles as r where r.rolname = p_login collate "C")
-        and not exists (
-            select from ai_storage_private.login_authorization as a
-            where a.login_name = p_login collate "C"
-        )
-    then
-        execute format('revoke ai_storage_app from %I', p_login);
-    end if;
+    -- The login stays in ai_storage_app, which is one for all databases of the server: others may
+    -- authorise it. Without an authorisation the group names no tenant.
     return v_count;
 end;
 $$;
@@ -1077,7 +1100,43 @@ ALTER FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) OWNER 
 -- Name: FUNCTION deauthorize_login(p_login text, p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. With the last one it loses the application role. Holds from the next transaction on. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. It stays in ai_storage_app, which other databases may need. Holds from the next transaction on. Raises 22023.';
+
+--
+-- Name: decline_share(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+begin
+    insert into ai_storage_private.share_decline (
+        tenant_id, owner_id, model_id, sharer_id, declined_at, model_name, owner_key, sharer_key,
+        receiver_key
+    )
+    select
+        v_tenant.tenant_id, f.tenant_id, f.model_id, f.sharer_id, clock_timestamp(), f.model_name,
+        f.owner_key, f.sharer_key, v_tenant.isolation_key
+    from ai_storage_private.in_force(array[p_share_id], v_tenant.isolation_key) as f
+    where f.target = any (ai_storage_private.target_patterns(v_tenant.levels))
+      and v_tenant.tenant_id <> all (f.sharer_ids)
+    on conflict do nothing;
+    return found;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION decline_share(p_share_id uuid, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text) IS 'Ends a grant for the caller, which receives it, and for good: nothing that the same sharer grants on the model of that name and owner reaches the caller again. What the caller passed on from it ends too. A target with * goes on for others. Returns false when no such grant reaches the caller. Raises TN001 to TN005.';
 
 --
 -- Name: delete_artifact(text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1407,6 +1466,7 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
+    perform ai_storage_private.require_owner();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;
@@ -1620,6 +1680,16 @@ begin
             )
         from ai_storage_private.model_share as s
         where s.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            7, d.owner_key || ' ' || d.model_name || ' ' || d.sharer_key, 0, jsonb_build_object(
+                'kind'::text, 'decline'::text,
+                'model_name'::text, d.model_name,
+                'owner'::text, d.owner_key,
+                'shared_by'::text, d.sharer_key
+            )
+        from ai_storage_private.share_decline as d
+        where d.tenant_id = v_tenant.tenant_id
     )
     select l.line
     from (
@@ -1649,7 +1719,7 @@ ALTER FUNCTION ai_storage.export_tenant(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION export_tenant(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.export_tenant(p_as text) IS 'All that the caller has, an object each: first a manifest, then every version of every model by name and number, remembered deletions, idempotency keys, contents by chunk, artifacts and grants. The manifest''s digest is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.export_tenant(p_as text) IS 'All that the caller has, an object each: first a manifest, then every version of every model by name and number, remembered deletions, idempotency keys, contents by chunk, artifacts, grants and declines. The manifest''s digest is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
 
 --
 -- Name: finish_artifact(uuid, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1661,16 +1731,12 @@ CREATE FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant  constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_now     constant timestamptz := clock_timestamp();
-    v_upload  ai_storage_private.artifact_upload;
-    v_version bigint;
-    v_sha256  bytea;
-    v_blob_id uuid;
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_upload ai_storage_private.artifact_upload;
+    v_sha256 bytea;
 begin
     -- The model first: whoever deletes it goes on to its uploads.
-    select p.version into v_version
-    from ai_storage_private.artifact_upload as u
+    perform from ai_storage_private.artifact_upload as u
     join ai_storage_private.ai_progress_tenant as p
         on p.tenant_id = u.tenant_id
         and p.model_id = u.model_id
@@ -1679,47 +1745,22 @@ begin
       and u.upload_id = p_upload_id
     for key share of p;
     v_upload := ai_storage_private.hold_upload(v_tenant.tenant_id, p_upload_id);
-    v_sha256 := ai_storage_private.content_sha256(array(
-        select c.sha256
-        from ai_storage_private.artifact_chunk as c
-        where c.tenant_id = v_tenant.tenant_id
-          and c.blob_id = p_upload_id
-        order by c.chunk_number
-    ));
-    if p_size_bytes is distinct from v_upload.received_bytes
-        or p_sha256 is distinct from encode(v_sha256, 'hex')
-    then
+    v_sha256 := ai_storage_private.check_upload(v_upload, p_size_bytes, p_sha256);
+    if v_upload.model_id is null then
         raise exception using
-            errcode = 'TN203',
-            message = 'the upload is not what was announced',
-            detail = format(
-                '%s bytes have arrived, with sha256 %s.',
-                v_upload.received_bytes, encode(v_sha256, 'hex')
-            ),
-            hint = 'Compare size and sha256; above 1 MiB it is the sha256 of the sha256s of the '
-                'chunks of 1 MiB. Send the rest, or abort the upload and begin again.';
+            errcode = 'TN101',
+            message = 'the upload is for no model',
+            hint = 'It was begun for a save: end it with stage_artifact() and name it in '
+                'save_progress().';
     end if;
-
-    insert into ai_storage_private.artifact_blob as b (
-        tenant_id, blob_id, size_bytes, put_at, sha256
-    )
-    values (v_tenant.tenant_id, p_upload_id, p_size_bytes, v_now, v_sha256)
-    on conflict on constraint artifact_blob_content_unique do update set
-        put_at = excluded.put_at
-    returning b.blob_id into v_blob_id;
-    is_new := v_blob_id = p_upload_id;
-    if not is_new then
-        delete from ai_storage_private.artifact_chunk as c
-        where c.tenant_id = v_tenant.tenant_id
-          and c.blob_id = p_upload_id;
-    end if;
-    perform ai_storage_private.attach_blob(
-        v_tenant.tenant_id, v_upload.model_id, v_version,
-        v_upload.artifact_name, v_upload.media_type, v_blob_id
+    -- Retention may have deleted it meanwhile.
+    perform ai_storage_private.hold_version(
+        v_tenant.tenant_id, v_upload.model_id, v_upload.version
     );
-    delete from ai_storage_private.artifact_upload as u
-    where u.tenant_id = v_tenant.tenant_id
-      and u.upload_id = p_upload_id;
+    is_new := ai_storage_private.attach_upload(
+        v_upload, v_upload.model_id, v_upload.version,
+        v_upload.artifact_name, v_upload.media_type, v_sha256
+    );
     sha256 := p_sha256;
     size_bytes := p_size_bytes;
     return next;
@@ -1732,76 +1773,63 @@ ALTER FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint,
 -- Name: FUNCTION finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) IS 'Makes an upload an artifact of the current version of its model, if its size and sha256 are those announced. Returns as put_artifact(). Raises TN001 to TN005, TN201, TN203.';
+COMMENT ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) IS 'Makes an upload an artifact of the version for which it was begun, if its size and sha256 are those announced. Returns as put_artifact(). Raises TN001 to TN005, TN101, TN201, TN203.';
 
 --
--- Name: forbid_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: forbid_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.forbid_external_sharing(p_org_id text) RETURNS integer
+CREATE FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_ended uuid[];
-    v_count integer;
+    v_permit_ids constant uuid[] := array(
+        select e.permit_id
+        from ai_storage_private.external_sharing_permit as e
+        where e.org_id = p_org_id collate "C"
+          and e.to_org_id = coalesce(p_to_org_id, e.to_org_id) collate "C"
+    );
+    v_count      constant integer := ai_storage_private.count_permitted(v_permit_ids);
 begin
     delete from ai_storage_private.external_sharing_permit as e
-    where e.org_id = p_org_id collate "C";
-
-    -- Without the permit they are worth nothing; what another transaction holds is left to it.
-    v_ended := array(
-        select s.share_id
-        from ai_storage_private.model_share as s
-        where split_part(s.sharer_key, ':', 1) = p_org_id collate "C"
-          and split_part(s.target, ':', 1) <> p_org_id collate "C"
-    );
-    v_ended := array(
-        select s.share_id
-        from ai_storage_private.model_share as s
-        where s.share_id = any (v_ended)
-           or s.ancestors && v_ended
-        for update skip locked
-    );
-    delete from ai_storage_private.model_share as s
-    where s.share_id = any (v_ended);
-    get diagnostics v_count = row_count;
+    where e.permit_id = any (v_permit_ids);
     return v_count;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.forbid_external_sharing(p_org_id text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION forbid_external_sharing(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION forbid_external_sharing(p_org_id text, p_to_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) IS 'Takes allow_external_sharing back and ends what the organisation''s tenants gave to others, with all that derives from it. Returns how many grants ended.';
+COMMENT ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) IS 'Ends allow_external_sharing for one organisation, or with null for all that p_org_id may share with, and with it every grant that names such an organisation and all that derives from it, for good. A target with * reaches it no more. Returns how many grants ended.';
 
 --
--- Name: get_artifact(text, text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: get_artifact(text, text, text, bigint, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS bytea
+CREATE FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
     return ai_storage.read_artifact(
-        p_model_name, p_artifact_name, p_owner, p_version, p_as => p_as
+        p_model_name, p_artifact_name, p_owner, p_version, p_as_of => p_as_of, p_as => p_as
     );
 end;
 $$;
 
-ALTER FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) IS 'All bytes of an artifact: of an own model, or with p_owner of one that is shared for execute, as it was at p_version or as it is. Above some MiB read_chunks() is faster. Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) IS 'All bytes of an artifact: of an own model, or with p_owner of one that is shared for execute. p_version, p_as_of: as in open_artifact(); without them that of exactly the current version. Above some MiB read_chunks() is faster. Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
 
 --
 -- Name: has_permission(text, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1873,7 +1901,7 @@ begin
                 perform ai_storage_private.import_chunk(v_tenant.tenant_id, v_record);
             when 'artifact' then
                 perform ai_storage_private.import_artifact(v_tenant.tenant_id, v_record);
-            when 'manifest', 'share' then
+            when 'manifest', 'share', 'decline' then
                 continue; -- whom to share with is decided where the models are now
             else
                 raise exception using
@@ -1964,10 +1992,10 @@ ALTER FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_proje
 COMMENT ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) IS 'Renders five tenant levels as an isolation key. Two different tenants never render alike. Raises 22023.';
 
 --
--- Name: list_artifacts(text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: list_artifacts(text, text, bigint, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.list_artifacts(p_model_name text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
+CREATE FUNCTION ai_storage.list_artifacts(p_model_name text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -1978,8 +2006,25 @@ begin
     if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
         return query
         select s.*
-        from ai_storage_private.list_shared_artifacts(v_tenant, p_owner, p_model_name) as s;
+        from ai_storage_private.list_shared_artifacts(
+            v_tenant, p_owner, p_model_name, p_version, p_as_of
+        ) as s;
         return;
+    end if;
+    if p_version is not null and not exists (
+        select from ai_storage_private.ai_progress_tenant as p
+        join ai_storage_private.progress_version as v
+            on v.tenant_id = p.tenant_id
+            and v.model_id = p.model_id
+        where p.tenant_id = v_tenant.tenant_id
+          and p.model_name = p_model_name collate "C"
+          and v.tenant_id = v_tenant.tenant_id
+          and v.version = p_version
+    ) then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such version of the model',
+            hint = 'Name a model and one of its versions; load_history() shows those there are.';
     end if;
     return query
     select
@@ -2001,17 +2046,28 @@ begin
     where p.tenant_id = v_tenant.tenant_id
       and a.tenant_id = v_tenant.tenant_id
       and (p_model_name is null or p.model_name = p_model_name collate "C")
+      and case when p_as_of
+          then a.version = (
+              select max(o.version)
+              from ai_storage_private.model_artifact as o
+              where o.tenant_id = v_tenant.tenant_id
+                and o.model_id = a.model_id
+                and o.artifact_name = a.artifact_name
+                and o.version <= coalesce(p_version, p.version)
+          )
+          else a.version = coalesce(p_version, a.version)
+      end
     order by p.model_name, a.artifact_name, a.version desc;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) IS 'The artifacts of one own model or of all, or with p_owner of one model that is shared for execute, at every version at which one was put, the newest first. Raises TN001 to TN005, TN101.';
+COMMENT ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) IS 'The artifacts of one own model or of all, or with p_owner of one model that is shared for execute, at every version at which one was put, the newest first. p_version: those of exactly this version of one model. p_as_of: instead those that were put last up to p_version, or up to the current version. Raises TN001 to TN005, TN101.';
 
 --
 -- Name: list_authorizations(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2023,6 +2079,7 @@ CREATE FUNCTION ai_storage.list_authorizations() RETURNS TABLE(login_name text, 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         a.login_name::text,
@@ -2044,6 +2101,43 @@ ALTER FUNCTION ai_storage.list_authorizations() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.list_authorizations() IS 'Who may name which tenants: one row per login and pattern.';
 
 --
+-- Name: list_code_versions(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.list_code_versions(p_as text DEFAULT NULL::text) RETURNS TABLE(code_hash text, is_own boolean, models bigint, last_saved_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_own    constant text := current_setting('app.tenant_context', true);
+    v_source ai_storage_private.acting_tenant;
+begin
+    foreach code_hash in array ai_storage_private.list_covered_versions(p_as) loop
+        is_own := code_hash = v_tenant.levels[5];
+        v_source := v_tenant;
+        if not is_own then
+            v_source := ai_storage_private.enter_code_version(code_hash collate "C", p_as);
+        end if;
+        select count(*), max(p.updated_at) into models, last_saved_at
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_source.tenant_id;
+        perform ai_storage_private.restore_context(v_own);
+        return next;
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_code_versions(p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_code_versions(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.list_code_versions(p_as text) IS 'The code versions of the caller''s other four levels that ever wrote and that its credential covers, the newest first: what promote_progress() takes, and the caller''s own. Raises TN001 to TN005.';
+
+--
 -- Name: list_erasures(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -2053,6 +2147,7 @@ CREATE FUNCTION ai_storage.list_erasures() RETURNS TABLE(certificate_id uuid, er
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         c.certificate_id,
@@ -2079,16 +2174,17 @@ COMMENT ON FUNCTION ai_storage.list_erasures() IS 'The erasures, one row a certi
 -- Name: list_external_sharing(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.list_external_sharing() RETURNS TABLE(org_id text, permitted_at timestamp with time zone, permitted_by text)
+CREATE FUNCTION ai_storage.list_external_sharing() RETURNS TABLE(org_id text, to_org_id text, permitted_at timestamp with time zone, permitted_by text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
-    select e.org_id, e.permitted_at, e.permitted_by::text
+    select e.org_id, e.to_org_id, e.permitted_at, e.permitted_by::text
     from ai_storage_private.external_sharing_permit as e
-    order by e.org_id;
+    order by e.org_id, e.to_org_id;
 end;
 $$;
 
@@ -2098,7 +2194,7 @@ ALTER FUNCTION ai_storage.list_external_sharing() OWNER TO ai_storage_operator;
 -- Name: FUNCTION list_external_sharing(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.list_external_sharing() IS 'The organisations that may share with others.';
+COMMENT ON FUNCTION ai_storage.list_external_sharing() IS 'Which organisation may share with which other.';
 
 --
 -- Name: list_quotas(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2110,6 +2206,7 @@ CREATE FUNCTION ai_storage.list_quotas() RETURNS TABLE(pattern text, max_models 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', q.org_id, q.server_id, q.project_id, q.environment, q.code_hash),
@@ -2138,45 +2235,67 @@ ALTER FUNCTION ai_storage.list_quotas() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.list_quotas() IS 'The quotas, one row a pattern. models and bytes: what its tenants keep; for a pattern of all organisations, in the one that keeps most.';
 
 --
--- Name: list_received_shares(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
+-- Name: list_received_shares(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage.list_received_shares(p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone)
+CREATE FUNCTION ai_storage.list_received_shares(p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone, state text, parent_id uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_patterns constant text[] := ai_storage_private.target_patterns(v_tenant.levels);
+    v_patterns constant text[] := ai_storage_private.used_patterns(v_tenant.levels);
+    v_owner    text := '';
+    v_name     text := '';
+    v_owners   text[];
+    v_names    text[];
 begin
-    return query
-    select
-        s.share_id,
-        s.model_name,
-        s.owner_key,
-        s.sharer_key,
-        s.target,
-        w.permissions,
-        w.pinned_version,
-        w.expires_at,
-        s.created_at
-    from ai_storage_private.model_share as s
-    cross join lateral ai_storage_private.worth(s) as w
-    where s.target = any (v_patterns)
-      and s.owner_key <> v_tenant.isolation_key
-      and w.share_id is not null
-    order by s.model_name, s.owner_key, s.target, s.share_id;
+    for i in 1 .. 10 loop
+        select p.owners, p.names into v_owners, v_names
+        from ai_storage_private.page_received(v_patterns, p_owner, null, v_owner, v_name) as p;
+        exit when v_names is null;
+        v_owner := v_owners[cardinality(v_owners)];
+        v_name := v_names[cardinality(v_names)];
+        return query
+        select
+            f.share_id,
+            f.model_name,
+            f.owner_key,
+            f.sharer_key,
+            f.target,
+            f.permissions,
+            f.pinned_version,
+            f.expires_at,
+            f.created_at,
+            case when exists (
+                select from ai_storage_private.share_decline as d
+                where d.tenant_id = v_tenant.tenant_id
+                  and d.owner_id = f.tenant_id
+                  and d.model_name = f.model_name
+                  and d.sharer_id = f.sharer_id
+            ) then 'declined' else 'active' end,
+            null::uuid
+        from ai_storage_private.in_force(
+            ai_storage_private.grants_on(v_patterns, v_owners, v_names), null
+        ) as f
+        where ai_storage_private.may_share_with(
+            split_part(f.sharer_key, ':', 1), v_tenant.levels[1]
+        )
+          and f.owner_key <> v_tenant.isolation_key
+        order by f.owner_key, f.model_name, f.target, f.share_id;
+    end loop;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.list_received_shares(p_as text) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage.list_received_shares(p_owner text, p_as text) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION list_received_shares(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
+-- Name: FUNCTION list_received_shares(p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage.list_received_shares(p_as text) IS 'The grants that reach the caller. version: the only one to be seen, or null. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.list_received_shares(p_owner text, p_as text) IS 'The grants that reach the caller, on up to 1,000 models: of each owner on its first 100, or with p_owner of that one alone. version: the only one to be seen, or null. state: active, or declined. Raises TN001 to TN005.';
 
 --
 -- Name: list_retention(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2188,6 +2307,7 @@ CREATE FUNCTION ai_storage.list_retention() RETURNS TABLE(pattern text, keep_ver
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', r.org_id, r.server_id, r.project_id, r.environment, r.code_hash),
@@ -2214,31 +2334,58 @@ COMMENT ON FUNCTION ai_storage.list_retention() IS 'The rules, one row a pattern
 -- Name: list_shares(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage.list_shares(p_model_name text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone)
+CREATE FUNCTION ai_storage.list_shares(p_model_name text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone, state text, parent_id uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
 begin
+    -- What derives from my grants lies on the models that I gave.
     return query
     select
-        s.share_id,
-        s.model_name,
-        s.owner_key,
-        s.sharer_key,
-        s.target,
-        w.permissions,
-        w.pinned_version,
-        w.expires_at,
-        s.created_at
-    from ai_storage_private.model_share as s
-    cross join lateral ai_storage_private.worth(s) as w
-    where s.sharer_ids @> array[v_tenant.tenant_id]
-      and (p_model_name is null or s.model_name = p_model_name collate "C")
-      and w.share_id is not null
-    order by s.model_name, s.owner_key, s.target, s.share_id;
+        f.share_id,
+        f.model_name,
+        f.owner_key,
+        f.sharer_key,
+        f.target,
+        f.permissions,
+        f.pinned_version,
+        f.expires_at,
+        f.created_at,
+        coalesce(
+            (
+                -- Who declined a target with * is not told: it would name those it covers.
+                select case when bool_or(d.receiver_key = f.target)
+                    then 'declined' else 'partly declined' end
+                from ai_storage_private.share_decline as d
+                where d.owner_id = f.tenant_id
+                  and d.model_name = f.model_name
+                  and d.sharer_id = f.sharer_id
+                  and f.target = any (ai_storage_private.target_patterns(
+                      string_to_array(d.receiver_key, ':')
+                  ))
+                having count(*) > 0
+            ),
+            'active'
+        ),
+        f.ancestors[cardinality(f.ancestors)]
+    from ai_storage_private.in_force(
+        array(
+            select distinct s.share_id
+            from ai_storage_private.model_share as g
+            join ai_storage_private.model_share as s
+                on s.tenant_id = g.tenant_id
+                and s.model_id = g.model_id
+            where g.sharer_id = v_tenant.tenant_id
+              and v_tenant.tenant_id = any (s.sharer_ids)
+              and (p_model_name is null or s.model_name = p_model_name collate "C")
+        ),
+        null
+    ) as f
+    order by f.model_name, f.owner_key, f.target, f.share_id;
 end;
 $$;
 
@@ -2248,7 +2395,7 @@ ALTER FUNCTION ai_storage.list_shares(p_model_name text, p_as text) OWNER TO ai_
 -- Name: FUNCTION list_shares(p_model_name text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage.list_shares(p_model_name text, p_as text) IS 'The grants that the caller may end: those on its own models, whoever gave them, and those it passed on, with all that derive from them. version: the pinned one, or null. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.list_shares(p_model_name text, p_as text) IS 'The grants that the caller may end: those on its own models, whoever gave them, and those it passed on, with all that derive from them. version: the pinned one, or null. state: active, declined by the tenant it names, or partly declined by some that its * covers. parent_id: the grant it was passed on from, or null. Raises TN001 to TN005.';
 
 --
 -- Name: list_signing_keys(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2260,6 +2407,7 @@ CREATE FUNCTION ai_storage.list_signing_keys() RETURNS TABLE(kid text, audience 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select k.kid, k.audience, k.created_at, k.created_by::text, k.retired_at
     from ai_storage_private.signing_key as k
@@ -2285,6 +2433,7 @@ CREATE FUNCTION ai_storage.list_tenants(p_pattern text DEFAULT '*:*:*:*:*'::text
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         t.isolation_key,
@@ -2311,7 +2460,7 @@ COMMENT ON FUNCTION ai_storage.list_tenants(p_pattern text) IS 'The registered t
 -- Name: list_uploads(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.list_uploads(p_as text DEFAULT NULL::text) RETURNS TABLE(upload_id uuid, model_name text, artifact_name text, received_bytes bigint, sha256 text, media_type text, began_at timestamp with time zone, touched_at timestamp with time zone)
+CREATE FUNCTION ai_storage.list_uploads(p_as text DEFAULT NULL::text) RETURNS TABLE(upload_id uuid, model_name text, artifact_name text, version bigint, is_current boolean, received_bytes bigint, sha256 text, media_type text, began_at timestamp with time zone, touched_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2324,6 +2473,8 @@ begin
         u.upload_id,
         p.model_name,
         u.artifact_name,
+        u.version,
+        u.version = p.version,
         u.received_bytes,
         encode(ai_storage_private.content_sha256(array(
             select c.sha256
@@ -2336,10 +2487,11 @@ begin
         u.began_at,
         u.touched_at
     from ai_storage_private.artifact_upload as u
-    join ai_storage_private.ai_progress_tenant as p
-        on p.tenant_id = u.tenant_id
+    left join ai_storage_private.ai_progress_tenant as p
+        on p.tenant_id = v_tenant.tenant_id
         and p.model_id = u.model_id
     where u.tenant_id = v_tenant.tenant_id
+      and (u.model_id is null or p.model_id is not null)
     order by u.began_at, u.upload_id;
 end;
 $$;
@@ -2350,7 +2502,7 @@ ALTER FUNCTION ai_storage.list_uploads(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION list_uploads(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.list_uploads(p_as text) IS 'The caller''s uploads that are not finished, the oldest first: an interrupted one goes on after received_bytes, if these bytes have this sha256. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.list_uploads(p_as text) IS 'The caller''s uploads that are not finished, the oldest first: an interrupted one goes on after received_bytes, if these bytes have this sha256. version: for which it was begun, and is_current whether that is still the model''s; null, as the model, in one for a save. Raises TN001 to TN005.';
 
 --
 -- Name: load_history(text, text, bigint, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -2420,16 +2572,23 @@ ALTER FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before
 COMMENT ON FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text) IS 'Returns the saved versions of one model, the newest first. p_before_version: only versions below it, for the next page; p_limit null: no limit. saved_by: the tenant that saved it; null in another tenant''s model for a third one. Raises 22023, TN001 to TN005, TN101.';
 
 --
--- Name: load_progress(text, text, text, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: load_progress(text, text, text, integer, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.load_progress(p_model_name text DEFAULT NULL::text, p_scope text DEFAULT 'all'::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
+CREATE FUNCTION ai_storage.load_progress(p_model_name text DEFAULT NULL::text, p_scope text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    -- Who names a model means its own, and the one of another only together with the owner.
+    v_scope  constant text := case
+            when p_owner = v_tenant.isolation_key then 'own'
+            when p_owner is not null then 'shared'
+            when p_model_name is not null then coalesce(p_scope, 'own')
+            else coalesce(p_scope, 'all')
+        end;
     -- One name is the range from itself to itself; all names end at the largest there can be.
     v_first  constant text collate "C" := coalesce(p_model_name, '');
     v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
@@ -2439,7 +2598,7 @@ declare
         := coalesce(substr(p_after, strpos(p_after, ' ') + 1), '');
     v_count  integer := 0;
 begin
-    if p_scope is null or p_scope not in ('all', 'own', 'shared') then
+    if p_scope not in ('all', 'own', 'shared') then
         raise exception using
             errcode = '22023',
             message = 'invalid scope',
@@ -2458,7 +2617,7 @@ begin
             hint = 'p_after takes the cursor of the last row you have, unchanged.';
     end if;
 
-    if p_scope <> 'shared' and v_after_owner = '' then
+    if v_scope <> 'shared' and v_after_owner = '' then
         return query
         select
             p.model_name,
@@ -2482,28 +2641,45 @@ begin
         get diagnostics v_count = row_count;
     end if;
 
-    if p_scope <> 'own'
-        and (p_limit is null or v_count < p_limit)
-        and ai_storage_private.may_receive(v_tenant.levels[1])
+    if v_scope = 'own'
+        or v_count >= p_limit
+        or (v_scope = 'all' and p_model_name is not null and v_count > 0)
+        or (p_owner is null and not ai_storage_private.may_receive(v_tenant.levels[1]))
     then
-        return query
-        select s.*
-        from ai_storage_private.load_shared(
-            v_tenant, v_first, v_last,
-            case when v_after_owner = '' then '' else v_after_name end, v_after_owner,
-            p_limit - v_count
-        ) as s;
+        return;
     end if;
+    -- A standby does not know yet what was revoked, and a use could not be logged.
+    if current_setting('transaction_read_only') = 'on'
+        and (p_owner is null or p_model_name is null)
+    then
+        if exists (
+            select from ai_storage_private.load_shared(
+                v_tenant, p_owner, p_model_name, '', '', 1
+            )
+        ) then
+            raise warning using
+                message = 'shared models are left out in a read-only transaction',
+                hint = 'Use a read-write transaction to see them, or p_scope => ''own''.';
+        end if;
+        return;
+    end if;
+    return query
+    select s.*
+    from ai_storage_private.load_shared(
+        v_tenant, p_owner collate "C", p_model_name collate "C",
+        v_after_owner, case when v_after_owner = '' then '' else v_after_name end,
+        p_limit - v_count
+    ) as s;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) IS 'Returns the current state of the caller''s models, by name, then of those shared with it, by name and owner: of one name, or of all. permissions: what the caller may do. p_scope: all, own or shared. p_after: the cursor of the last row already had; p_limit null: no limit. No row when there is no such model. Raises 22023, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text) IS 'Returns the current state of the caller''s models, by name, then of those shared with it, by owner and name. With a name alone: the caller''s own model; p_scope all: another''s where it has none; shared: others'' alone. p_owner: that tenant''s models. A shared model comes with metrics and metadata, and its use is logged, only by name and owner together; a list leaves both null, and has up to 1,000 shared models, of each owner the first 100. A read-only transaction lists the caller''s own and warns. permissions: what the caller may do. p_after: the cursor of the last row already had; p_limit null: no limit for the caller''s own. No row when there is no such model. Raises 22023, 25006, TN001 to TN005.';
 
 --
 -- Name: metrics(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2525,6 +2701,7 @@ declare
     v_unchained     bigint;
     v_abandoned     bigint;
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         'ai_storage_info', 'gauge', 'The release, as a label; always 1.',
@@ -2694,10 +2871,10 @@ ALTER FUNCTION ai_storage.metrics() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.metrics() IS 'Figures of the whole database for a monitor, in the terms of Prometheus: kind is gauge or counter. None tells of a tenant, and each costs the same however many there are. pydb metrics prints them as text.';
 
 --
--- Name: open_artifact(text, text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: open_artifact(text, text, text, bigint, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS TABLE(version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone, cache_key bytea)
+CREATE FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS TABLE(version bigint, for_version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone, cache_key bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2708,14 +2885,15 @@ declare
 begin
     if coalesce(p_owner, v_tenant.isolation_key) = v_tenant.isolation_key then
         v_artifact := ai_storage_private.find_artifact(
-            v_tenant, p_model_name, p_artifact_name, p_version
+            v_tenant, p_model_name, p_artifact_name, p_version, p_as_of
         );
     else
         v_artifact := ai_storage_private.open_shared_artifact(
-            v_tenant, p_owner, p_model_name, p_artifact_name, p_version
+            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_as_of
         );
     end if;
     version := v_artifact.version;
+    for_version := v_artifact.for_version;
     sha256 := encode(v_artifact.sha256, 'hex');
     size_bytes := v_artifact.size_bytes;
     media_type := v_artifact.media_type;
@@ -2725,13 +2903,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) IS 'Says what an artifact is, without its bytes: of an own model, or with p_owner of one that is shared for execute, as it was at p_version or as it is. version: at which it was put; pass it to read_artifact() to read one content to its end. cache_key: 32 bytes that seal what a cache outside keeps for the caller, or null; only who holds a verified credential gets them. Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) IS 'Says what an artifact is, without its bytes: of an own model, or with p_owner of one that is shared for execute. p_version: the artifact of exactly this version, null for the current one; with p_as_of the last one that was put up to it. version: at which it was put. for_version: the version it was opened for; pass it to read_artifact() with the same p_as_of to read one content to its end. cache_key: 32 bytes that seal what a cache outside keeps for the caller, or null; only who holds a verified credential gets them. Each use of another tenant''s artifact is logged for both; a grant that pins a version shows the artifacts of that version alone. Raises 25006, TN001 to TN005, TN101, TN204.';
 
 --
 -- Name: parse_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -2764,10 +2942,10 @@ ALTER FUNCTION ai_storage.parse_isolation_key(p_key text) OWNER TO ai_storage_ow
 COMMENT ON FUNCTION ai_storage.parse_isolation_key(p_key text) IS 'Splits an isolation key into its five levels. The inverse of isolation_key. Raises 22023.';
 
 --
--- Name: promote_progress(text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: promote_progress(text, text, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint)
+CREATE FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text DEFAULT NULL::text, p_with_history boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2775,12 +2953,15 @@ CREATE FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name 
 declare
     v_target constant ai_storage_private.acting_tenant
         := ai_storage_private.enter(p_as, p_register => true);
+    -- Even here the policies show one tenant at a time: read as the source, write as the target.
+    v_to     constant text := current_setting('app.tenant_context', true);
+    v_from   text;
     v_first  constant text collate "C" := coalesce(p_model_name, '');
     v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
     v_name   text collate "C" := '';
     v_source ai_storage_private.acting_tenant;
     v_model  ai_storage_private.ai_progress_tenant;
-    v_saved  record;
+    v_found  boolean := false;
 begin
     if p_from_code_hash is null or p_from_code_hash = v_target.levels[5] then
         raise exception using
@@ -2788,63 +2969,63 @@ begin
             message = 'invalid code hash',
             hint = 'Name the code version to promote from; it is another one than your own.';
     end if;
+    v_source := ai_storage_private.enter_code_version(p_from_code_hash collate "C", p_as);
+    v_from := current_setting('app.tenant_context', true);
 
-    -- Even here the policies show one tenant at a time: read a model as the source, write it as the
-    -- target.
     loop
-        v_source := ai_storage_private.enter_code_version(p_from_code_hash collate "C");
+        perform ai_storage_private.restore_context(v_from);
         select p.* into v_model
         from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = v_source.tenant_id
           and p.model_name between v_first and v_last
           and p.model_name > v_name
         order by p.model_name
-        limit 1;
+        limit 1
+        for key share;
         v_name := v_model.model_name;
-
-        perform ai_storage_private.enter_code_version(v_target.levels[5]);
+        perform ai_storage_private.restore_context(v_to);
         exit when v_name is null;
+        v_found := true;
         continue when exists (
             select from ai_storage_private.ai_progress_tenant as p
             where p.tenant_id = v_target.tenant_id
               and p.model_name = v_name
         );
-
-        v_saved := ai_storage_private.write_progress(
-            v_target.tenant_id, v_name, v_model.mse, v_model.training_samples,
-            v_model.metrics, v_model.metadata, 0
-        );
         model_name := v_name;
-        version := v_saved.version;
+        version := ai_storage_private.copy_model(
+            v_from, v_source, v_model, v_to, v_target, coalesce(p_with_history, false)
+        );
         return next;
     end loop;
+    if not v_found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model in the other code version',
+            hint = 'list_code_versions() shows the code versions that have models.';
+    end if;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) IS 'Copies the current state of the models of another code version, with the same four other levels, into the caller''s tenant: one model, or all. Names that exist already are left alone and not returned. The credential must cover the other code version too. Raises 22023, TN001 to TN005, and TN102 when another session creates the same name meanwhile.';
+COMMENT ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text) IS 'Copies the current state of the models of another code version, with the same four other levels, into the caller''s tenant: one model, or all, each with the artifacts of its current version. p_with_history: all versions instead, under their numbers, with the artifacts of each. Names that exist already are left alone and not returned. The credential must cover the other code version too: a key by the login''s authorisation, a token by its claim from. Raises 22023, TN001 to TN005, TN101 when there is nothing to copy, and TN102 or 23505 when another session creates the same name meanwhile.';
 
 --
--- Name: put_artifact(text, text, bytea, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: put_artifact(text, text, bytea, text, bigint, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text DEFAULT 'application/octet-stream'::text, p_as text DEFAULT NULL::text) RETURNS TABLE(sha256 text, size_bytes bigint, is_new boolean)
+CREATE FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text DEFAULT 'application/octet-stream'::text, p_version bigint DEFAULT NULL::bigint, p_expected_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS TABLE(sha256 text, size_bytes bigint, is_new boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant  constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_now     constant timestamptz := clock_timestamp();
-    v_new_id  constant uuid := gen_random_uuid();
-    v_model   record;
-    v_sha256  bytea;
-    v_blob_id uuid;
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_model  record;
 begin
     perform ai_storage_private.check_artifact(p_artifact_name, p_media_type);
     if p_content is null then
@@ -2853,49 +3034,31 @@ begin
             message = 'no content',
             hint = 'Pass the bytes; an empty artifact is an empty bytea.';
     end if;
-    perform ai_storage_private.check_size(length(p_content));
-    v_model := ai_storage_private.hold_model(v_tenant.tenant_id, p_model_name);
-    v_sha256 := ai_storage_private.content_sha256(array(
-        select pg_catalog.sha256(substr(p_content, n.place * 1048576 + 1, 1048576))
-        from generate_series(0, (length(p_content) - 1) / 1048576) as n (place)
-        where length(p_content) > 0
-        order by n.place
-    ));
-
-    insert into ai_storage_private.artifact_blob as b (
-        tenant_id, blob_id, size_bytes, put_at, sha256
-    )
-    values (v_tenant.tenant_id, v_new_id, length(p_content), v_now, v_sha256)
-    on conflict on constraint artifact_blob_content_unique do update set
-        put_at = excluded.put_at
-    returning b.blob_id into v_blob_id;
-    is_new := v_blob_id = v_new_id;
-    if is_new then
-        perform ai_storage_private.write_chunks(v_tenant.tenant_id, v_blob_id, 0, p_content);
-    end if;
-    perform ai_storage_private.attach_blob(
-        v_tenant.tenant_id, v_model.model_id, v_model.version,
-        p_artifact_name, p_media_type, v_blob_id
+    v_model := ai_storage_private.hold_model(
+        v_tenant.tenant_id, p_model_name, p_version, p_expected_version
     );
-    sha256 := encode(v_sha256, 'hex');
-    size_bytes := length(p_content)::bigint;
-    return next;
+    return query
+    select a.sha256, a.size_bytes, a.is_new
+    from ai_storage_private.attach_content(
+        v_tenant.tenant_id, v_model.model_id, v_model.version,
+        p_artifact_name, p_media_type, p_content
+    ) as a;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) IS 'Keeps bytes as an artifact of the current version of an own model, in place of what the version had under the name. Returns the sha256 (hexadecimal; above 1 MiB that of the sha256s of the chunks of 1 MiB), the size, and whether the tenant did not have these bytes before. For more than some 100 MiB use begin_artifact(). Raises 22023, 54000, TN001 to TN005, TN101.';
+COMMENT ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) IS 'Keeps bytes as an artifact of one version of an own model, in place of what the version had under the name. p_version: null for the current one. p_expected_version: only if it is the current one. Returns the sha256 (hexadecimal; above 1 MiB that of the sha256s of the chunks of 1 MiB), the size, and whether the tenant did not have these bytes before. For more than some 100 MiB use begin_artifact(). To save a state and its artifacts at once use save_progress(). Raises 22023, 54000, TN001 to TN005, TN101, TN102.';
 
 --
--- Name: read_artifact(text, text, text, bigint, bigint, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: read_artifact(text, text, text, bigint, bigint, integer, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_offset bigint DEFAULT 0, p_length integer DEFAULT NULL::integer, p_as text DEFAULT NULL::text) RETURNS bytea
+CREATE FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_offset bigint DEFAULT 0, p_length integer DEFAULT NULL::integer, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2912,11 +3075,12 @@ begin
     end if;
     if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
         return ai_storage_private.read_shared_artifact(
-            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_offset, p_length
+            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_as_of,
+            p_offset, p_length
         );
     end if;
     v_artifact := ai_storage_private.find_artifact(
-        v_tenant, p_model_name, p_artifact_name, p_version
+        v_tenant, p_model_name, p_artifact_name, p_version, p_as_of
     );
     return ai_storage_private.join_chunks(
         v_tenant.tenant_id, v_artifact.blob_id, p_offset,
@@ -2925,19 +3089,19 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) IS 'Part of an artifact, less than p_length bytes only at its end, none behind it. Otherwise as get_artifact(). Read large artifacts so, 1 to 16 MiB at a time. Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text) IS 'Part of an artifact, less than p_length bytes only at its end, none behind it. Otherwise as get_artifact(). Read large artifacts so, 1 to 16 MiB at a time. Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
 
 --
--- Name: read_chunks(text, text, text, bigint, integer, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: read_chunks(text, text, text, bigint, integer, integer, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_first integer DEFAULT 0, p_count integer DEFAULT 4, p_as text DEFAULT NULL::text) RETURNS SETOF bytea
+CREATE FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_first integer DEFAULT 0, p_count integer DEFAULT 4, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS SETOF bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2956,12 +3120,13 @@ begin
         return query
         select s.content
         from ai_storage_private.read_shared_chunks(
-            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_first, p_count
+            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_as_of,
+            p_first, p_count
         ) as s (content);
         return;
     end if;
     v_artifact := ai_storage_private.find_artifact(
-        v_tenant, p_model_name, p_artifact_name, p_version
+        v_tenant, p_model_name, p_artifact_name, p_version, p_as_of
     );
     -- What is returned are references to the bytes, which are read only where they are sent.
     return query
@@ -2975,13 +3140,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) IS 'Chunks of an artifact, a row each, in their order: 1 MiB of its bytes, less only in the last, none behind it. The fastest way to read a large one. p_first: a chunk''s number, from 0. Otherwise as get_artifact(). Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) IS 'Chunks of an artifact, a row each, in their order: 1 MiB of its bytes, less only in the last, none behind it. The fastest way to read a large one. p_first: a chunk''s number, from 0. Otherwise as get_artifact(). Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
 
 --
 -- Name: renew_context_secret(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3088,17 +3253,20 @@ CREATE FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text DEFAULT NULL:
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_share  ai_storage_private.model_share;
 begin
     delete from ai_storage_private.model_share as s
     where s.share_id = p_share_id
-      and s.sharer_ids @> array[v_tenant.tenant_id]
-    returning s.* into v_share;
-    if not found then
-        return false;
+      and s.sharer_id = v_tenant.tenant_id;
+    if found then
+        return true;
     end if;
-    perform ai_storage_private.end_shares(v_share.tenant_id, v_share.model_id, array[p_share_id]);
-    return true;
+    -- A row of somebody else's, who may hold it: it stays, and counts no more.
+    insert into ai_storage_private.share_end (tenant_id, share_id, ended_by, ended_at)
+    select f.tenant_id, f.share_id, v_tenant.tenant_id, clock_timestamp()
+    from ai_storage_private.in_force(array[p_share_id], null) as f
+    where v_tenant.tenant_id = any (f.sharer_ids)
+    on conflict do nothing;
+    return found;
 end;
 $$;
 
@@ -3111,10 +3279,10 @@ ALTER FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) OWNER TO ai_s
 COMMENT ON FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) IS 'Ends one grant that the caller gave, or that derives from one it gave, and all that derive from it. Holds from the next statement on. Returns false when there is no such grant. Raises TN001 to TN005.';
 
 --
--- Name: save_progress(text, double precision, bigint, jsonb, jsonb, bigint, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: save_progress(text, double precision, bigint, jsonb, jsonb, bigint, text, text, jsonb, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision DEFAULT NULL::double precision, p_training_samples bigint DEFAULT NULL::bigint, p_metrics jsonb DEFAULT '{}'::jsonb, p_metadata jsonb DEFAULT '{}'::jsonb, p_expected_version bigint DEFAULT NULL::bigint, p_idempotency_key text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint, created boolean, saved_at timestamp with time zone)
+CREATE FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision DEFAULT NULL::double precision, p_training_samples bigint DEFAULT NULL::bigint, p_metrics jsonb DEFAULT '{}'::jsonb, p_metadata jsonb DEFAULT '{}'::jsonb, p_expected_version bigint DEFAULT NULL::bigint, p_idempotency_key text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_artifacts jsonb DEFAULT '{}'::jsonb, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint, created boolean, saved_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -3124,7 +3292,7 @@ declare
         := ai_storage_private.enter(p_as, p_register => true);
     v_saved  constant record := ai_storage_private.save_version(
         v_tenant, p_model_name collate "C", p_mse, p_training_samples, p_metrics, p_metadata,
-        p_expected_version, p_idempotency_key collate "C", p_owner collate "C"
+        p_expected_version, p_idempotency_key collate "C", p_owner collate "C", p_artifacts
     );
 begin
     model_name := p_model_name;
@@ -3135,13 +3303,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) IS 'Saves the state of one model as its next version and keeps the earlier ones. p_mse: finite; null only with metrics. p_training_samples: 0 or more. p_metrics: up to 256 finite numbers by name. p_metadata: an object of up to 1 MiB and 64 levels. p_expected_version: 0 = the model must not exist yet, another number = it must be the current version, null = last writer wins. A repeated p_idempotency_key with the same content returns the first answer. p_owner: the owner''s isolation key when the model was shared for writing. Raises 22023, TN001 to TN005, TN101, TN102, TN103.';
+COMMENT ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text) IS 'Saves the state of one model as its next version and keeps the earlier ones. p_mse: finite; null only with metrics. p_training_samples: 0 or more. p_metrics: up to 256 finite numbers by name. p_metadata: an object of up to 1 MiB and 64 levels. p_expected_version: 0 = the model must not exist yet, another number = it must be the current version, null = last writer wins. A repeated p_idempotency_key with the same content returns the first answer. p_owner: the owner''s isolation key when the model was shared for writing. p_artifacts: what is attached to exactly this version, all or nothing, not with p_owner: by name the id of an upload that stage_artifact() ended, used once, or an object with upload (such an id) or content (bytes in base64, for small ones), and media_type. Raises 22023, 54000, TN001 to TN005, TN101, TN102, TN103, TN201.';
 
 --
 -- Name: save_progress_batch(jsonb, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3168,7 +3336,8 @@ begin
             errcode = '22023',
             message = 'invalid batch',
             hint = 'A batch is an array of objects with model_name and any of mse, '
-                'training_samples, metrics, metadata, expected_version, idempotency_key and owner.';
+                'training_samples, metrics, metadata, expected_version, idempotency_key, owner and '
+                'artifacts.';
     end if;
 
     -- In a few statements where no item has to come after another. Under an older snapshot only
@@ -3177,8 +3346,9 @@ begin
         select
             count(distinct i.model_name collate "C") = count(*)
                 and count(i.idempotency_key) = 0 and count(i.owner) = 0
+                and count(i.artifacts) = 0
         from jsonb_to_recordset(p_items) as i (
-            model_name text, idempotency_key text, owner text
+            model_name text, idempotency_key text, owner text, artifacts jsonb
         )
     )
     then
@@ -3199,7 +3369,8 @@ begin
                 metadata         jsonb,
                 expected_version numeric,
                 idempotency_key  text,
-                owner            text
+                owner            text,
+                artifacts        jsonb
             )
         ) with ordinality as i
         order by i.ordinality
@@ -3207,7 +3378,7 @@ begin
         v_saved := ai_storage_private.save_version(
             v_tenant, v_item.model_name, v_item.mse, v_item.training_samples::bigint,
             v_item.metrics, v_item.metadata, v_item.expected_version::bigint,
-            v_item.idempotency_key, v_item.owner
+            v_item.idempotency_key, v_item.owner, coalesce(v_item.artifacts, '{}')
         );
         model_name := v_item.model_name;
         version := v_saved.version;
@@ -3224,7 +3395,7 @@ ALTER FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) OWNER TO
 -- Name: FUNCTION save_progress_batch(p_items jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) IS 'Saves many model states, all or none, in the order given. p_items: an array of objects with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key, owner, each as in save_progress. Several times as fast where each model is named once and no item has a key or an owner. Raises 22023, TN001 to TN005, TN101, TN102, TN103.';
+COMMENT ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) IS 'Saves many model states, all or none, in the order given. p_items: an array of objects with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key, owner, artifacts, each as in save_progress. Several times as fast where each model is named once and no item has a key, an owner or artifacts. Raises 22023, 54000, TN001 to TN005, TN101, TN102, TN103, TN201.';
 
 --
 -- Name: seal_audit(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3236,6 +3407,7 @@ CREATE FUNCTION ai_storage.seal_audit() RETURNS TABLE(events bigint, seals bigin
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.take_turn();
     return query
     select n.events, n.seals
@@ -3479,13 +3651,15 @@ begin
     end if;
     if exists (
         select from unnest(v_targets) as t (target)
-        where split_part(t.target, ':', 1) <> v_tenant.levels[1]
-    ) and not ai_storage_private.may_share_outside(v_tenant.levels[1]) then
+        where not ai_storage_private.may_share_with(
+            v_tenant.levels[1], split_part(t.target, ':', 1)
+        )
+    ) then
         raise exception using
             errcode = 'TN302',
-            message = 'this organisation may not share outside',
-            hint = 'An administrator allows it: select ai_storage.allow_external_sharing(org_id). '
-                'Within the organisation, leave org_id out.';
+            message = 'this organisation may not share with that one',
+            hint = 'An administrator allows it: select ai_storage.allow_external_sharing(org_id, '
+                'to_org_id). Within the organisation, leave org_id out.';
     end if;
 
     if coalesce(p_owner, v_tenant.isolation_key) = v_tenant.isolation_key then
@@ -3499,12 +3673,11 @@ begin
         );
     end if;
     return query
-    select ai_storage_private.write_share(
-        v_held, v_tenant, t.target, v_permissions,
+    select w.share_id, w.target
+    from ai_storage_private.write_shares(
+        v_held, v_tenant, v_targets, v_permissions,
         coalesce(p_expires_at, v_held.expires_at), coalesce(p_version, v_held.pinned_version)
-    ), t.target
-    from unnest(v_targets) with ordinality as t (target, place)
-    order by t.place;
+    ) as w;
 end;
 $$;
 
@@ -3514,7 +3687,37 @@ ALTER FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_perm
 -- Name: FUNCTION share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) IS 'Lets other tenants reach one model. p_targets: an array of objects with any of org_id, server_id, project_id, environment, code_hash (or orgId ...); a level left out is the sharer''s own, * is any. p_permissions: read, execute, write, share. p_expires_at: null for no end. p_version: the only version to be seen. p_owner: the owner''s isolation key, to pass on a model that was shared with the permission share, never wider or longer than it is held. Sharing again with the same target replaces what was given. Returns one row per target. Raises 22023, TN001 to TN005, TN101, TN301 to TN304.';
+COMMENT ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) IS 'Lets other tenants reach one model. p_targets: an array of objects with any of org_id, server_id, project_id, environment, code_hash (or orgId ...); a level left out is the sharer''s own, * is any. p_permissions: read, execute, write, share. p_expires_at: null for no end. p_version: the only version to be seen. p_owner: the owner''s isolation key, to pass on a model that was shared with the permission share, never wider or longer than it is held. Sharing again with the same target replaces what was given, and ends what was passed on from it; the same grant once more changes nothing. A sharer has up to 1,000 grants on a model, and a model is passed on up to 8 times in a row. Returns one row per target. Raises 22023, TN001 to TN005, TN101, TN301 to TN306.';
+
+--
+-- Name: stage_artifact(uuid, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_upload ai_storage_private.artifact_upload;
+begin
+    v_upload := ai_storage_private.hold_upload(v_tenant.tenant_id, p_upload_id);
+    update ai_storage_private.artifact_upload as u set
+        sha256     = ai_storage_private.check_upload(v_upload, p_size_bytes, p_sha256),
+        touched_at = clock_timestamp()
+    where u.tenant_id = v_tenant.tenant_id
+      and u.upload_id = p_upload_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) IS 'Ends an upload in parts without an artifact, if its size and sha256 are those announced: nobody sees it before a save names its id. Raises TN001 to TN005, TN201, TN203.';
 
 --
 -- Name: tenant_stats(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3559,7 +3762,7 @@ ALTER FUNCTION ai_storage.tenant_stats(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION tenant_stats(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.tenant_stats(p_as text) IS 'How much the caller has: own_models, shared_models that others let it read, both together, versions, artifact_bytes, when it last saved. compliance_status: the worst status of the controls that are quick to check, passed, warning or failed; verify_audit() checks the log. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.tenant_stats(p_as text) IS 'How much the caller has: own_models, shared_models that load_progress() lists, both together, versions, artifact_bytes, when it last saved. compliance_status: the worst status of the controls that are quick to check, passed, warning or failed; verify_audit() checks the log. Raises TN001 to TN005.';
 
 --
 -- Name: unshare_model(text, jsonb, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
@@ -3573,25 +3776,23 @@ CREATE FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb DEFA
 declare
     v_tenant  constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
     v_targets text[];
-    v_share   record;
-    v_count   integer := 0;
+    v_given   uuid[];
+    v_count   integer;
 begin
     if p_targets is not null then
         v_targets := ai_storage_private.check_targets(p_targets, v_tenant.levels);
     end if;
-    for v_share in
-        delete from ai_storage_private.model_share as s
-        where s.sharer_ids @> array[v_tenant.tenant_id]
-          and s.sharer_id = v_tenant.tenant_id
+    v_given := array(
+        select s.share_id
+        from ai_storage_private.model_share as s
+        where s.sharer_id = v_tenant.tenant_id
           and s.model_name = p_model_name collate "C"
           and s.owner_key = coalesce(p_owner, v_tenant.isolation_key) collate "C"
           and (v_targets is null or s.target = any (v_targets))
-        returning s.tenant_id, s.model_id, s.share_id
-    loop
-        v_count := v_count + 1 + ai_storage_private.end_shares(
-            v_share.tenant_id, v_share.model_id, array[v_share.share_id]
-        );
-    end loop;
+    );
+    v_count := ai_storage_private.count_line(v_given);
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (v_given);
     return v_count;
 end;
 $$;
@@ -3621,6 +3822,7 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
+    perform ai_storage_private.require_owner();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
@@ -3803,6 +4005,67 @@ ALTER FUNCTION ai_storage_private.artifact_limit() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage_private.artifact_limit() IS 'How many bytes an artifact may have.';
 
 --
+-- Name: attach_artifacts(bigint, text, bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_model_id uuid;
+    v_name     text;
+    v_item     record;
+    v_upload   ai_storage_private.artifact_upload;
+begin
+    perform ai_storage_private.check_artifacts(p_artifacts);
+    select p.model_id into strict v_model_id
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id
+      and p.model_name = p_model_name collate "C";
+    for v_name in select jsonb_object_keys(p_artifacts)
+    loop
+        v_item := ai_storage_private.parse_artifact(v_name, p_artifacts -> v_name);
+        perform ai_storage_private.check_artifact(
+            v_name, coalesce(v_item.media_type, 'application/octet-stream')
+        );
+        if v_item.content is not null then
+            perform ai_storage_private.attach_content(
+                p_tenant_id, v_model_id, p_version, v_name,
+                coalesce(v_item.media_type, 'application/octet-stream'), v_item.content
+            );
+            continue;
+        end if;
+        select u.* into v_upload
+        from ai_storage_private.artifact_upload as u
+        where u.tenant_id = p_tenant_id
+          and u.upload_id::text = lower(v_item.upload_id)
+          and u.sha256 is not null
+        for update;
+        if not found then
+            raise exception using
+                errcode = 'TN201',
+                message = 'no such staged upload',
+                detail = format('It was to be the artifact %s.', quote_ident(v_name)),
+                hint = 'Name an upload that stage_artifact() has ended, once: the save that names '
+                    'it uses it up.';
+        end if;
+        perform ai_storage_private.attach_upload(
+            v_upload, v_model_id, p_version, v_name,
+            coalesce(v_item.media_type, v_upload.media_type), v_upload.sha256
+        );
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb) IS 'Attaches the artifacts of a save to the version that this transaction has just made. Raises 22023, 54000, TN201.';
+
+--
 -- Name: attach_blob(bigint, uuid, bigint, text, text, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -3842,9 +4105,166 @@ ALTER FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uui
 
 COMMENT ON FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid) IS 'Names a content as an artifact at a version of a model, in place of another.';
 
+--
+-- Name: attach_content(bigint, uuid, bigint, text, text, bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_new_id  constant uuid := gen_random_uuid();
+    v_sha256  bytea;
+    v_blob_id uuid;
+begin
+    perform ai_storage_private.check_size(length(p_content));
+    v_sha256 := ai_storage_private.digest_content(p_content);
+    v_blob_id := ai_storage_private.keep_blob(p_tenant_id, v_new_id, v_sha256, length(p_content));
+    is_new := v_blob_id = v_new_id;
+    if is_new then
+        perform ai_storage_private.write_chunks(p_tenant_id, v_blob_id, 0, p_content);
+    end if;
+    perform ai_storage_private.attach_blob(
+        p_tenant_id, p_model_id, p_version, p_artifact_name, p_media_type, v_blob_id
+    );
+    sha256 := encode(v_sha256, 'hex');
+    size_bytes := length(p_content);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean) IS 'Keeps bytes as an artifact at a version of a model. Raises 54000.';
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
+
+--
+-- Name: artifact_upload; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.artifact_upload (
+    tenant_id bigint NOT NULL,
+    upload_id uuid NOT NULL,
+    model_id uuid,
+    version bigint,
+    received_bytes bigint NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    touched_at timestamp with time zone NOT NULL,
+    sha256 bytea,
+    artifact_name text NOT NULL COLLATE pg_catalog."C",
+    media_type text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.artifact_upload FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.artifact_upload OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.artifact_upload IS 'Contents that are still arriving.';
+
+--
+-- Name: COLUMN artifact_upload.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.tenant_id IS 'The tenant that uploads.';
+
+--
+-- Name: COLUMN artifact_upload.upload_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.upload_id IS 'Random id of the upload, and of the content that comes of it.';
+
+--
+-- Name: COLUMN artifact_upload.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.model_id IS 'The model it is for; null for one that a save is to name.';
+
+--
+-- Name: COLUMN artifact_upload.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.version IS 'The model''s version it is for, or null.';
+
+--
+-- Name: COLUMN artifact_upload.received_bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.received_bytes IS 'How many bytes have arrived.';
+
+--
+-- Name: COLUMN artifact_upload.began_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.began_at IS 'When it began.';
+
+--
+-- Name: COLUMN artifact_upload.touched_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.touched_at IS 'When bytes last arrived.';
+
+--
+-- Name: COLUMN artifact_upload.sha256; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.sha256 IS 'That of the whole content, once it is staged; null before.';
+
+--
+-- Name: COLUMN artifact_upload.artifact_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.artifact_name IS 'The name it is going to have.';
+
+--
+-- Name: COLUMN artifact_upload.media_type; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.media_type IS 'What the bytes are.';
+
+--
+-- Name: attach_upload(ai_storage_private.artifact_upload, uuid, bigint, text, text, bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_blob_id constant uuid := ai_storage_private.keep_blob(
+        p_upload.tenant_id, p_upload.upload_id, p_sha256, p_upload.received_bytes
+    );
+begin
+    if v_blob_id <> p_upload.upload_id then
+        delete from ai_storage_private.artifact_chunk as c
+        where c.tenant_id = p_upload.tenant_id
+          and c.blob_id = p_upload.upload_id;
+    end if;
+    perform ai_storage_private.attach_blob(
+        p_upload.tenant_id, p_model_id, p_version, p_artifact_name, p_media_type, v_blob_id
+    );
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_upload.tenant_id
+      and u.upload_id = p_upload.upload_id;
+    return v_blob_id = p_upload.upload_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea) IS 'Makes an upload, which the caller has locked and checked, an artifact at a version of a model, and ends it. Returns whether the tenant did not have these bytes before.';
 
 --
 -- Name: model_share; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -3865,6 +4285,8 @@ CREATE TABLE ai_storage_private.model_share (
     permissions text[] NOT NULL,
     ancestors uuid[] NOT NULL,
     sharer_ids bigint[] NOT NULL,
+    permit_ids uuid[] NOT NULL,
+    CONSTRAINT model_share_depth CHECK ((cardinality(ancestors) <= 8)),
     CONSTRAINT model_share_not_to_owner CHECK ((target <> owner_key)),
     CONSTRAINT model_share_permissions_known CHECK (((permissions <@ '{read,execute,write,share}'::text[]) AND (permissions <> '{}'::text[]))),
     CONSTRAINT model_share_pinned_not_written CHECK (((pinned_version IS NULL) OR (NOT (permissions @> '{write}'::text[]))))
@@ -3878,7 +4300,7 @@ ALTER TABLE ai_storage_private.model_share OWNER TO ai_storage_owner;
 -- Name: TABLE model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TABLE ai_storage_private.model_share IS 'Grants: who may reach which model of another tenant. A grant that ends is deleted.';
+COMMENT ON TABLE ai_storage_private.model_share IS 'Grants: who may reach which model of another tenant. A row is deleted and never changed.';
 
 --
 -- Name: COLUMN model_share.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -3956,13 +4378,19 @@ COMMENT ON COLUMN ai_storage_private.model_share.permissions IS 'read: progress 
 -- Name: COLUMN model_share.ancestors; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.model_share.ancestors IS 'The grants this one derives from, the owner''s first; it ends with any of them.';
+COMMENT ON COLUMN ai_storage_private.model_share.ancestors IS 'The grants this one derives from, the owner''s first, 8 at most; it ends with any of them.';
 
 --
 -- Name: COLUMN model_share.sharer_ids; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 COMMENT ON COLUMN ai_storage_private.model_share.sharer_ids IS 'The tenants that may end this grant: the owner and each that passed the model on.';
+
+--
+-- Name: COLUMN model_share.permit_ids; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.permit_ids IS 'The permits to share outside that this grant rests on; it ends with any of them.';
 
 --
 -- Name: borrow(ai_storage_private.acting_tenant, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -3972,8 +4400,7 @@ CREATE FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_ten
     LANGUAGE plpgsql
     AS $$
 declare
-    v_patterns constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
-    v_share    ai_storage_private.model_share;
+    v_share ai_storage_private.model_share;
 begin
     -- An older snapshot would still find a grant that has ended since: good for reading what was,
     -- not for writing now.
@@ -3986,14 +4413,10 @@ begin
             hint = 'Begin the transaction with isolation level read committed.';
     end if;
     -- Of several grants, one without a pinned version shows the most.
-    select w.* into v_share
-    from ai_storage_private.model_share as s
-    cross join lateral ai_storage_private.worth(s) as w
-    where s.target = any (v_patterns)
-      and s.model_name = p_model_name
-      and s.owner_key = p_owner
-      and w.permissions @> array[p_permission]
-    order by w.pinned_version desc nulls first, w.share_id
+    select s.* into v_share
+    from ai_storage_private.reaching(p_tenant.isolation_key, p_owner, p_model_name) as s
+    where s.permissions @> array[p_permission]
+    order by s.pinned_version desc nulls first, s.share_id
     limit 1;
     if not found then
         raise exception using
@@ -4084,6 +4507,33 @@ ALTER FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_t
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) IS 'Refuses a name or media type that breaks a documented rule. Raises 22023.';
+
+--
+-- Name: check_artifacts(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+begin
+    if jsonb_typeof(p_artifacts) <> 'object'
+        or jsonb_array_length(jsonb_path_query_array(p_artifacts, 'strict $.*')) > 100
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid artifacts',
+            hint = 'Artifacts are one object, of at most 100 names.';
+    end if;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_artifacts(p_artifacts jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) IS 'Refuses what are no artifacts of a save. Raises 22023.';
 
 --
 -- Name: check_controls(boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4442,6 +4892,7 @@ begin
         raise exception using
             errcode = '22023',
             message = 'invalid metrics',
+            detail = ai_storage_private.name_wrong_metric(p_metrics),
             hint = 'Metrics are one flat object of at most 256 names, each with a finite number; a '
                 'name has 1 to 255 characters and no control character.';
     end if;
@@ -4646,6 +5097,35 @@ ALTER FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) IS 'The seals of one tenant, or with null of all, and what is wrong with each by itself.';
 
 --
+-- Name: check_shared_write(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_shared_write() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if not ai_storage_private.may_write(new.tenant_id, new.model_id, new.saved_by) then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model',
+            hint = 'Check the name and the owner; a model of another tenant has to be shared with '
+                'you, also when the transaction commits.';
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_shared_write() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_shared_write(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_shared_write() IS 'Trigger: refuses what a borrower saved unless it may still write. Raises TN101.';
+
+--
 -- Name: check_size(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -4711,6 +5191,47 @@ ALTER FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[])
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) IS 'Renders an array of targets as patterns, in its order. Raises TN301.';
+
+--
+-- Name: check_upload(ai_storage_private.artifact_upload, bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text) RETURNS bytea
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_sha256 constant bytea := ai_storage_private.content_sha256(array(
+        select c.sha256
+        from ai_storage_private.artifact_chunk as c
+        where c.tenant_id = p_upload.tenant_id
+          and c.blob_id = p_upload.upload_id
+        order by c.chunk_number
+    ));
+begin
+    if p_size_bytes is distinct from p_upload.received_bytes
+        or p_sha256 is distinct from encode(v_sha256, 'hex')
+    then
+        raise exception using
+            errcode = 'TN203',
+            message = 'the upload is not what was announced',
+            detail = format(
+                '%s bytes have arrived, with sha256 %s.',
+                p_upload.received_bytes, encode(v_sha256, 'hex')
+            ),
+            hint = 'Compare size and sha256; above 1 MiB it is the sha256 of the sha256s of the '
+                'chunks of 1 MiB. Send the rest, or abort the upload and begin again.';
+    end if;
+    return v_sha256;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text) IS 'The sha256 of what an upload has received, which has to be what was announced. Raises TN203.';
 
 --
 -- Name: check_version(bigint, uuid, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -4975,6 +5496,247 @@ ALTER FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key byt
 COMMENT ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC.';
 
 --
+-- Name: copy_artifacts(text, bigint, uuid, bigint, text, bigint, uuid, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_offset  bigint;
+    v_length  bigint;
+    v_name    text collate "C" := '';
+    v_from    record;
+    v_new_id  uuid;
+    v_blob_id uuid;
+    v_content bytea;
+begin
+    loop
+        -- Held as they are until the end: nobody deletes or replaces them meanwhile.
+        perform ai_storage_private.restore_context(p_from_context);
+        select a.artifact_name, a.media_type, b.blob_id, b.sha256, b.size_bytes into v_from
+        from ai_storage_private.model_artifact as a
+        join ai_storage_private.artifact_blob as b
+            on b.tenant_id = a.tenant_id
+            and b.blob_id = a.blob_id
+        where a.tenant_id = p_from_tenant_id
+          and a.model_id = p_from_model_id
+          and a.version = p_from_version
+          and a.artifact_name > v_name
+          and b.tenant_id = p_from_tenant_id
+        order by a.artifact_name
+        limit 1
+        for share of a;
+        v_name := v_from.artifact_name;
+        perform ai_storage_private.restore_context(p_to_context);
+        exit when v_name is null;
+
+        v_new_id := gen_random_uuid();
+        v_blob_id := ai_storage_private.keep_blob(
+            p_to_tenant_id, v_new_id, v_from.sha256, v_from.size_bytes
+        );
+        if v_blob_id = v_new_id then
+            v_offset := 0;
+            while v_offset < v_from.size_bytes loop
+                v_length := least(4 * 1048576, v_from.size_bytes - v_offset);
+                perform ai_storage_private.restore_context(p_from_context);
+                v_content := ai_storage_private.join_chunks(
+                    p_from_tenant_id, v_from.blob_id, v_offset, v_length
+                );
+                perform ai_storage_private.restore_context(p_to_context);
+                perform ai_storage_private.write_chunks(
+                    p_to_tenant_id, v_blob_id, (v_offset / 1048576)::integer, v_content
+                );
+                v_offset := v_offset + v_length;
+            end loop;
+        end if;
+        perform ai_storage_private.attach_blob(
+            p_to_tenant_id, p_to_model_id, p_to_version, v_name, v_from.media_type, v_blob_id
+        );
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint) IS 'Copies the artifacts of one version of a model into another tenant of the caller''s, each side under its own context; ends under the second.';
+
+--
+-- Name: ai_progress_tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.ai_progress_tenant (
+    tenant_id bigint NOT NULL,
+    model_id uuid NOT NULL,
+    version bigint NOT NULL,
+    mse double precision,
+    training_samples bigint,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    model_name text NOT NULL COLLATE pg_catalog."C",
+    metrics jsonb NOT NULL,
+    metadata jsonb NOT NULL
+)
+WITH (fillfactor='88');
+
+ALTER TABLE ONLY ai_storage_private.ai_progress_tenant FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.ai_progress_tenant OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.ai_progress_tenant IS 'The current state of each model of each tenant.';
+
+--
+-- Name: COLUMN ai_progress_tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.tenant_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN ai_progress_tenant.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_id IS 'Random id of the model; a new model of the same name gets another.';
+
+--
+-- Name: COLUMN ai_progress_tenant.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.version IS 'The current version; counts from 1 without a gap.';
+
+--
+-- Name: COLUMN ai_progress_tenant.mse; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.mse IS 'Mean squared error, finite; null only when metrics is not empty.';
+
+--
+-- Name: COLUMN ai_progress_tenant.training_samples; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.training_samples IS 'How many samples the model has been trained on, or null.';
+
+--
+-- Name: COLUMN ai_progress_tenant.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.created_at IS 'When the first version was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.updated_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.updated_at IS 'When the current version was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_name IS 'Name of the model, unique in its tenant, 1 to 255 characters.';
+
+--
+-- Name: COLUMN ai_progress_tenant.metrics; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metrics IS 'Further measures: a flat object of name to finite number.';
+
+--
+-- Name: COLUMN ai_progress_tenant.metadata; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metadata IS 'Anything else, an object of at most 1 MiB.';
+
+--
+-- Name: copy_model(text, ai_storage_private.acting_tenant, ai_storage_private.ai_progress_tenant, text, ai_storage_private.acting_tenant, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_saved    record;
+    v_model_id uuid;
+    v_deleted  bigint; -- a name that was deleted here goes on counting
+    v_last     bigint; -- the version copied last
+    v_version  ai_storage_private.progress_version;
+begin
+    if not p_with_history then
+        v_saved := ai_storage_private.write_progress(
+            p_target.tenant_id, p_model.model_name, p_model.mse, p_model.training_samples,
+            p_model.metrics, p_model.metadata, 0
+        );
+        select p.model_id into v_model_id
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_target.tenant_id
+          and p.model_name = p_model.model_name;
+        perform ai_storage_private.copy_artifacts(
+            p_from_context, p_source.tenant_id, p_model.model_id, p_model.version,
+            p_to_context, p_target.tenant_id, v_model_id, v_saved.version
+        );
+        return v_saved.version;
+    end if;
+
+    v_deleted := coalesce((
+        select d.last_version
+        from ai_storage_private.deleted_model as d
+        where d.tenant_id = p_target.tenant_id
+          and d.model_name = p_model.model_name
+    ), 0);
+    loop
+        perform ai_storage_private.restore_context(p_from_context);
+        select v.* into v_version
+        from ai_storage_private.progress_version as v
+        where v.tenant_id = p_source.tenant_id
+          and v.model_id = p_model.model_id
+          and v.version > coalesce(v_last, 0)
+          and v.version <= p_model.version
+        order by v.version
+        limit 1;
+        perform ai_storage_private.restore_context(p_to_context);
+        exit when v_version.version is null;
+
+        perform ai_storage_private.import_version(p_target.tenant_id, jsonb_build_object(
+            'model_name', p_model.model_name,
+            'version', v_deleted + v_version.version,
+            'previous_version', v_deleted + v_last,
+            'mse', v_version.mse,
+            'training_samples', v_version.training_samples,
+            'metrics', v_version.metrics,
+            'metadata', v_version.metadata,
+            'created_at', p_model.created_at,
+            'saved_at', v_version.saved_at,
+            'saved_by', coalesce(v_version.saved_by, p_source.isolation_key)
+        ));
+        select p.model_id into v_model_id
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_target.tenant_id
+          and p.model_name = p_model.model_name;
+        perform ai_storage_private.copy_artifacts(
+            p_from_context, p_source.tenant_id, p_model.model_id, v_version.version,
+            p_to_context, p_target.tenant_id, v_model_id, v_deleted + v_version.version
+        );
+        v_last := v_version.version;
+    end loop;
+    return v_deleted + v_last;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean) IS 'Copies one model into another tenant of the caller''s that has none of its name, each side under its own context. Returns the version it has there. Raises 23505, TN102.';
+
+--
 -- Name: count_bytes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5000,6 +5762,40 @@ ALTER FUNCTION ai_storage_private.count_bytes() OWNER TO ai_storage_owner;
 --
 
 COMMENT ON FUNCTION ai_storage_private.count_bytes() IS 'Counts bytes that come or go for the quotas. Raises 55P03, TN601.';
+
+--
+-- Name: count_line(uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return (
+        select count(*)
+        from ai_storage_private.in_force(
+            array(
+                select distinct s.share_id
+                from ai_storage_private.model_share as g
+                join ai_storage_private.model_share as s
+                    on s.tenant_id = g.tenant_id
+                    and s.model_id = g.model_id
+                where g.share_id = any (p_share_ids)
+                  and (s.share_id = any (p_share_ids) or s.ancestors && p_share_ids)
+            ),
+            null
+        )
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION count_line(p_share_ids uuid[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) IS 'How many grants count now out of some and of all that derive from them.';
 
 --
 -- Name: count_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5033,22 +5829,50 @@ ALTER FUNCTION ai_storage_private.count_models() OWNER TO ai_storage_owner;
 COMMENT ON FUNCTION ai_storage_private.count_models() IS 'Counts models that come or go for the quotas. Raises 55P03, TN601.';
 
 --
--- Name: count_received(ai_storage_private.acting_tenant); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: count_permitted(uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) RETURNS bigint
+CREATE FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
     return (
-        select count(distinct (s.tenant_id, s.model_id))
-        from ai_storage_private.model_share as s
-        cross join lateral ai_storage_private.worth(s) as w
-        where s.target = any (ai_storage_private.target_patterns(p_tenant.levels))
-          and s.owner_key <> p_tenant.isolation_key
-          and w.permissions @> '{read}'
+        select count(*)
+        from ai_storage_private.in_force(
+            array(
+                select s.share_id
+                from ai_storage_private.model_share as s
+                where s.permit_ids && p_permit_ids
+            ),
+            null
+        )
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION count_permitted(p_permit_ids uuid[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) IS 'How many grants count now that rest on some permits.';
+
+--
+-- Name: count_received(ai_storage_private.acting_tenant); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return (
+        select count(*)
+        from ai_storage_private.load_shared(p_tenant, null, null, '', '', null)
     );
 end;
 $$;
@@ -5059,7 +5883,7 @@ ALTER FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.act
 -- Name: FUNCTION count_received(p_tenant ai_storage_private.acting_tenant); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) IS 'How many models of others a tenant may read.';
+COMMENT ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) IS 'How many models of others load_progress() lists for a tenant.';
 
 --
 -- Name: count_refusal(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5185,6 +6009,33 @@ ALTER FUNCTION ai_storage_private.covered_tenants(p_pattern text) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) IS 'The registered tenants that a pattern covers. Raises 22023.';
 
 --
+-- Name: covers_version(text[], text, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.covers_version(p_levels text[], p_code_hash text, p_sources text[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    select exists (
+        select from ai_storage_private.login_authorization as a
+        where a.login_name = session_user
+          and a.org_id in ('*', p_levels[1])
+          and a.server_id in ('*', p_levels[2])
+          and a.project_id in ('*', p_levels[3])
+          and a.environment in ('*', p_levels[4])
+          and a.code_hash in ('*', p_code_hash)
+          and (p_code_hash = any (p_sources) or not a.token_only)
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.covers_version(p_levels text[], p_code_hash text, p_sources text[]) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION covers_version(p_levels text[], p_code_hash text, p_sources text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.covers_version(p_levels text[], p_code_hash text, p_sources text[]) IS 'Whether this login may read another code version for a promotion: by key, or since its token names the version.';
+
+--
 -- Name: current_credential(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -5256,6 +6107,74 @@ ALTER FUNCTION ai_storage_private.decode_base64url(p_text text) OWNER TO ai_stor
 COMMENT ON FUNCTION ai_storage_private.decode_base64url(p_text text) IS 'The inverse of encode_base64url; it also takes other spellings of the last character.';
 
 --
+-- Name: digest_artifacts(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.digest_artifacts(p_tenant_id bigint, p_artifacts jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_digests jsonb := '{}';
+    v_name    text;
+    v_item    record;
+begin
+    perform ai_storage_private.check_artifacts(p_artifacts);
+    for v_name in select jsonb_object_keys(p_artifacts)
+    loop
+        v_item := ai_storage_private.parse_artifact(v_name, p_artifacts -> v_name);
+        v_digests := v_digests || jsonb_build_object(v_name, case
+            when v_item.content is not null then jsonb_build_array(
+                encode(ai_storage_private.digest_content(v_item.content), 'hex'),
+                length(v_item.content),
+                coalesce(v_item.media_type, 'application/octet-stream')
+            )
+            else (
+                select jsonb_build_array(
+                    encode(u.sha256, 'hex'), u.received_bytes,
+                    coalesce(v_item.media_type, u.media_type)
+                )
+                from ai_storage_private.artifact_upload as u
+                where u.tenant_id = p_tenant_id
+                  and u.upload_id::text = lower(v_item.upload_id)
+            )
+        end);
+    end loop;
+    return v_digests;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.digest_artifacts(p_tenant_id bigint, p_artifacts jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION digest_artifacts(p_tenant_id bigint, p_artifacts jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.digest_artifacts(p_tenant_id bigint, p_artifacts jsonb) IS 'What the artifacts of a save are, whichever uploads brought them; null for an upload that is not there. Raises 22023.';
+
+--
+-- Name: digest_content(bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.digest_content(p_content bytea) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select ai_storage_private.content_sha256(array(
+        select sha256(substr(p_content, n.place * 1048576 + 1, 1048576))
+        from generate_series(0, (length(p_content) - 1) / 1048576) as n (place)
+        where length(p_content) > 0
+        order by n.place
+    ));
+$$;
+
+ALTER FUNCTION ai_storage_private.digest_content(p_content bytea) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION digest_content(p_content bytea); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.digest_content(p_content bytea) IS 'The sha256 of a content.';
+
+--
 -- Name: encode_base64url(bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -5272,40 +6191,6 @@ ALTER FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) OWNER TO ai_st
 --
 
 COMMENT ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) IS 'base64url without padding, as JWT wants it (RFC 7515, section 2).';
-
---
--- Name: end_shares(bigint, uuid, uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) RETURNS integer
-    LANGUAGE plpgsql
-    AS $$
-declare
-    v_tidied uuid[];
-begin
-    -- Tidying, not ending: without its ancestor a grant is worth nothing. So whoever holds a row in
-    -- an open transaction keeps that row and nobody waiting.
-    v_tidied := array(
-        select s.share_id
-        from ai_storage_private.model_share as s
-        where s.tenant_id = p_tenant_id
-          and s.model_id = p_model_id
-          and (s.share_id = any (p_share_ids) or s.ancestors && p_share_ids)
-        for update skip locked
-    );
-    delete from ai_storage_private.model_share as s
-    where s.share_id = any (v_tidied);
-    return cardinality(v_tidied);
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) IS 'Deletes grants on one model and all that derive from them, except rows that another transaction holds. Returns how many';
 
 --
 -- Name: enter(text, boolean, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5329,6 +6214,9 @@ declare
     v_collation constant text := collation for (p_as);
     v_durable   constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     if v_field is not null then
         v_bound := (
             v_field[2]::bigint, v_field[3], string_to_array(v_field[3], ':'), v_field[5], v_field[4]
@@ -5402,36 +6290,49 @@ ALTER FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope t
 COMMENT ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) IS 'The first step of every tenant function: checks the credential, or without one the context of set_tenant, and makes the transaction act for that tenant. p_register: register a new tenant, as writes do. Raises TN001 to TN005.';
 
 --
--- Name: enter_code_version(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: enter_code_version(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.enter_code_version(p_code_hash text) RETURNS ai_storage_private.acting_tenant
+CREATE FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) RETURNS ai_storage_private.acting_tenant
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
     v_field  constant text[] := ai_storage_private.verified_context();
-    v_level  constant text[] := string_to_array(v_field[3], ':');
+    v_level  text[] := string_to_array(v_field[3], ':');
+    v_key    constant text := ai_storage.isolation_key(
+        v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash
+    );
     v_tenant ai_storage_private.acting_tenant;
 begin
-    v_tenant := ai_storage_private.check_credential(
-        ai_storage.isolation_key(v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash),
-        v_field[1]
+    if not ai_storage_private.covers_version(
+        v_level, p_code_hash, ai_storage_private.promotion_sources(p_as, v_field[3])
+    ) then
+        perform ai_storage_private.count_refusal();
+        raise exception using
+            errcode = 'TN003',
+            message = 'this credential does not cover the other code version',
+            hint = 'A token names the code versions that it may promote from in its claim from, '
+                'and is passed in p_as; a login that presents keys has to be authorised for the '
+                'other code version too.';
+    end if;
+    v_level[5] := p_code_hash;
+    v_tenant := (
+        ai_storage_private.find_tenant(v_level, false), v_key, v_level, v_field[5], v_field[4]
     );
-    v_tenant.expires_at := v_field[4];
     perform ai_storage_private.set_context(v_field[1], v_tenant);
     return v_tenant;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.enter_code_version(p_code_hash text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION enter_code_version(p_code_hash text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION enter_code_version(p_code_hash text, p_as text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) IS 'Turns the context to another code version of the same four levels, which the login must be authorised for too. For promote_progress, which turns it back. Raises 22023, TN003.';
+COMMENT ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) IS 'Turns the context to another code version of the same four levels, which the credential must cover too. For promote_progress and list_code_versions, which turn it back. Raises 22023, TN003.';
 
 --
 -- Name: erase_content(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5506,10 +6407,28 @@ CREATE FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) RETURNS bigi
 declare
     v_count bigint;
 begin
+    -- What derives from these counts no more. Its sharer may hold a row: then a sweep takes it.
     delete from ai_storage_private.model_share as s
-    where s.tenant_id = p_tenant_id
-       or s.sharer_ids @> array[p_tenant_id];
+    where s.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.model_share as d
+        where d.share_id = any (array(
+            select distinct o.share_id
+            from ai_storage_private.model_share as g
+            join ai_storage_private.model_share as o
+                on o.tenant_id = g.tenant_id
+                and o.model_id = g.model_id
+            where (g.sharer_id = p_tenant_id or g.tenant_id = p_tenant_id)
+              and (o.tenant_id = p_tenant_id or p_tenant_id = any (o.sharer_ids))
+        ))
+        for update skip locked
+    ));
     get diagnostics v_count = row_count;
+    delete from ai_storage_private.model_share as s
+    where s.sharer_id = p_tenant_id;
+    delete from ai_storage_private.share_decline as d
+    where d.tenant_id = p_tenant_id
+       or d.owner_id = p_tenant_id;
     return v_count;
 end;
 $$;
@@ -5520,7 +6439,7 @@ ALTER FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) OWNER TO ai_s
 -- Name: FUNCTION erase_shares(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) IS 'Deletes the grants on a tenant''s models and those it passed on. Returns how many.';
+COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) IS 'Deletes the grants on a tenant''s models and those it passed on, what it declined, and what others declined of it. Returns how many grants.';
 
 --
 -- Name: find_acts(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5552,55 +6471,58 @@ ALTER FUNCTION ai_storage_private.find_acts(p_action text) OWNER TO ai_storage_o
 COMMENT ON FUNCTION ai_storage_private.find_acts(p_action text) IS 'What the operator''s log has of one action, sealed or not.';
 
 --
--- Name: find_artifact(ai_storage_private.acting_tenant, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: find_artifact(ai_storage_private.acting_tenant, text, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
+CREATE FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
 begin
-    select a.version, a.blob_id, b.sha256, b.size_bytes, a.media_type, a.put_at
-    into version, blob_id, sha256, size_bytes, media_type, put_at
+    -- A version that is not in the history has no artifacts, nor has anything as of it.
+    select a.version, v.version, a.blob_id, b.sha256, b.size_bytes, a.media_type, a.put_at
+    into version, for_version, blob_id, sha256, size_bytes, media_type, put_at
     from ai_storage_private.ai_progress_tenant as p
+    join ai_storage_private.progress_version as v
+        on v.tenant_id = p.tenant_id
+        and v.model_id = p.model_id
+        and v.version = coalesce(p_version, p.version)
     join ai_storage_private.model_artifact as a
         on a.tenant_id = p.tenant_id
         and a.model_id = p.model_id
+        and a.version between case when p_as_of then 0 else v.version end and v.version
     join ai_storage_private.artifact_blob as b
         on b.tenant_id = a.tenant_id
         and b.blob_id = a.blob_id
     where p.tenant_id = p_tenant.tenant_id
       and p.model_name = p_model_name collate "C"
+      and v.tenant_id = p_tenant.tenant_id
       and a.tenant_id = p_tenant.tenant_id
       and a.artifact_name = p_artifact_name collate "C"
-      and a.version <= coalesce(p_version, 9223372036854775807)
     order by a.version desc
     limit 1;
     if not found then
-        raise exception using
-            errcode = 'TN204',
-            message = 'no such artifact',
-            hint = 'list_artifacts() shows those there are; one of another tenant has to be shared '
-                'with you for execute.';
+        perform ai_storage_private.refuse_artifact();
     end if;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of an own model as it was at a version, or as it is. Raises TN204.';
+COMMENT ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of an own model: that of exactly one version, the current one when p_version is null, or with p_as_of the last one up to it. Raises TN204.';
 
 --
--- Name: find_shared_artifact(ai_storage_private.model_share, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: find_shared_artifact(ai_storage_private.model_share, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
+CREATE FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     AS $$
 begin
+    for_version := ai_storage_private.shown_version(p_share, p_version);
     -- The model is lent: its artifacts show. Then the content is.
     select a.version, a.blob_id, a.media_type, a.put_at
     into version, blob_id, media_type, put_at
@@ -5608,15 +6530,11 @@ begin
     where a.tenant_id = p_share.tenant_id
       and a.model_id = p_share.model_id
       and a.artifact_name = p_artifact_name collate "C"
-      and a.version <= least(p_version, coalesce(p_share.pinned_version, 9223372036854775807))
+      and a.version between case when p_as_of then 0 else for_version end and for_version
     order by a.version desc
     limit 1;
     if not found then
-        raise exception using
-            errcode = 'TN204',
-            message = 'no such artifact',
-            hint = 'list_artifacts() shows those there are; one of another tenant has to be shared '
-                'with you for execute.';
+        perform ai_storage_private.refuse_artifact();
     end if;
     perform ai_storage_private.lend(array[p_share.tenant_id], array[blob_id]);
     select b.sha256, b.size_bytes
@@ -5627,13 +6545,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of a model that is lent to this transaction; lends its content in place of it. Raises TN204.';
+COMMENT ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of a model that is lent to this transaction; lends its content in place of it. Raises TN204.';
 
 --
 -- Name: find_tenant(text[], boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5855,20 +6773,11 @@ CREATE FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id 
     LANGUAGE plpgsql
     AS $$
 begin
-    -- The owner's own grants; what derives from them is then worth nothing, and is deleted unless
-    -- another transaction holds it.
+    -- What derives from the owner's grants counts no more; their sharers may hold those rows.
     delete from ai_storage_private.model_share as s
     where s.tenant_id = p_tenant_id
       and s.model_id = p_model_id
-      and s.ancestors = '{}';
-    delete from ai_storage_private.model_share as s
-    where s.share_id = any (array(
-        select d.share_id
-        from ai_storage_private.model_share as d
-        where d.tenant_id = p_tenant_id
-          and d.model_id = p_model_id
-        for update skip locked
-    ));
+      and s.sharer_id = p_tenant_id;
 end;
 $$;
 
@@ -5881,6 +6790,39 @@ ALTER FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id u
 COMMENT ON FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id uuid) IS 'Ends the grants on a model that is being deleted.';
 
 --
+-- Name: grants_on(text[], text[], text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.grants_on(p_patterns text[], p_owners text[], p_names text[]) RETURNS uuid[]
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return array(
+        select g.share_id
+        from unnest(p_owners, p_names) as m (owner_key, model_name)
+        cross join unnest(p_patterns) as t (pattern)
+        cross join lateral (
+            select s.share_id
+            from ai_storage_private.model_share as s
+            where s.target = t.pattern
+              and s.owner_key = m.owner_key
+              and s.model_name = m.model_name
+            order by cardinality(s.ancestors)
+            limit 32
+        ) as g
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.grants_on(p_patterns text[], p_owners text[], p_names text[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION grants_on(p_patterns text[], p_owners text[], p_names text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.grants_on(p_patterns text[], p_owners text[], p_names text[]) IS 'The grants on some models, an owner and a name each, to any of the patterns: as reaching().';
+
+--
 -- Name: has_grant(ai_storage_private.acting_tenant, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -5889,17 +6831,12 @@ CREATE FUNCTION ai_storage_private.has_grant(p_tenant ai_storage_private.acting_
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
-declare
-    v_patterns constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
 begin
     return exists (
-        select from ai_storage_private.model_share as s
-        cross join lateral ai_storage_private.worth(s) as w
-        where s.target = any (v_patterns)
-          and s.model_name = p_model_name
-          and s.owner_key = p_owner
-          and w.share_id is not null
-          and (p_permission is null or w.permissions @> array[p_permission])
+        select
+        from ai_storage_private.reaching(p_tenant.isolation_key, p_owner, p_model_name) as s
+        where p_permission is null
+           or s.permissions @> array[p_permission]
     );
 end;
 $$;
@@ -5947,29 +6884,45 @@ CREATE FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_context  constant text := current_setting('app.tenant_context', true);
-    v_patterns constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
-    v_held     ai_storage_private.model_share;
+    v_context constant text := current_setting('app.tenant_context', true);
+    v_held    ai_storage_private.model_share;
 begin
     -- Of several grants, one has to cover all that is passed on. A grant that I gave myself, or
     -- that derives from it, is not one I hold. Nothing is locked: were the grant ended now, what
-    -- derives from it would be worth nothing.
-    select w.* into v_held
-    from ai_storage_private.model_share as s
-    cross join lateral ai_storage_private.worth(s) as w
-    where s.target = any (v_patterns)
-      and s.model_name = p_model_name
-      and s.owner_key = p_owner
-      and p_tenant.tenant_id <> all (s.sharer_ids)
-      and w.permissions @> (p_permissions || '{share}'::text[])
-      and (w.expires_at is null or p_expires_at is null or p_expires_at <= w.expires_at)
-      and (w.pinned_version is null or p_version is null or p_version = w.pinned_version)
-    order by w.expires_at desc nulls first, w.pinned_version desc nulls first, w.share_id
+    -- derives from it would not count.
+    select s.* into v_held
+    from ai_storage_private.reaching(p_tenant.isolation_key, p_owner, p_model_name) as s
+    where p_tenant.tenant_id <> all (s.sharer_ids)
+      and s.permissions @> (p_permissions || '{share}'::text[])
+      and (s.expires_at is null or p_expires_at is null or p_expires_at <= s.expires_at)
+      and (s.pinned_version is null or p_version is null or p_version = s.pinned_version)
+    order by
+        cardinality(s.ancestors) = 8,
+        s.expires_at desc nulls first,
+        s.pinned_version desc nulls first,
+        cardinality(s.ancestors),
+        s.share_id
     limit 1;
-    if found then
+    if cardinality(v_held.ancestors) = 8 then
+        raise exception using
+            errcode = 'TN306',
+            message = 'the model was passed on too often',
+            hint = 'A model is passed on up to 8 times in a row. Ask its owner, or a tenant nearer '
+                'to the owner, to share it.';
+    end if;
+    if v_held.share_id is not null then
         perform ai_storage_private.lend(array[v_held.tenant_id], array[v_held.model_id]);
         perform ai_storage_private.check_version(v_held.tenant_id, v_held.model_id, p_version);
         perform ai_storage_private.restore_context(v_context);
+        -- It came to me from another organisation by a *: what I pass on rests on that permit.
+        v_held.permit_ids := v_held.permit_ids || array(
+            select p.permit_id
+            from ai_storage_private.external_sharing_permit as p
+            where split_part(v_held.target, ':', 1) = '*'
+              and p.org_id = split_part(v_held.sharer_key, ':', 1)
+              and p.to_org_id = p_tenant.levels[1]
+              and p.permit_id <> all (v_held.permit_ids)
+        );
         return v_held;
     end if;
 
@@ -5993,13 +6946,13 @@ ALTER FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_
 -- Name: FUNCTION hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'The received grant that covers what is to be passed on. Raises TN101, TN303, TN304.';
+COMMENT ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'The received grant that covers what is to be passed on. Raises TN101, TN303, TN304, TN306.';
 
 --
--- Name: hold_model(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: hold_model(bigint, text, bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) RETURNS record
+CREATE FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, p_version bigint DEFAULT NULL::bigint, p_expected_version bigint DEFAULT NULL::bigint, OUT model_id uuid, OUT version bigint) RETURNS record
     LANGUAGE plpgsql
     AS $$
 begin
@@ -6013,18 +6966,32 @@ begin
         raise exception using
             errcode = 'TN101',
             message = 'no such model',
-            hint = 'Save the model first; an artifact belongs to a version of a model.';
+            hint = 'Save the model first, or save it together with its artifacts; an artifact '
+                'belongs to a version of a model.';
+    end if;
+    if version <> p_expected_version then
+        raise exception using
+            errcode = 'TN102',
+            message = 'the model is not at the expected version',
+            detail = format(
+                'Expected version %s, current version %s.', p_expected_version, version
+            ),
+            hint = 'Load the model again and decide to which version the artifact belongs.';
+    end if;
+    if version <> p_version then
+        version := p_version;
+        perform ai_storage_private.hold_version(p_tenant_id, model_id, p_version);
     end if;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) IS 'An own model and its version, kept from being deleted. Raises TN101.';
+COMMENT ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint) IS 'An own model, kept from being deleted, and its current version or p_version. Raises TN101, TN102.';
 
 --
 -- Name: hold_own(ai_storage_private.acting_tenant, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6062,6 +7029,7 @@ begin
     v_held.owner_key := p_tenant.isolation_key;
     v_held.ancestors := '{}';
     v_held.sharer_ids := '{}';
+    v_held.permit_ids := '{}';
     return v_held;
 end;
 $$;
@@ -6073,79 +7041,6 @@ ALTER FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_te
 --
 
 COMMENT ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) IS 'What a tenant holds of its own model: everything. Locks the model. Raises TN101, TN304.';
-
---
--- Name: artifact_upload; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TABLE ai_storage_private.artifact_upload (
-    tenant_id bigint NOT NULL,
-    upload_id uuid NOT NULL,
-    model_id uuid NOT NULL,
-    received_bytes bigint NOT NULL,
-    began_at timestamp with time zone NOT NULL,
-    touched_at timestamp with time zone NOT NULL,
-    artifact_name text NOT NULL COLLATE pg_catalog."C",
-    media_type text NOT NULL COLLATE pg_catalog."C"
-);
-
-ALTER TABLE ONLY ai_storage_private.artifact_upload FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE ai_storage_private.artifact_upload OWNER TO ai_storage_owner;
-
---
--- Name: TABLE artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TABLE ai_storage_private.artifact_upload IS 'Contents that are still arriving.';
-
---
--- Name: COLUMN artifact_upload.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.tenant_id IS 'The tenant that uploads.';
-
---
--- Name: COLUMN artifact_upload.upload_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.upload_id IS 'Random id of the upload, and of the content that comes of it.';
-
---
--- Name: COLUMN artifact_upload.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.model_id IS 'The model it is for.';
-
---
--- Name: COLUMN artifact_upload.received_bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.received_bytes IS 'How many bytes have arrived.';
-
---
--- Name: COLUMN artifact_upload.began_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.began_at IS 'When it began.';
-
---
--- Name: COLUMN artifact_upload.touched_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.touched_at IS 'When bytes last arrived.';
-
---
--- Name: COLUMN artifact_upload.artifact_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.artifact_name IS 'The name it is going to have.';
-
---
--- Name: COLUMN artifact_upload.media_type; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.media_type IS 'What the bytes are.';
 
 --
 -- Name: hold_upload(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6180,6 +7075,60 @@ ALTER FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uu
 --
 
 COMMENT ON FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) IS 'An own upload, locked. Raises TN201.';
+
+--
+-- Name: hold_version(bigint, uuid, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id
+      and v.model_id = p_model_id
+      and v.version = p_version
+    for key share;
+    if not found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such version of the model',
+            hint = 'load_history() shows the versions there are.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) IS 'Keeps a version of an own model from being deleted. Raises TN101.';
+
+--
+-- Name: hurry(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.hurry() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- A borrower holds the model's row until it commits, and the owner waits for it: not for long.
+    perform set_config(s.name, '2s', true)
+    from unnest(array['idle_in_transaction_session_timeout', 'transaction_timeout']) as s (name)
+    where current_setting(s.name, true)::interval = '0'
+       or current_setting(s.name, true)::interval > '2 s';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.hurry() OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION hurry(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.hurry() IS 'Ends this transaction when it is still open in 2 s: idle, or from PostgreSQL 17 on at all.';
 
 --
 -- Name: import_artifact(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6532,6 +7481,88 @@ ALTER FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record js
 COMMENT ON FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record jsonb) IS 'Restores one version of a model, on top of the version before it. Raises 22023, 23505.';
 
 --
+-- Name: in_force(uuid[], text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receiver text) RETURNS SETOF ai_storage_private.model_share
+    LANGUAGE plpgsql STABLE ROWS 10
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_org constant text := split_part(p_receiver, ':', 1);
+begin
+    -- A grant never gives more than its ancestors did, and none of them changes. So it counts while
+    -- all of them are there: one query, however long the line is.
+    return query
+    select s.*
+    from ai_storage_private.model_share as s
+    where s.share_id = any (p_share_ids)
+      and (s.expires_at is null or s.expires_at > clock_timestamp())
+      and (
+          s.ancestors = '{}'
+          or cardinality(s.ancestors) = (
+              select count(*)
+              from ai_storage_private.model_share as a
+              where a.share_id = any (s.ancestors)
+                and (a.expires_at is null or a.expires_at > clock_timestamp())
+          )
+      )
+      and not exists (
+          select from ai_storage_private.share_end as e
+          where e.share_id = any (s.ancestors || s.share_id)
+      )
+      and (
+          s.permit_ids = '{}'
+          or cardinality(s.permit_ids) = (
+              select count(*)
+              from ai_storage_private.external_sharing_permit as p
+              where p.permit_id = any (s.permit_ids)
+          )
+      )
+      -- * as the organisation: the sharer's own, and those it may share with now.
+      and (
+          p_receiver is null
+          or split_part(s.target, ':', 1) = v_org
+          or split_part(s.sharer_key, ':', 1) = v_org
+          or exists (
+              select from ai_storage_private.external_sharing_permit as p
+              where p.org_id = split_part(s.sharer_key, ':', 1)
+                and p.to_org_id = v_org
+          )
+      )
+      -- Nobody in the line declined what it passed on, nor does the receiver.
+      and (
+          s.ancestors = '{}'
+          or not exists (
+              select
+              from unnest(s.sharer_ids[1:cardinality(s.ancestors)], s.sharer_ids[2:])
+                  as h (giver_id, taker_id)
+              join ai_storage_private.share_decline as d
+                  on d.tenant_id = h.taker_id
+                  and d.sharer_id = h.giver_id
+              where d.owner_id = s.tenant_id
+                and d.model_name = s.model_name
+          )
+      )
+      and not exists (
+          select from ai_storage_private.share_decline as d
+          where d.owner_id = s.tenant_id
+            and d.model_name = s.model_name
+            and d.sharer_id = s.sharer_id
+            and d.receiver_key = p_receiver
+      );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receiver text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION in_force(p_share_ids uuid[], p_receiver text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receiver text) IS 'Of some grants those that count now. p_receiver: for this tenant, or with null for any.';
+
+--
 -- Name: is_base64url(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -6556,6 +7587,31 @@ ALTER FUNCTION ai_storage_private.is_base64url(p_text text) OWNER TO ai_storage_
 COMMENT ON FUNCTION ai_storage_private.is_base64url(p_text text) IS 'True for base64url without padding in its only spelling, the one that encode_base64url gives.';
 
 --
+-- Name: is_code_list(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.is_code_list(p_claim jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+    select count(*) between 1 and 32
+        and bool_and(
+            jsonb_typeof(c.code) = 'string'
+            and c.code #>> '{}' ~ '^[A-Za-z0-9._+@~=/-]{1,63}$'
+        )
+    from jsonb_array_elements(
+        case jsonb_typeof(p_claim) when 'array' then p_claim else jsonb_build_array(p_claim) end
+    ) as c (code);
+$_$;
+
+ALTER FUNCTION ai_storage_private.is_code_list(p_claim jsonb) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION is_code_list(p_claim jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_code_list(p_claim jsonb) IS 'True for a code version, or 1 to 32 of them in an array; false for anything else.';
+
+--
 -- Name: is_item(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6569,11 +7625,12 @@ begin
     -- Numbers are looked at here, since a cast would refuse them in words of its own.
     return p_item - array[
             'model_name', 'mse', 'training_samples', 'metrics', 'metadata',
-            'expected_version', 'idempotency_key', 'owner'
+            'expected_version', 'idempotency_key', 'owner', 'artifacts'
         ] = '{}'
         and jsonb_typeof(p_item -> 'model_name') = 'string'
         and coalesce(jsonb_typeof(p_item -> 'idempotency_key'), 'null') in ('string', 'null')
         and coalesce(jsonb_typeof(p_item -> 'owner'), 'null') in ('string', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'artifacts'), 'null') in ('object', 'null')
         and coalesce(jsonb_typeof(p_item -> 'mse'), 'null') in ('number', 'null')
         and coalesce(jsonb_typeof(p_item -> 'training_samples'), 'null') in ('number', 'null')
         and coalesce(jsonb_typeof(p_item -> 'expected_version'), 'null') in ('number', 'null')
@@ -6814,6 +7871,35 @@ ALTER FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid
 --
 
 COMMENT ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) IS 'Part of a content. Under row level security it sees what its caller''s policies show.';
+
+--
+-- Name: keep_blob(bigint, uuid, bytea, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) RETURNS uuid
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_blob_id uuid;
+begin
+    insert into ai_storage_private.artifact_blob as b (
+        tenant_id, blob_id, size_bytes, put_at, sha256
+    )
+    values (p_tenant_id, p_blob_id, p_size_bytes, clock_timestamp(), p_sha256)
+    on conflict on constraint artifact_blob_content_unique do update set
+        put_at = excluded.put_at
+    returning b.blob_id into v_blob_id;
+    return v_blob_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) IS 'The id under which a tenant has a content: another than p_blob_id when it had it before. Keeps it from being swept.';
 
 --
 -- Name: keep_durable(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7721,6 +8807,43 @@ ALTER FUNCTION ai_storage_private.list_controls() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage_private.list_controls() IS 'The controls: name, references, and the query that tells status and result.';
 
 --
+-- Name: list_covered_versions(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.list_covered_versions(p_as text) RETURNS text[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field   constant text[] := ai_storage_private.verified_context();
+    v_level   constant text[] := string_to_array(v_field[3], ':');
+    v_prefix  constant text collate "C" := array_to_string(v_level[1:4], ':');
+    v_sources constant text[] := ai_storage_private.promotion_sources(p_as, v_field[3]);
+begin
+    -- ';' is what follows ':' in the order of the index.
+    return array(
+        select t.code_hash
+        from ai_storage_private.tenant as t
+        where t.isolation_key between v_prefix || ':' and v_prefix || ';'
+          and (
+              t.code_hash = v_level[5]
+              or ai_storage_private.covers_version(v_level, t.code_hash, v_sources)
+          )
+        order by t.registered_at desc, t.code_hash
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_covered_versions(p_as text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_covered_versions(p_as text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_covered_versions(p_as text) IS 'The registered code versions of the caller''s other four levels that its credential covers.';
+
+--
 -- Name: list_effective_rules(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -7759,10 +8882,10 @@ ALTER FUNCTION ai_storage_private.list_effective_rules() OWNER TO ai_storage_ope
 COMMENT ON FUNCTION ai_storage_private.list_effective_rules() IS 'The rule that counts for each tenant that any rule covers, and whether a hold does.';
 
 --
--- Name: list_shared_artifacts(ai_storage_private.acting_tenant, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: list_shared_artifacts(ai_storage_private.acting_tenant, text, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
+CREATE FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -7772,14 +8895,24 @@ declare
     v_share    constant ai_storage_private.model_share := ai_storage_private.borrow(
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
+    v_version  constant bigint := ai_storage_private.shown_version(v_share, p_version);
+    -- All versions, unless the caller or the grant names one.
+    v_first    constant bigint := case when coalesce(p_as_of, false)
+        or coalesce(v_share.pinned_version, p_version) is null then 0 else v_version end;
     v_blob_ids uuid[];
 begin
+    if v_version is null then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such version of the model',
+            hint = 'Name one of its versions that is shared with you; load_history() shows them.';
+    end if;
     v_blob_ids := array(
         select distinct a.blob_id
         from ai_storage_private.model_artifact as a
         where a.tenant_id = v_share.tenant_id
           and a.model_id = v_share.model_id
-          and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
+          and a.version between v_first and v_version
     );
     perform ai_storage_private.lend(
         array[v_share.tenant_id], array_append(v_blob_ids, v_share.model_id)
@@ -7801,19 +8934,30 @@ begin
     where a.tenant_id = v_share.tenant_id
       and b.tenant_id = v_share.tenant_id
       and a.model_id = v_share.model_id
-      and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
+      and a.version between v_first and v_version
+      and (
+          p_as_of is not true
+          or a.version = (
+              select max(o.version)
+              from ai_storage_private.model_artifact as o
+              where o.tenant_id = v_share.tenant_id
+                and o.model_id = v_share.model_id
+                and o.artifact_name = a.artifact_name
+                and o.version <= v_version
+          )
+      )
     order by a.artifact_name, a.version desc;
     perform ai_storage_private.restore_context(v_context);
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) IS 'list_artifacts for a model of another tenant, which has to be shared for execute. Raises TN101.';
+COMMENT ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) IS 'list_artifacts for a model of another tenant, which has to be shared for execute. Raises TN101.';
 
 --
 -- Name: list_tenant_quotas(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7878,86 +9022,79 @@ COMMENT ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) IS 'The
 -- Name: load_shared(ai_storage_private.acting_tenant, text, text, text, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
+CREATE FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
-    v_context    constant text := current_setting('app.tenant_context', true);
-    v_patterns   constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
-    v_left       integer := p_limit;
-    v_page       integer;
-    v_rows       integer;
-    v_name       text collate "C" := p_after_name;
-    v_owner      text collate "C" := p_after_owner;
-    v_model_ids  uuid[];
-    v_tenant_ids bigint[];
-    v_names      text[];
-    v_owners     text[];
-    v_count      bigint;
+    v_context  constant text := current_setting('app.tenant_context', true);
+    -- Whoever names model and owner uses it. All else is a list, which shows less and is no use.
+    v_is_use   constant boolean := p_owner is not null and p_model_name is not null;
+    v_patterns constant text[] := case when not v_is_use
+            then ai_storage_private.used_patterns(p_tenant.levels)
+        end;
+    v_owner    text := p_after_owner;
+    v_name     text := p_after_name;
+    v_left     integer := least(p_limit, 1000);
+    v_rows     integer;
+    v_owners   text[];
+    v_names    text[];
+    v_granted  ai_storage_private.model_share[];
 begin
     -- In pages, since a context names the models of one page, and naming all would cost the square.
-    loop
-        v_page := least(v_left, 100); -- a null limit is none
-        -- Each pattern is read in the order of the index, no further than a page.
-        select
-            array_agg(page.tenant_id),
-            array_agg(page.model_id),
-            array_agg(page.model_name),
-            array_agg(page.owner_key),
-            count(*),
-            (array_agg(page.model_name order by page.model_name desc, page.owner_key desc))[1],
-            (array_agg(page.owner_key order by page.model_name desc, page.owner_key desc))[1]
-        into v_tenant_ids, v_model_ids, v_names, v_owners, v_count, v_name, v_owner
-        from (
-            select distinct on (f.model_name, f.owner_key)
-                f.model_name, f.owner_key, f.tenant_id, f.model_id
-            from unnest(v_patterns) as t (pattern)
-            cross join lateral (
-                select distinct on (s.model_name, s.owner_key)
-                    s.model_name, s.owner_key, s.tenant_id, s.model_id
-                from ai_storage_private.model_share as s
-                cross join lateral ai_storage_private.worth(s) as w
-                where s.target = t.pattern
-                  and s.model_name between p_first and p_last
-                  and (s.model_name, s.owner_key) > (v_name, v_owner)
-                  and s.owner_key <> p_tenant.isolation_key
-                  and w.permissions @> '{read}'
-                order by s.model_name, s.owner_key
-                limit v_page
-            ) as f
-            order by f.model_name, f.owner_key
-            limit v_page
-        ) as page;
-        exit when v_count = 0;
+    while v_left > 0 loop
+        if v_is_use then
+            exit when v_owner <> ''; -- the one row was there
+            v_owner := p_owner;
+            v_granted := array(
+                select f
+                from ai_storage_private.reaching(
+                    p_tenant.isolation_key, p_owner, p_model_name
+                ) as f
+            );
+        else
+            select p.owners, p.names into v_owners, v_names
+            from ai_storage_private.page_received(
+                v_patterns, p_owner, p_model_name, v_owner, v_name
+            ) as p;
+            exit when v_names is null;
+            v_owner := v_owners[cardinality(v_owners)];
+            v_name := v_names[cardinality(v_names)];
+            v_granted := array(
+                select f
+                from ai_storage_private.in_force(
+                    ai_storage_private.grants_on(v_patterns, v_owners, v_names),
+                    p_tenant.isolation_key
+                ) as f
+                where f.owner_key <> p_tenant.isolation_key
+            );
+        end if;
+        continue when cardinality(v_granted) = 0;
 
-        perform ai_storage_private.lend(v_tenant_ids, v_model_ids);
+        perform ai_storage_private.lend(
+            array(select distinct g.tenant_id from unnest(v_granted) as g),
+            array(select distinct g.model_id from unnest(v_granted) as g)
+        );
         return query
         with granted as materialized (
             -- Several grants on one model add up; one that shows the current version wins over
             -- a pin.
             select
-                s.tenant_id,
-                s.model_id,
-                min(s.owner_key) as owner_key,
-                min(s.model_name) as model_name,
+                g.tenant_id,
+                g.model_id,
+                min(g.owner_key) as owner_key,
+                min(g.model_name) as model_name,
                 array_agg(distinct e.permission order by e.permission) as permissions,
                 case
-                    when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
-                    then max(w.pinned_version) filter (where w.permissions @> '{read}')
+                    when not bool_or(g.pinned_version is null and g.permissions @> '{read}')
+                    then max(g.pinned_version) filter (where g.permissions @> '{read}')
                 end as pinned_version
-            from ai_storage_private.model_share as s
-            cross join lateral ai_storage_private.worth(s) as w
-            cross join unnest(w.permissions) as e (permission)
-            where s.tenant_id = any (v_tenant_ids)
-              and s.model_id = any (v_model_ids)
-              and s.model_name = any (v_names)
-              and s.target = any (v_patterns)
-            group by s.tenant_id, s.model_id
-            -- read may have ended since the page was made
-            having bool_or(w.permissions @> '{read}')
+            from unnest(v_granted) as g
+            cross join unnest(g.permissions) as e (permission)
+            group by g.tenant_id, g.model_id
+            having bool_or(g.permissions @> '{read}')
         )
         select
             p.model_name,
@@ -7968,8 +9105,14 @@ begin
             case
                 when g.pinned_version is null then p.training_samples else v.training_samples
             end,
-            case when g.pinned_version is null then p.metrics else v.metrics end,
-            case when g.pinned_version is null then p.metadata else v.metadata end,
+            case
+                when v_is_use and g.pinned_version is null then p.metrics
+                when v_is_use then v.metrics
+            end,
+            case
+                when v_is_use and g.pinned_version is null then p.metadata
+                when v_is_use then v.metadata
+            end,
             coalesce(g.pinned_version, p.version),
             p.created_at,
             case when g.pinned_version is null then p.updated_at else v.saved_at end,
@@ -7984,28 +9127,30 @@ begin
             on v.tenant_id = g.tenant_id
             and v.model_id = g.model_id
             and v.version = g.pinned_version
-        where p.tenant_id = any (v_tenant_ids)
-          and (g.pinned_version is null or v.version is not null)
-        order by p.model_name, g.owner_key;
+        where g.pinned_version is null
+           or v.version is not null
+        order by g.owner_key, p.model_name
+        limit v_left;
         get diagnostics v_rows = row_count;
         perform ai_storage_private.restore_context(v_context);
-        perform ai_storage_private.record_use(
-            'read model', p_tenant, v_tenant_ids, v_owners, v_model_ids, null, v_names
-        );
-
+        if v_is_use and v_rows > 0 then
+            perform ai_storage_private.record_use(
+                'read model', p_tenant, array[v_granted[1].tenant_id], array[p_owner],
+                array[v_granted[1].model_id], null, array[p_model_name]
+            );
+        end if;
         v_left := v_left - v_rows;
-        exit when v_left = 0 or v_count < v_page;
     end loop;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) IS 'The second half of load_progress: models shared with the caller, by name and owner, within a range of names and behind a cursor.';
+COMMENT ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) IS 'The second half of load_progress: models shared with the caller, by owner and name, behind a cursor. Raises 25006 for a use.';
 
 --
 -- Name: load_shared_history(ai_storage_private.acting_tenant, text, text, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -8154,29 +9299,67 @@ ALTER FUNCTION ai_storage_private.may_receive(p_org_id text) OWNER TO ai_storage
 COMMENT ON FUNCTION ai_storage_private.may_receive(p_org_id text) IS 'Whether there is any grant to somebody in an organisation, or to any. Spares all others the search for their 32 patterns.';
 
 --
--- Name: may_share_outside(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: may_share_with(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.may_share_outside(p_org_id text) RETURNS boolean
+CREATE FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
-    return exists (
+    return p_org_id = p_to_org_id or exists (
         select from ai_storage_private.external_sharing_permit as e
         where e.org_id = p_org_id
+          and (e.to_org_id = p_to_org_id or p_to_org_id = '*')
     );
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.may_share_outside(p_org_id text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION may_share_outside(p_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION may_share_with(p_org_id text, p_to_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) IS 'Whether an organisation may share with others.';
+COMMENT ON FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) IS 'Whether an organisation may share with another; *: with any other.';
+
+--
+-- Name: may_write(bigint, uuid, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return exists (
+        select
+        from ai_storage_private.in_force(
+            array(
+                select s.share_id
+                from ai_storage_private.model_share as s
+                where s.tenant_id = p_owner_id
+                  and s.model_id = p_model_id
+                  and s.target = any (ai_storage_private.target_patterns(
+                      string_to_array(p_receiver, ':')
+                  ))
+            ),
+            p_receiver
+        ) as f
+        where f.permissions @> '{write}'
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION may_write(p_owner_id bigint, p_model_id uuid, p_receiver text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) IS 'Whether a receiver may write a model of another tenant now: this model, and not a later one of its name.';
 
 --
 -- Name: measure_tenant(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8327,10 +9510,71 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
 
 --
--- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: name_wrong_metric(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
+CREATE FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select coalesce(
+        (
+            select format('Metric %s is not a finite number.', to_json(left(m.name, 255)))
+            from jsonb_each(
+                case jsonb_typeof(p_metrics) when 'object' then p_metrics else '{}' end
+            ) as m (name, value)
+            where jsonb_typeof(m.value) <> 'number'
+               or not ai_storage_private.is_metrics(jsonb_build_object('m', m.value))
+            order by m.name collate "C"
+            limit 1
+        ),
+        'It is not such an object, or a name is not one.'
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION name_wrong_metric(p_metrics jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) IS 'What to tell about metrics that is_metrics() refused: the name of the first wrong one.';
+
+--
+-- Name: next_owner(text[], text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return (
+        select min(o.owner_key)
+        from unnest(p_patterns) as t (pattern)
+        cross join lateral (
+            select s.owner_key
+            from ai_storage_private.model_share as s
+            where s.target = t.pattern
+              and s.owner_key >= p_from
+            order by s.owner_key
+            limit 1
+        ) as o
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION next_owner(p_patterns text[], p_from text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) IS 'The first owner, from a key on, with a grant to any of the patterns.';
+
+--
+-- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -8341,7 +9585,7 @@ declare
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
     v_artifact constant record := ai_storage_private.find_shared_artifact(
-        v_share, p_artifact_name, p_version
+        v_share, p_artifact_name, p_version, p_as_of
     );
 begin
     perform ai_storage_private.restore_context(v_context);
@@ -8350,6 +9594,7 @@ begin
         array[v_share.model_id], array[v_artifact.version], array[p_model_name]
     );
     version := v_artifact.version;
+    for_version := v_artifact.for_version;
     blob_id := v_artifact.blob_id;
     sha256 := v_artifact.sha256;
     size_bytes := v_artifact.size_bytes;
@@ -8358,13 +9603,154 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'open_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'open_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+
+--
+-- Name: page_received(text[], text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    if p_model_name is not null then
+        select array_agg(m.owner_key order by m.owner_key), array_agg(p_model_name)
+        into owners, names
+        from (
+            select distinct f.owner_key
+            from unnest(p_patterns) as t (pattern)
+            cross join lateral (
+                select s.owner_key
+                from ai_storage_private.model_share as s
+                where s.target = t.pattern
+                  and s.model_name = p_model_name
+                  and s.owner_key > p_after_owner
+                order by s.owner_key
+                limit 100
+            ) as f
+            order by f.owner_key
+            limit 100
+        ) as m;
+    elsif p_owner is not null then
+        select array_agg(p_owner), array_agg(m.model_name order by m.model_name)
+        into owners, names
+        from (
+            select distinct f.model_name
+            from unnest(p_patterns) as t (pattern)
+            cross join lateral (
+                select s.model_name
+                from ai_storage_private.model_share as s
+                where s.target = t.pattern
+                  and s.owner_key = p_owner
+                  and s.model_name > p_after_name
+                order by s.model_name
+                limit 100
+            ) as f
+            order by f.model_name
+            limit 100
+        ) as m;
+    else
+        -- Of each owner the first 100 models, found from its first 1,000 grants to a pattern: what
+        -- one owner shares unasked neither slows nor hides the others.
+        select array_agg(m.owner_key), array_agg(m.model_name)
+        into owners, names
+        from (
+            with recursive owner (owner_key) as (
+                select ai_storage_private.next_owner(p_patterns, p_after_owner)
+                union all
+                -- No key holds a blank, so this is what follows it.
+                select ai_storage_private.next_owner(p_patterns, o.owner_key || ' ')
+                from owner as o
+                where o.owner_key is not null
+            )
+            select o.owner_key, f.model_name
+            from owner as o
+            cross join lateral (
+                select distinct g.model_name
+                from unnest(p_patterns) as t (pattern)
+                cross join lateral (
+                    select n.model_name
+                    from (
+                        select s.model_name, s.expires_at
+                        from ai_storage_private.model_share as s
+                        where s.target = t.pattern
+                          and s.owner_key = o.owner_key
+                        order by s.model_name
+                        limit 1000
+                    ) as n
+                    where n.expires_at is null
+                       or n.expires_at > clock_timestamp()
+                    limit 100
+                ) as g
+                order by g.model_name
+                limit 100
+            ) as f
+            where (o.owner_key, f.model_name) > (p_after_owner, p_after_name)
+            limit 100
+        ) as m;
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) IS 'Up to 100 models behind a cursor, by owner and name, on which grants to any of the patterns may be in force: all of a name, all of an owner, or some of each owner.';
+
+--
+-- Name: parse_artifact(text, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+    if jsonb_typeof(p_item) = 'string' then
+        upload_id := p_item #>> '{}';
+        return;
+    end if;
+    if jsonb_typeof(p_item) = 'object'
+        and p_item - array['upload', 'content', 'media_type'] = '{}'
+        and p_item ? 'upload' <> (p_item ? 'content')
+        and jsonb_typeof(coalesce(p_item -> 'upload', p_item -> 'content')) = 'string'
+        and coalesce(jsonb_typeof(p_item -> 'media_type'), 'string') = 'string'
+    then
+        begin
+            upload_id := p_item ->> 'upload';
+            content := decode(p_item ->> 'content', 'base64');
+            media_type := p_item ->> 'media_type';
+            return;
+        exception
+            when invalid_parameter_value then
+                null; -- not base64
+        end;
+    end if;
+    raise exception using
+        errcode = '22023',
+        message = 'invalid artifacts',
+        detail = format('The artifact is %s.', quote_ident(p_artifact_name)),
+        hint = 'Artifacts are one object: by name either the id of a staged upload, or an object '
+            'with upload (such an id) or content (bytes in base64), and with or without '
+            'media_type.';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) IS 'One artifact of a save: an upload''s id or bytes. Raises 22023.';
 
 --
 -- Name: pass_gate(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8394,6 +9780,44 @@ ALTER FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) OWNER TO ai_stor
 --
 
 COMMENT ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) IS 'The last step of a deletion: keeps rules from being changed until this transaction ends, and refuses it when a hold was set since it began. Raises TN501.';
+
+--
+-- Name: promotion_sources(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.promotion_sources(p_token text, p_key text) RETURNS text[]
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_claims jsonb;
+begin
+    -- Only a token that is genuine and of this tenant says anything; a key has colons.
+    if p_token is null or strpos(p_token, ':') > 0 then
+        return '{}';
+    end if;
+    if p_key is distinct from (ai_storage_private.verify_token(p_token)).isolation_key then
+        return '{}';
+    end if;
+    v_claims := convert_from(
+        ai_storage_private.decode_base64url(split_part(p_token, '.', 2)), 'UTF8'
+    )::jsonb;
+    if jsonb_typeof(v_claims -> 'from') = 'string' then
+        return array[v_claims ->> 'from'];
+    end if;
+    return array(
+        select c.code
+        from jsonb_array_elements_text(v_claims -> 'from') as c (code)
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.promotion_sources(p_token text, p_key text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION promotion_sources(p_token text, p_key text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.promotion_sources(p_token text, p_key text) IS 'The code versions that a token of a tenant may promote from: its claim from; none for a key. Raises TN002, TN003, TN005.';
 
 --
 -- Name: prove_event(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8443,10 +9867,52 @@ ALTER FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uui
 COMMENT ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) IS 'One sealed event with its path to the root of its seal, the seal, and the seal''s path to its checkpoint. Under row level security it sees what its caller''s policies show. Raises TN401.';
 
 --
--- Name: read_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: reaching(text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) RETURNS bytea
+CREATE FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) RETURNS SETOF ai_storage_private.model_share
+    LANGUAGE plpgsql STABLE ROWS 10
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+    -- 32 grants for each pattern, the nearest to the owner first: whoever passes a model on to me a
+    -- thousand times neither hides the others nor makes me read all of them.
+    return query
+    select f.*
+    from ai_storage_private.in_force(
+        array(
+            select g.share_id
+            from unnest(ai_storage_private.target_patterns(string_to_array(p_receiver, ':')))
+                as t (pattern)
+            cross join lateral (
+                select s.share_id
+                from ai_storage_private.model_share as s
+                where s.target = t.pattern
+                  and s.owner_key = p_owner
+                  and s.model_name = p_model_name
+                order by cardinality(s.ancestors)
+                limit 32
+            ) as g
+        ),
+        p_receiver
+    ) as f
+    where f.owner_key <> p_receiver;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION reaching(p_receiver text, p_owner text, p_model_name text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) IS 'The grants on one model that count for a receiver.';
+
+--
+-- Name: read_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, boolean, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) RETURNS bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -8457,7 +9923,7 @@ declare
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
     v_artifact constant record := ai_storage_private.find_shared_artifact(
-        v_share, p_artifact_name, p_version
+        v_share, p_artifact_name, p_version, p_as_of
     );
     v_content  bytea;
 begin
@@ -8474,19 +9940,19 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) IS 'read_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) IS 'read_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
 
 --
--- Name: read_shared_chunks(ai_storage_private.acting_tenant, text, text, text, bigint, integer, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: read_shared_chunks(ai_storage_private.acting_tenant, text, text, text, bigint, boolean, integer, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) RETURNS SETOF bytea
+CREATE FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) RETURNS SETOF bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -8497,7 +9963,7 @@ declare
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
     v_artifact constant record := ai_storage_private.find_shared_artifact(
-        v_share, p_artifact_name, p_version
+        v_share, p_artifact_name, p_version, p_as_of
     );
 begin
     return query
@@ -8516,13 +9982,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) IS 'read_chunks for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) IS 'read_chunks for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
 
 --
 -- Name: record_artifact_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8629,13 +10095,30 @@ declare
         'hex'
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
+    -- What another tenant does is in this log too, but not as whom and with what it does it.
+    v_is_other   constant boolean := p_tenant_id > 0
+        and split_part(v_context, '|', 4) <> ''
+        and case split_part(v_context, '|', 3)
+            when p_tenant_id::text then false
+            when '0' then not exists ( -- unless it is being registered
+                select from ai_storage_private.tenant as t
+                where t.tenant_id = p_tenant_id
+                  and t.isolation_key = split_part(v_context, '|', 4)
+            )
+            else true
+        end;
     v_credential text := 'none';
     v_actor      text;
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
-    if p_tenant_id > 0 then
+    if v_is_other then
+        v_credential := 'shared';
+    elsif p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
         -- A token's: 'token', its kid, and its sub if it has one.
         if v_credential like 'token % %' then
@@ -8647,11 +10130,10 @@ begin
             v_credential := 'token ' || split_part(v_credential, ' ', 2);
         end if;
     end if;
-    -- What the application calls itself is not for other tenants' logs.
     v_detail := jsonb_strip_nulls(
         p_detail || jsonb_build_object(
             'application',
-            case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
+            case when v_is_other is not true
                 then nullif(current_setting('application_name'), '')
             end,
             'actor', v_actor
@@ -8662,8 +10144,8 @@ begin
         content_digest, detail_digest, salt, detail
     )
     values (
-        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
-        v_credential,
+        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action,
+        case when v_is_other then 'another tenant' else session_user::text end, v_credential,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -8731,7 +10213,7 @@ begin
         raise exception using
             errcode = '25006',
             message = 'the use of a shared model is logged, and this transaction is read-only',
-            hint = 'Use a read-write transaction, or p_scope => ''own'' for your own models.';
+            hint = 'Use a read-write transaction.';
     end if;
     -- Both sides are told: the owner who used it, the user whose it was. A user that never wrote
     -- has no log.
@@ -8759,6 +10241,30 @@ ALTER FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) IS 'Writes the events of using shared models, one for each side, and returns how many. Raises 25006.';
+
+--
+-- Name: refuse_artifact(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.refuse_artifact() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    raise exception using
+        errcode = 'TN204',
+        message = 'no such artifact',
+        hint = 'list_artifacts() shows which versions have it, and p_as_of asks for the last one '
+            'up to a version; one of another tenant has to be shared with you for execute.';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.refuse_artifact() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION refuse_artifact(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.refuse_artifact() IS 'Refuses to tell of an artifact, whether the version, the name or the right is missing. Raises TN204.';
 
 --
 -- Name: refuse_old_snapshot(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8901,7 +10407,7 @@ COMMENT ON COLUMN ai_storage_private.audit_event.login IS 'The login that did it
 -- Name: COLUMN audit_event.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.audit_event.credential IS 'key, token and its kid, operator, or none for a change by hand.';
+COMMENT ON COLUMN ai_storage_private.audit_event.credential IS 'key, token and its kid, operator, shared for what another tenant did, or none for a change by hand.';
 
 --
 -- Name: COLUMN audit_event.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9166,6 +10672,34 @@ ALTER FUNCTION ai_storage_private.report_models() OWNER TO ai_storage_owner;
 COMMENT ON FUNCTION ai_storage_private.report_models() IS 'The rows of the view ai_storage.ai_progress_tenant.';
 
 --
+-- Name: require_owner(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.require_owner() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    -- A restore without owners and rights leaves every function to whoever restored, often a
+    -- superuser, and open to PUBLIC.
+    if current_user <> 'ai_storage_operator' then
+        raise exception using
+            errcode = '55000',
+            message = 'this database was restored without its owners',
+            hint = 'An administrator restores it again, roles first, without --no-owner and '
+                '--no-acl.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.require_owner() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION require_owner(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.require_owner() IS 'Refuses to go on as anybody but ai_storage_operator. Every function that reads or writes more than one tenant calls it, those for tenants in enter(), those that write in record_event(). Raises 55000.';
+
+--
 -- Name: restore_context(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -9186,23 +10720,37 @@ ALTER FUNCTION ai_storage_private.restore_context(p_context text) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.restore_context(p_context text) IS 'Puts back the context that there was before a function lent models or acted for another tenant.';
 
 --
--- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
+CREATE FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb DEFAULT '{}'::jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     AS $$
 declare
-    v_saved  record;
-    v_digest bytea;
-    v_first  ai_storage_private.idempotency_key;
+    v_saved       record;
+    v_request     jsonb;
+    v_digest      bytea;
+    v_sent_digest bytea; -- only with artifacts
+    v_first       ai_storage_private.idempotency_key;
 begin
+    if p_artifacts <> '{}' and p_owner <> p_tenant.isolation_key then
+        raise exception using
+            errcode = '22023',
+            message = 'artifacts of a shared model',
+            hint = 'The bytes of a model lie with its owner: only the owner saves artifacts with '
+                'it. Save the state without them.';
+    end if;
     if p_idempotency_key is null then
         if coalesce(p_owner, p_tenant.isolation_key) = p_tenant.isolation_key then
             v_saved := ai_storage_private.write_progress(
                 p_tenant.tenant_id, p_model_name, p_mse, p_training_samples,
                 p_metrics, p_metadata, p_expected_version
             );
+            if p_artifacts <> '{}' then
+                perform ai_storage_private.attach_artifacts(
+                    p_tenant.tenant_id, p_model_name, v_saved.version, p_artifacts
+                );
+            end if;
         else
             v_saved := ai_storage_private.write_shared(
                 p_tenant, p_owner, p_model_name, p_mse, p_training_samples,
@@ -9224,26 +10772,32 @@ begin
     perform ai_storage_private.check_progress(
         p_model_name, p_mse, p_training_samples, p_metrics, p_metadata, p_expected_version
     );
-    v_digest := sha256(convert_to(
-        jsonb_build_array(
-            p_model_name, encode(float8send(p_mse), 'hex'), p_training_samples,
-            coalesce(p_metrics, '{}'), coalesce(p_metadata, '{}'), p_expected_version, p_owner
-        )::text,
-        'UTF8'
-    ));
+    v_request := jsonb_build_array(
+        p_model_name, encode(float8send(p_mse), 'hex'), p_training_samples,
+        coalesce(p_metrics, '{}'), coalesce(p_metadata, '{}'), p_expected_version, p_owner
+    );
+    if p_artifacts <> '{}' then
+        -- A repetition has the same contents in other uploads, or names those that are used up.
+        v_sent_digest := sha256(convert_to((v_request || p_artifacts)::text, 'UTF8'));
+        v_request := v_request
+            || ai_storage_private.digest_artifacts(p_tenant.tenant_id, p_artifacts);
+    end if;
+    v_digest := sha256(convert_to(v_request::text, 'UTF8'));
 
     -- The key comes first: a twin of this request waits here until the first has committed, then
     -- repeats its answer.
     insert into ai_storage_private.idempotency_key (
-        tenant_id, saved_at, idempotency_key, request_digest
+        tenant_id, saved_at, idempotency_key, request_digest, sent_digest
     )
-    values (p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, v_digest)
+    values (
+        p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, v_digest, v_sent_digest
+    )
     on conflict do nothing;
 
     if found then
         v_saved := ai_storage_private.save_version(
             p_tenant, p_model_name, p_mse, p_training_samples,
-            p_metrics, p_metadata, p_expected_version, null, p_owner
+            p_metrics, p_metadata, p_expected_version, null, p_owner, p_artifacts
         );
         update ai_storage_private.idempotency_key as k set
             version  = v_saved.version,
@@ -9261,7 +10815,9 @@ begin
     from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant.tenant_id
       and k.idempotency_key = p_idempotency_key;
-    if v_first.request_digest is distinct from v_digest then
+    if v_first.request_digest is distinct from v_digest
+        and (v_first.sent_digest = v_sent_digest) is not true
+    then
         raise exception using
             errcode = 'TN103',
             message = 'this idempotency key belongs to another request',
@@ -9273,13 +10829,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'One save, of an own model or of a shared one, with an idempotency key or without: a repeated request returns the first answer and writes nothing. Raises 22023, TN101, TN102, TN103.';
+COMMENT ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'One save, of an own model or of a shared one, with an idempotency key or without: a repeated request returns the first answer and writes nothing. Raises 22023, 54000, TN101, TN102, TN103, TN201.';
 
 --
 -- Name: seal_events(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -9478,6 +11034,42 @@ ALTER FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_
 COMMENT ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) IS 'Signs a context and sets it for the rest of this transaction. Raises 55000.';
 
 --
+-- Name: shown_version(ai_storage_private.model_share, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    -- A pinned grant shows its version, whatever else there is.
+    if p_share.pinned_version is not null then
+        return case when p_version = p_share.pinned_version or p_version is null
+            then p_share.pinned_version
+        end;
+    end if;
+    return (
+        select v.version
+        from ai_storage_private.ai_progress_tenant as p
+        join ai_storage_private.progress_version as v
+            on v.tenant_id = p.tenant_id
+            and v.model_id = p.model_id
+            and v.version = coalesce(p_version, p.version)
+        where p.tenant_id = p_share.tenant_id
+          and p.model_id = p_share.model_id
+          and v.tenant_id = p_share.tenant_id
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION shown_version(p_share ai_storage_private.model_share, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) IS 'The version of a model lent to this transaction that a caller means, null for one that there is not or that its grant does not show.';
+
+--
 -- Name: sign_context(bytea, bytea, text, bigint, text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -9597,10 +11189,23 @@ begin
     where s.share_id = any (array(
         select d.share_id
         from ai_storage_private.model_share as d
-        where (ai_storage_private.worth(d)).share_id is null
+        where not exists (
+            select from ai_storage_private.in_force(array[d.share_id], null)
+        )
         for update skip locked
     ));
     get diagnostics v_count = row_count;
+    -- A grant's id is never given again.
+    delete from ai_storage_private.share_end as e
+    where e.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.share_end as d
+        where not exists (
+            select from ai_storage_private.model_share as s
+            where s.share_id = d.share_id
+        )
+        for update skip locked
+    ));
     return v_count;
 end;
 $$;
@@ -9611,7 +11216,7 @@ ALTER FUNCTION ai_storage_private.sweep_shares() OWNER TO ai_storage_sharing;
 -- Name: FUNCTION sweep_shares(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.sweep_shares() IS 'Deletes the grants that are worth nothing any more, such as expired ones. Returns how many.';
+COMMENT ON FUNCTION ai_storage_private.sweep_shares() IS 'Deletes the grants that are over, such as expired ones. Returns how many.';
 
 --
 -- Name: sweep_tenant(bigint, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -9894,6 +11499,33 @@ ALTER FUNCTION ai_storage_private.target_patterns(p_level text[]) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.target_patterns(p_level text[]) IS 'The 32 targets that cover a tenant: each of its levels as it is, or *.';
 
 --
+-- Name: used_patterns(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.used_patterns(p_level text[]) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return array(
+        select t.pattern
+        from unnest(ai_storage_private.target_patterns(p_level)) as t (pattern)
+        where exists (
+            select from ai_storage_private.model_share as s
+            where s.target = t.pattern
+        )
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.used_patterns(p_level text[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION used_patterns(p_level text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.used_patterns(p_level text[]) IS 'Those of a tenant''s 32 targets that any grant has.';
+
+--
 -- Name: verified_context(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -10017,6 +11649,7 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'prj'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
+        or (v_claims ? 'from' and not ai_storage_private.is_code_list(v_claims -> 'from'))
         or coalesce(jsonb_typeof(v_claims -> 'sub'), 'string') <> 'string'
         or length(v_claims ->> 'sub') not between 1 and 255
         or v_claims ->> 'sub' ~ E'[\\x01-\\x1f\\x7f-\\x9f]'
@@ -10094,73 +11727,6 @@ ALTER FUNCTION ai_storage_private.verify_token(p_token text) OWNER TO ai_storage
 --
 
 COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid, the sub if it has one, and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
-
---
--- Name: worth(ai_storage_private.model_share); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) RETURNS ai_storage_private.model_share
-    LANGUAGE plpgsql STABLE
-    AS $$
-declare
-    v_share    ai_storage_private.model_share := p_share;
-    v_ancestor ai_storage_private.model_share;
-    v_count    integer := 0;
-begin
-    -- Outside its giver's organisation a grant is worth something only while that is permitted.
-    if p_share.expires_at <= clock_timestamp()
-        or (
-            split_part(p_share.target, ':', 1) <> split_part(p_share.sharer_key, ':', 1)
-            and not ai_storage_private.may_share_outside(split_part(p_share.sharer_key, ':', 1))
-        )
-    then
-        return null;
-    end if;
-    if p_share.ancestors = '{}' then
-        return p_share;
-    end if;
-
-    for v_ancestor in
-        select s.*
-        from ai_storage_private.model_share as s
-        where s.share_id = any (p_share.ancestors)
-    loop
-        if not v_ancestor.ancestors <@ p_share.ancestors then
-            return null; -- given anew since, from another line
-        end if;
-        v_ancestor.ancestors := '{}'; -- the others are in this loop
-        v_ancestor := ai_storage_private.worth(v_ancestor);
-        if v_ancestor.share_id is null
-            or not v_ancestor.permissions @> '{share}'
-            or v_share.pinned_version <> v_ancestor.pinned_version
-        then
-            return null;
-        end if;
-        v_count := v_count + 1;
-        v_share.pinned_version := coalesce(v_share.pinned_version, v_ancestor.pinned_version);
-        v_share.expires_at := least(v_share.expires_at, v_ancestor.expires_at);
-        v_share.permissions := array(
-            select p.permission
-            from unnest(v_share.permissions) as p (permission)
-            where p.permission = any (v_ancestor.permissions)
-              and not (p.permission = 'write' and v_share.pinned_version is not null)
-            order by p.permission
-        );
-    end loop;
-    if v_count < cardinality(p_share.ancestors) or v_share.permissions = '{}' then
-        return null;
-    end if;
-    return v_share;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION worth(p_share ai_storage_private.model_share); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) IS 'A grant as it counts now: with the permissions, version and end that it and all its ancestors give, or null when it, an ancestor or the permit to share outside is gone or over.';
 
 --
 -- Name: write_batch(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10499,74 +12065,6 @@ ALTER FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_nam
 COMMENT ON FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'Checks one model state and writes it as the next version. With write_batch() the only writer of ai_progress_tenant and progress_version. p_model_id: only this model, for a borrower. Raises 22023, TN101, TN102.';
 
 --
--- Name: write_share(ai_storage_private.model_share, ai_storage_private.acting_tenant, text, text[], timestamp with time zone, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) RETURNS uuid
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET client_min_messages TO 'notice'
-    AS $$
-declare
-    v_now       constant timestamptz := clock_timestamp();
-    v_new_id    constant uuid := gen_random_uuid();
-    v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
-    v_sharers   constant bigint[] := p_held.sharer_ids || p_sharer.tenant_id;
-    v_share_id  uuid;
-    v_line      uuid[];
-    v_ended     uuid[];
-begin
-    insert into ai_storage_private.model_share as s (
-        tenant_id, share_id, model_id, sharer_id, pinned_version, created_at, expires_at,
-        model_name, owner_key, sharer_key, target, permissions, ancestors, sharer_ids
-    )
-    values (
-        p_held.tenant_id, v_new_id, p_held.model_id, p_sharer.tenant_id,
-        p_version, v_now, p_expires_at, p_held.model_name, p_held.owner_key,
-        p_sharer.isolation_key, p_target, p_permissions, v_ancestors, v_sharers
-    )
-    on conflict on constraint model_share_once_unique do update set
-        pinned_version = excluded.pinned_version,
-        created_at     = excluded.created_at,
-        expires_at     = excluded.expires_at,
-        permissions    = excluded.permissions,
-        ancestors      = excluded.ancestors,
-        sharer_ids     = excluded.sharer_ids
-    returning s.share_id into v_share_id;
-
-    if v_share_id <> v_new_id then
-        -- It replaced an earlier grant: what was passed on beyond the new one ends.
-        v_line := v_ancestors || v_share_id;
-        v_ended := array(
-            select s.share_id
-            from ai_storage_private.model_share as s
-            where s.tenant_id = p_held.tenant_id
-              and s.model_id = p_held.model_id
-              and s.ancestors @> array[v_share_id]
-              and (
-                  s.ancestors[1:cardinality(v_line)] <> v_line
-                  or not p_permissions @> (s.permissions || '{share}'::text[])
-                  or coalesce(s.expires_at, 'infinity') > coalesce(p_expires_at, 'infinity')
-                  or (p_version is not null and s.pinned_version is distinct from p_version)
-              )
-        );
-        if v_ended <> '{}' then
-            perform ai_storage_private.end_shares(p_held.tenant_id, p_held.model_id, v_ended);
-        end if;
-    end if;
-    return v_share_id;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'Writes one grant, or replaces the one that the same sharer gave to the same target, and ends what was passed on beyond it. Returns its id.';
-
---
 -- Name: write_shared(ai_storage_private.acting_tenant, text, text, double precision, bigint, jsonb, jsonb, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -10574,12 +12072,14 @@ CREATE FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acti
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET lock_timeout TO '2s'
     AS $$
 declare
     v_context constant text := current_setting('app.tenant_context', true);
     v_share   constant ai_storage_private.model_share
         := ai_storage_private.borrow(p_tenant, p_owner, p_model_name, 'write');
 begin
+    perform ai_storage_private.hurry();
     select w.version, w.created, w.saved_at
     into version, created, saved_at
     from ai_storage_private.write_progress(
@@ -10591,15 +12091,6 @@ begin
         'write model', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[version], array[p_model_name]
     );
-
-    -- We may have waited for the model longer than the grant lasted.
-    if not ai_storage_private.has_grant(p_tenant, p_owner, p_model_name, 'write') then
-        raise exception using
-            errcode = 'TN101',
-            message = 'no such model',
-            hint = 'Check the name and the owner; a model of another tenant has to be shared with '
-                'you.';
-    end if;
 end;
 $$;
 
@@ -10609,7 +12100,111 @@ ALTER FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.actin
 -- Name: FUNCTION write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'write_progress for a model of another tenant, which has to be shared for writing. Raises 22023, TN101, TN102.';
+COMMENT ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'write_progress for a model of another tenant, which has to be shared for writing, also when the transaction commits. Raises 22023, 55P03, TN101, TN102.';
+
+--
+-- Name: write_shares(ai_storage_private.model_share, ai_storage_private.acting_tenant, text[], text[], timestamp with time zone, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) RETURNS TABLE(share_id uuid, target text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_org       constant text := p_sharer.levels[1];
+    v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
+    v_given     uuid[] := '{}';
+    v_before    uuid[];
+    v_kept      uuid[];
+    v_left      text[];
+begin
+    -- Around again when my other sessions give the same.
+    loop
+        v_before := array(
+            select s.share_id
+            from ai_storage_private.model_share as s
+            where s.tenant_id = p_held.tenant_id
+              and s.model_id = p_held.model_id
+              and s.sharer_id = p_sharer.tenant_id
+              and s.share_id <> all (v_given)
+        );
+        -- What is the same already stays, with all that was passed on from it.
+        v_kept := v_given || array(
+            select f.share_id
+            from ai_storage_private.in_force(v_before, null) as f
+            where f.target <> all (p_targets)
+               or (
+                   f.permissions = p_permissions
+                   and f.expires_at is not distinct from p_expires_at
+                   and f.pinned_version is not distinct from p_version
+                   and f.ancestors = v_ancestors
+               )
+        );
+        -- In one order, so that two sessions of mine do not wait for each other.
+        v_left := array(
+            select t.target
+            from unnest(p_targets) as t (target)
+            where not exists (
+                select from ai_storage_private.model_share as s
+                where s.share_id = any (v_kept)
+                  and s.target = t.target
+            )
+            order by t.target
+        );
+        exit when v_left = '{}';
+        if cardinality(v_kept) + cardinality(v_left) > 1000 then
+            raise exception using
+                errcode = 'TN305',
+                message = 'too many grants on one model',
+                hint = 'A sharer has up to 1,000 grants on a model. End some, or name a wider '
+                    'target with *.';
+        end if;
+        delete from ai_storage_private.model_share as s
+        where s.share_id = any (v_before)
+          and s.share_id <> all (v_kept);
+        with given as (
+            insert into ai_storage_private.model_share as s (
+                tenant_id, share_id, model_id, sharer_id, pinned_version, created_at, expires_at,
+                model_name, owner_key, sharer_key, target, permissions, ancestors, sharer_ids,
+                permit_ids
+            )
+            select
+                p_held.tenant_id, gen_random_uuid(), p_held.model_id, p_sharer.tenant_id,
+                p_version, clock_timestamp(), p_expires_at, p_held.model_name, p_held.owner_key,
+                p_sharer.isolation_key, t.target, p_permissions, v_ancestors,
+                p_held.sharer_ids || p_sharer.tenant_id,
+                p_held.permit_ids || array(
+                    select p.permit_id
+                    from ai_storage_private.external_sharing_permit as p
+                    where p.org_id = v_org
+                      and p.to_org_id = split_part(t.target, ':', 1)
+                      and p.permit_id <> all (p_held.permit_ids)
+                )
+            from unnest(v_left) as t (target)
+            on conflict on constraint model_share_once_unique do nothing
+            returning s.share_id
+        )
+        select v_given || array_agg(g.share_id) into v_given
+        from given as g;
+    end loop;
+    return query
+    select s.share_id, s.target
+    from unnest(p_targets) with ordinality as t (target, place)
+    join ai_storage_private.model_share as s
+        on s.target = t.target
+    where s.share_id = any (v_kept)
+    order by t.place;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'Writes the grants of one call, in place of those that the same sharer gave to the same targets, and deletes those of its grants on the model that count no more. Raises TN305.';
 
 --
 -- Name: ai_progress_tenant; Type: VIEW; Schema: ai_storage; Owner: ai_storage_owner
@@ -10741,94 +12336,6 @@ CREATE TABLE ai_storage_migration.applied_file (
 );
 
 ALTER TABLE ai_storage_migration.applied_file OWNER TO ai_storage_owner;
-
---
--- Name: ai_progress_tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TABLE ai_storage_private.ai_progress_tenant (
-    tenant_id bigint NOT NULL,
-    model_id uuid NOT NULL,
-    version bigint NOT NULL,
-    mse double precision,
-    training_samples bigint,
-    created_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone NOT NULL,
-    model_name text NOT NULL COLLATE pg_catalog."C",
-    metrics jsonb NOT NULL,
-    metadata jsonb NOT NULL
-)
-WITH (fillfactor='88');
-
-ALTER TABLE ONLY ai_storage_private.ai_progress_tenant FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE ai_storage_private.ai_progress_tenant OWNER TO ai_storage_owner;
-
---
--- Name: TABLE ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TABLE ai_storage_private.ai_progress_tenant IS 'The current state of each model of each tenant.';
-
---
--- Name: COLUMN ai_progress_tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.tenant_id IS 'The tenant that owns the model.';
-
---
--- Name: COLUMN ai_progress_tenant.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_id IS 'Random id of the model; a new model of the same name gets another.';
-
---
--- Name: COLUMN ai_progress_tenant.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.version IS 'The current version; counts from 1 without a gap.';
-
---
--- Name: COLUMN ai_progress_tenant.mse; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.mse IS 'Mean squared error, finite; null only when metrics is not empty.';
-
---
--- Name: COLUMN ai_progress_tenant.training_samples; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.training_samples IS 'How many samples the model has been trained on, or null.';
-
---
--- Name: COLUMN ai_progress_tenant.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.created_at IS 'When the first version was saved.';
-
---
--- Name: COLUMN ai_progress_tenant.updated_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.updated_at IS 'When the current version was saved.';
-
---
--- Name: COLUMN ai_progress_tenant.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_name IS 'Name of the model, unique in its tenant, 1 to 255 characters.';
-
---
--- Name: COLUMN ai_progress_tenant.metrics; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metrics IS 'Further measures: a flat object of name to finite number.';
-
---
--- Name: COLUMN ai_progress_tenant.metadata; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metadata IS 'Anything else, an object of at most 1 MiB.';
 
 --
 -- Name: artifact_blob; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11037,7 +12544,7 @@ COMMENT ON COLUMN ai_storage_private.audit_pending.login IS 'The login that did 
 -- Name: COLUMN audit_pending.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.audit_pending.credential IS 'key, token and its kid, operator, or none for a change by hand.';
+COMMENT ON COLUMN ai_storage_private.audit_pending.credential IS 'key, token and its kid, operator, shared for what another tenant did, or none for a change by hand.';
 
 --
 -- Name: COLUMN audit_pending.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11190,7 +12697,9 @@ COMMENT ON COLUMN ai_storage_private.erasure_certificate.statement IS 'What was 
 --
 
 CREATE TABLE ai_storage_private.external_sharing_permit (
+    permit_id uuid DEFAULT gen_random_uuid() NOT NULL,
     org_id text NOT NULL COLLATE pg_catalog."C",
+    to_org_id text NOT NULL COLLATE pg_catalog."C",
     permitted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     permitted_by name DEFAULT SESSION_USER NOT NULL
 );
@@ -11203,13 +12712,25 @@ ALTER TABLE ai_storage_private.external_sharing_permit OWNER TO ai_storage_owner
 -- Name: TABLE external_sharing_permit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TABLE ai_storage_private.external_sharing_permit IS 'Organisations that may share models with other organisations.';
+COMMENT ON TABLE ai_storage_private.external_sharing_permit IS 'Which organisation may share models with which other.';
+
+--
+-- Name: COLUMN external_sharing_permit.permit_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.external_sharing_permit.permit_id IS 'Random id: a permit given again is another one.';
 
 --
 -- Name: COLUMN external_sharing_permit.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.external_sharing_permit.org_id IS 'The organisation.';
+COMMENT ON COLUMN ai_storage_private.external_sharing_permit.org_id IS 'The organisation that shares.';
+
+--
+-- Name: COLUMN external_sharing_permit.to_org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.external_sharing_permit.to_org_id IS 'The organisation that receives.';
 
 --
 -- Name: COLUMN external_sharing_permit.permitted_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11233,7 +12754,8 @@ CREATE TABLE ai_storage_private.idempotency_key (
     saved_at timestamp with time zone NOT NULL,
     created boolean,
     idempotency_key text NOT NULL COLLATE pg_catalog."C",
-    request_digest bytea NOT NULL
+    request_digest bytea NOT NULL,
+    sent_digest bytea
 );
 
 ALTER TABLE ONLY ai_storage_private.idempotency_key FORCE ROW LEVEL SECURITY;
@@ -11281,6 +12803,12 @@ COMMENT ON COLUMN ai_storage_private.idempotency_key.idempotency_key IS 'The key
 --
 
 COMMENT ON COLUMN ai_storage_private.idempotency_key.request_digest IS 'sha256 of the first request: tells a repetition from another request.';
+
+--
+-- Name: COLUMN idempotency_key.sent_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.idempotency_key.sent_digest IS 'For a save with artifacts, sha256 of the first request with the ids of its uploads.';
 
 --
 -- Name: login_authorization; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11384,7 +12912,7 @@ ALTER TABLE ai_storage_private.model_artifact OWNER TO ai_storage_owner;
 -- Name: TABLE model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TABLE ai_storage_private.model_artifact IS 'Names for contents: which bytes belong to a model from a version on.';
+COMMENT ON TABLE ai_storage_private.model_artifact IS 'Names for contents: which bytes belong to a version of a model.';
 
 --
 -- Name: COLUMN model_artifact.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11402,7 +12930,7 @@ COMMENT ON COLUMN ai_storage_private.model_artifact.model_id IS 'The model.';
 -- Name: COLUMN model_artifact.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.model_artifact.version IS 'The model''s version when it was put.';
+COMMENT ON COLUMN ai_storage_private.model_artifact.version IS 'The model''s version that it belongs to.';
 
 --
 -- Name: COLUMN model_artifact.blob_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11816,6 +13344,131 @@ COMMENT ON COLUMN ai_storage_private.retention_rule.set_at IS 'When the rule was
 COMMENT ON COLUMN ai_storage_private.retention_rule.set_by IS 'The login that set it.';
 
 --
+-- Name: share_decline; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.share_decline (
+    tenant_id bigint NOT NULL,
+    owner_id bigint NOT NULL,
+    model_id uuid NOT NULL,
+    sharer_id bigint NOT NULL,
+    declined_at timestamp with time zone NOT NULL,
+    model_name text NOT NULL COLLATE pg_catalog."C",
+    owner_key text NOT NULL COLLATE pg_catalog."C",
+    sharer_key text NOT NULL COLLATE pg_catalog."C",
+    receiver_key text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.share_decline FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.share_decline OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.share_decline IS 'Models that a tenant does not want from a sharer, whatever that one grants later.';
+
+--
+-- Name: COLUMN share_decline.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.tenant_id IS 'The tenant that declined.';
+
+--
+-- Name: COLUMN share_decline.owner_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.owner_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN share_decline.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.model_id IS 'The model as it was then.';
+
+--
+-- Name: COLUMN share_decline.sharer_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.sharer_id IS 'The tenant whose grants are declined.';
+
+--
+-- Name: COLUMN share_decline.declined_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.declined_at IS 'Since when.';
+
+--
+-- Name: COLUMN share_decline.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.model_name IS 'The model, by name: a later one of that name is declined too.';
+
+--
+-- Name: COLUMN share_decline.owner_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.owner_key IS 'Isolation key of the owner.';
+
+--
+-- Name: COLUMN share_decline.sharer_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.sharer_key IS 'Isolation key of the sharer.';
+
+--
+-- Name: COLUMN share_decline.receiver_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.receiver_key IS 'Isolation key of the tenant that declined.';
+
+--
+-- Name: share_end; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.share_end (
+    tenant_id bigint NOT NULL,
+    share_id uuid NOT NULL,
+    ended_by bigint NOT NULL,
+    ended_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY ai_storage_private.share_end FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.share_end OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.share_end IS 'Grants that a tenant above their sharer ended. apply_retention() deletes them with the grant.';
+
+--
+-- Name: COLUMN share_end.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_end.tenant_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN share_end.share_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_end.share_id IS 'The grant.';
+
+--
+-- Name: COLUMN share_end.ended_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_end.ended_by IS 'The tenant that ended it.';
+
+--
+-- Name: COLUMN share_end.ended_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_end.ended_at IS 'When.';
+
+--
 -- Name: signing_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12109,11 +13762,18 @@ ALTER TABLE ONLY ai_storage_private.erasure_certificate
     ADD CONSTRAINT erasure_certificate_pk PRIMARY KEY (certificate_id);
 
 --
+-- Name: external_sharing_permit external_sharing_permit_id_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.external_sharing_permit
+    ADD CONSTRAINT external_sharing_permit_id_unique UNIQUE (permit_id);
+
+--
 -- Name: external_sharing_permit external_sharing_permit_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 ALTER TABLE ONLY ai_storage_private.external_sharing_permit
-    ADD CONSTRAINT external_sharing_permit_pk PRIMARY KEY (org_id);
+    ADD CONSTRAINT external_sharing_permit_pk PRIMARY KEY (org_id, to_org_id);
 
 --
 -- Name: idempotency_key idempotency_key_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12179,6 +13839,20 @@ ALTER TABLE ONLY ai_storage_private.retention_rule
     ADD CONSTRAINT retention_rule_pk PRIMARY KEY (org_id, server_id, project_id, environment, code_hash);
 
 --
+-- Name: share_decline share_decline_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.share_decline
+    ADD CONSTRAINT share_decline_pk PRIMARY KEY (tenant_id, owner_id, model_name, sharer_id);
+
+--
+-- Name: share_end share_end_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.share_end
+    ADD CONSTRAINT share_end_pk PRIMARY KEY (share_id, ended_by);
+
+--
 -- Name: signing_key signing_key_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12231,16 +13905,22 @@ CREATE UNIQUE INDEX context_secret_single ON ai_storage_private.context_secret U
 CREATE INDEX model_artifact_blob ON ai_storage_private.model_artifact USING btree (tenant_id, blob_id);
 
 --
+-- Name: model_share_given; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX model_share_given ON ai_storage_private.model_share USING btree (sharer_id, owner_key, model_name);
+
+--
+-- Name: model_share_named; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX model_share_named ON ai_storage_private.model_share USING btree (target, model_name, owner_key);
+
+--
 -- Name: model_share_received; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE INDEX model_share_received ON ai_storage_private.model_share USING btree (target, model_name, owner_key);
-
---
--- Name: model_share_sharers; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE INDEX model_share_sharers ON ai_storage_private.model_share USING gin (sharer_ids);
+CREATE INDEX model_share_received ON ai_storage_private.model_share USING btree (target, owner_key, model_name, cardinality(ancestors));
 
 --
 -- Name: refusal_report_single; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12253,6 +13933,24 @@ CREATE UNIQUE INDEX refusal_report_single ON ai_storage_private.refusal_report U
 --
 
 CREATE UNIQUE INDEX retention_gate_single ON ai_storage_private.retention_gate USING btree ((true));
+
+--
+-- Name: share_decline_from; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX share_decline_from ON ai_storage_private.share_decline USING btree (owner_id, model_name, sharer_id, receiver_key);
+
+--
+-- Name: progress_version check_shared_write; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE CONSTRAINT TRIGGER check_shared_write AFTER INSERT ON ai_storage_private.progress_version DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.saved_by IS NOT NULL) AND (CURRENT_USER = 'ai_storage_sharing'::name))) EXECUTE FUNCTION ai_storage_private.check_shared_write();
+
+--
+-- Name: TRIGGER check_shared_write ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER check_shared_write ON ai_storage_private.progress_version IS 'What a borrower saved is checked again when it commits.';
 
 --
 -- Name: artifact_chunk count_bytes; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12466,7 +14164,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.erasure_certificate IS 'O
 -- Name: external_sharing_permit record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.external_sharing_permit FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('external sharing permit', 'org_id');
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.external_sharing_permit FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('external sharing permit', 'org_id,to_org_id');
 
 ALTER TABLE ai_storage_private.external_sharing_permit ENABLE ALWAYS TRIGGER record_change;
 
@@ -12559,6 +14257,34 @@ ALTER TABLE ai_storage_private.retention_rule ENABLE ALWAYS TRIGGER record_chang
 --
 
 COMMENT ON TRIGGER record_change ON ai_storage_private.retention_rule IS 'One event per change.';
+
+--
+-- Name: share_decline record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.share_decline FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('share decline', 'model_name,owner_key,sharer_key');
+
+ALTER TABLE ai_storage_private.share_decline ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.share_decline IS 'One event per change.';
+
+--
+-- Name: share_end record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.share_end FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('share end', 'share_id');
+
+ALTER TABLE ai_storage_private.share_end ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.share_end IS 'One event per change.';
 
 --
 -- Name: signing_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12897,6 +14623,34 @@ ALTER TABLE ai_storage_private.retention_rule ENABLE ALWAYS TRIGGER record_trunc
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.retention_rule IS 'One event per TRUNCATE.';
 
 --
+-- Name: share_decline record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.share_decline FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('share_decline', '');
+
+ALTER TABLE ai_storage_private.share_decline ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.share_decline IS 'One event per TRUNCATE.';
+
+--
+-- Name: share_end record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.share_end FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('share_end', '');
+
+ALTER TABLE ai_storage_private.share_end ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.share_end IS 'One event per TRUNCATE.';
+
+--
 -- Name: signing_key record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13041,6 +14795,18 @@ ALTER TABLE ai_storage_private.model_artifact ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ai_storage_private.model_share ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: model_share operator_counts_external_shares; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_counts_external_shares ON ai_storage_private.model_share FOR SELECT TO ai_storage_operator USING (((split_part(target, ':'::text, 1) <> split_part(sharer_key, ':'::text, 1)) OR (permit_ids <> '{}'::uuid[])));
+
+--
+-- Name: POLICY operator_counts_external_shares ON model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_counts_external_shares ON ai_storage_private.model_share IS 'Reports tell administrators which grants leave an organisation.';
+
+--
 -- Name: quota_use operator_counts_use; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13051,18 +14817,6 @@ CREATE POLICY operator_counts_use ON ai_storage_private.quota_use TO ai_storage_
 --
 
 COMMENT ON POLICY operator_counts_use ON ai_storage_private.quota_use IS 'A total is of many tenants, none of whom sees it.';
-
---
--- Name: model_share operator_ends_external_shares; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE POLICY operator_ends_external_shares ON ai_storage_private.model_share TO ai_storage_operator USING (((split_part(target, ':'::text, 1) <> split_part(sharer_key, ':'::text, 1)) OR (ancestors <> '{}'::uuid[]))) WITH CHECK (false);
-
---
--- Name: POLICY operator_ends_external_shares ON model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON POLICY operator_ends_external_shares ON ai_storage_private.model_share IS 'forbid_external_sharing ends grants that leave an organisation and what derives from them, and gives none.';
 
 --
 -- Name: login_authorization operator_keeps_authorizations; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13293,6 +15047,42 @@ ALTER TABLE ai_storage_private.retention_gate ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ai_storage_private.retention_rule ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: share_decline; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.share_decline ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: share_end; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.share_end ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: share_end sharing_ends_grants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_ends_grants ON ai_storage_private.share_end TO ai_storage_sharing USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY sharing_ends_grants ON share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_ends_grants ON ai_storage_private.share_end IS 'The sharing functions end grants of others, and see which have ended.';
+
+--
+-- Name: share_decline sharing_matches_declines; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_matches_declines ON ai_storage_private.share_decline TO ai_storage_sharing USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY sharing_matches_declines ON share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_matches_declines ON ai_storage_private.share_decline IS 'The sharing functions match declines from both ends: as sharer and as receiver.';
+
+--
 -- Name: model_share sharing_matches_grants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13303,6 +15093,18 @@ CREATE POLICY sharing_matches_grants ON ai_storage_private.model_share TO ai_sto
 --
 
 COMMENT ON POLICY sharing_matches_grants ON ai_storage_private.model_share IS 'The sharing functions match grants with a caller from both ends: as sharer and as receiver.';
+
+--
+-- Name: external_sharing_permit sharing_reads_permits; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_reads_permits ON ai_storage_private.external_sharing_permit FOR SELECT TO ai_storage_sharing USING (true);
+
+--
+-- Name: POLICY sharing_reads_permits ON external_sharing_permit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_reads_permits ON ai_storage_private.external_sharing_permit IS 'The sharing functions ask whether a grant may leave its organisation.';
 
 --
 -- Name: model_artifact sharing_sees_lent_artifacts; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13429,6 +15231,18 @@ CREATE POLICY tenant_keeps_its_contents ON ai_storage_private.artifact_blob TO a
 --
 
 COMMENT ON POLICY tenant_keeps_its_contents ON ai_storage_private.artifact_blob IS 'A tenant sees and changes its own contents and no others.';
+
+--
+-- Name: share_decline tenant_keeps_its_declines; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_declines ON ai_storage_private.share_decline FOR SELECT TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_declines ON share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_declines ON ai_storage_private.share_decline IS 'A tenant exports what it declined.';
 
 --
 -- Name: deleted_model tenant_keeps_its_deletions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13576,11 +15390,11 @@ REVOKE ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) FR
 GRANT ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION allow_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION allow_external_sharing(p_org_id text, p_to_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) TO ai_storage_admin;
+REVOKE ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -13618,11 +15432,11 @@ REVOKE ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, 
 GRANT ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) TO ai_storage_admin;
 
 --
--- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION break_glass(p_pattern text, p_reason text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -13684,6 +15498,13 @@ GRANT ALL ON FUNCTION ai_storage.current_tenant() TO ai_storage_sql;
 
 REVOKE ALL ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION decline_share(p_share_id uuid, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION delete_artifact(p_model_name text, p_artifact_name text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -13750,18 +15571,18 @@ REVOKE ALL ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes
 GRANT ALL ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION forbid_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION forbid_external_sharing(p_org_id text, p_to_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) TO ai_storage_admin;
+REVOKE ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) TO ai_storage_admin;
 
 --
--- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION has_permission(p_owner text, p_model_name text, p_permission text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -13794,11 +15615,11 @@ GRANT ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, 
 GRANT ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) TO ai_storage_app;
 
 --
--- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION list_authorizations(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -13806,6 +15627,13 @@ GRANT ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text,
 
 REVOKE ALL ON FUNCTION ai_storage.list_authorizations() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_authorizations() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION list_code_versions(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_code_versions(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_code_versions(p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION list_erasures(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -13831,11 +15659,11 @@ GRANT ALL ON FUNCTION ai_storage.list_quotas() TO ai_storage_admin;
 GRANT ALL ON FUNCTION ai_storage.list_quotas() TO ai_storage_auditor;
 
 --
--- Name: FUNCTION list_received_shares(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
+-- Name: FUNCTION list_received_shares(p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage.list_received_shares(p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.list_received_shares(p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.list_received_shares(p_owner text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_received_shares(p_owner text, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION list_retention(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -13882,11 +15710,11 @@ REVOKE ALL ON FUNCTION ai_storage.load_history(p_model_name text, p_owner text, 
 GRANT ALL ON FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION metrics(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -13897,11 +15725,11 @@ GRANT ALL ON FUNCTION ai_storage.metrics() TO ai_storage_admin;
 GRANT ALL ON FUNCTION ai_storage.metrics() TO ai_storage_auditor;
 
 --
--- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION parse_isolation_key(p_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -13911,32 +15739,32 @@ REVOKE ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) TO ai_storage_app;
 
 --
--- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION renew_context_secret(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -13967,11 +15795,11 @@ REVOKE ALL ON FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) FROM 
 GRANT ALL ON FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION save_progress_batch(p_items jsonb, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -14022,6 +15850,13 @@ GRANT ALL ON FUNCTION ai_storage.set_tenant(p_credential text) TO ai_storage_sql
 
 REVOKE ALL ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION tenant_stats(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -14077,16 +15912,40 @@ REVOKE ALL ON FUNCTION ai_storage_private.artifact_limit() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.artifact_limit() TO ai_storage_owner;
 
 --
+-- Name: FUNCTION attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb) FROM PUBLIC;
+
+--
 -- Name: FUNCTION attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid) FROM PUBLIC;
 
 --
+-- Name: FUNCTION attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean) FROM PUBLIC;
+
+--
+-- Name: TABLE artifact_upload; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT ON TABLE ai_storage_private.artifact_upload TO ai_storage_operator;
+
+--
+-- Name: FUNCTION attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea) FROM PUBLIC;
+
+--
 -- Name: TABLE model_share; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-GRANT SELECT,DELETE,UPDATE ON TABLE ai_storage_private.model_share TO ai_storage_operator;
+GRANT SELECT ON TABLE ai_storage_private.model_share TO ai_storage_operator;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.model_share TO ai_storage_sharing;
 
 --
@@ -14106,6 +15965,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.cache_key(p_tenant_id bigint) FROM PUB
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION check_artifacts(p_artifacts jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_controls(p_only_quick boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14186,6 +16051,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) FROM P
 GRANT ALL ON FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION check_shared_write(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_shared_write() FROM PUBLIC;
+
+--
 -- Name: FUNCTION check_size(p_size_bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14197,6 +16068,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_size(p_size_bytes bigint) FROM P
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14249,16 +16126,47 @@ REVOKE ALL ON FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) FROM 
 REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint) FROM PUBLIC;
+
+--
+-- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean) FROM PUBLIC;
+
+--
 -- Name: FUNCTION count_bytes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.count_bytes() FROM PUBLIC;
 
 --
+-- Name: FUNCTION count_line(p_share_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION count_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.count_models() FROM PUBLIC;
+
+--
+-- Name: FUNCTION count_permitted(p_permit_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION count_received(p_tenant ai_storage_private.acting_tenant); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -14287,6 +16195,12 @@ GRANT ALL ON FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models 
 REVOKE ALL ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION covers_version(p_levels text[], p_code_hash text, p_sources text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.covers_version(p_levels text[], p_code_hash text, p_sources text[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION current_credential(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -14308,16 +16222,22 @@ GRANT ALL ON FUNCTION ai_storage_private.current_tenant_id() TO ai_storage_shari
 REVOKE ALL ON FUNCTION ai_storage_private.decode_base64url(p_text text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION digest_artifacts(p_tenant_id bigint, p_artifacts jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.digest_artifacts(p_tenant_id bigint, p_artifacts jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION digest_content(p_content bytea); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.digest_content(p_content bytea) FROM PUBLIC;
+
+--
 -- Name: FUNCTION encode_base64url(p_bytes bytea); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) FROM PUBLIC;
-
---
--- Name: FUNCTION end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION enter(p_as text, p_register boolean, p_scope text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14328,11 +16248,11 @@ GRANT ALL ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_
 GRANT ALL ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION enter_code_version(p_code_hash text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION enter_code_version(p_code_hash text, p_as text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION erase_content(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14355,16 +16275,16 @@ GRANT ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) TO ai_
 REVOKE ALL ON FUNCTION ai_storage_private.find_acts(p_action text) FROM PUBLIC;
 
 --
--- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
 
 --
--- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
 
 --
 -- Name: FUNCTION find_tenant(p_levels text[], p_register boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14398,6 +16318,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.forget_model() FROM PUBLIC;
 REVOKE ALL ON FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id uuid) FROM PUBLIC;
 
 --
+-- Name: FUNCTION grants_on(p_patterns text[], p_owners text[], p_names text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.grants_on(p_patterns text[], p_owners text[], p_names text[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -14418,10 +16344,10 @@ REVOKE ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private
 GRANT ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) TO ai_storage_owner;
 
 --
--- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14430,16 +16356,22 @@ REVOKE ALL ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model
 REVOKE ALL ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) FROM PUBLIC;
 
 --
--- Name: TABLE artifact_upload; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT ON TABLE ai_storage_private.artifact_upload TO ai_storage_operator;
-
---
 -- Name: FUNCTION hold_upload(p_tenant_id bigint, p_upload_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) FROM PUBLIC;
+
+--
+-- Name: FUNCTION hurry(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.hurry() FROM PUBLIC;
 
 --
 -- Name: FUNCTION import_artifact(p_tenant_id bigint, p_record jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14478,10 +16410,22 @@ REVOKE ALL ON FUNCTION ai_storage_private.import_key(p_tenant_id bigint, p_recor
 REVOKE ALL ON FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record jsonb) FROM PUBLIC;
 
 --
+-- Name: FUNCTION in_force(p_share_ids uuid[], p_receiver text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receiver text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION is_base64url(p_text text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.is_base64url(p_text text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION is_code_list(p_claim jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_code_list(p_claim jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION is_item(p_item jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14531,6 +16475,12 @@ GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai
 
 REVOKE ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION keep_durable(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14586,17 +16536,24 @@ GRANT ALL ON FUNCTION ai_storage_private.list_checkpoints() TO ai_storage_owner;
 REVOKE ALL ON FUNCTION ai_storage_private.list_controls() FROM PUBLIC;
 
 --
+-- Name: FUNCTION list_covered_versions(p_as text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_covered_versions(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_covered_versions(p_as text) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION list_effective_rules(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.list_effective_rules() FROM PUBLIC;
 
 --
--- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION list_tenant_quotas(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14612,11 +16569,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) FROM
 GRANT ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) TO ai_storage_operator;
 
 --
--- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -14646,12 +16603,18 @@ REVOKE ALL ON FUNCTION ai_storage_private.may_receive(p_org_id text) FROM PUBLIC
 GRANT ALL ON FUNCTION ai_storage_private.may_receive(p_org_id text) TO ai_storage_owner;
 
 --
--- Name: FUNCTION may_share_outside(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION may_share_with(p_org_id text, p_to_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_owner;
-GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_sharing;
+REVOKE ALL ON FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION may_write(p_owner_id bigint, p_model_id uuid, p_receiver text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14690,11 +16653,35 @@ GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION name_wrong_metric(p_metrics jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION next_owner(p_patterns text[], p_from text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) FROM PUBLIC;
+
+--
+-- Name: FUNCTION parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION pass_gate(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14704,6 +16691,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) FROM PUB
 GRANT ALL ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION promotion_sources(p_token text, p_key text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.promotion_sources(p_token text, p_key text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION prove_event(p_tenant_id bigint, p_event_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14711,18 +16704,24 @@ REVOKE ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_even
 GRANT ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) TO ai_storage_operator;
 
 --
--- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION reaching(p_receiver text, p_owner text, p_model_name text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) FROM PUBLIC;
 
 --
--- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION record_artifact_change(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14756,6 +16755,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.record_model_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION refuse_artifact(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.refuse_artifact() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.refuse_artifact() TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION refuse_old_snapshot(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14823,6 +16829,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.report_models() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.report_models() TO ai_storage_sql;
 
 --
+-- Name: FUNCTION require_owner(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.require_owner() FROM PUBLIC;
+
+--
 -- Name: FUNCTION restore_context(p_context text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -14831,10 +16843,10 @@ GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_s
 GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
 
 --
 -- Name: FUNCTION seal_events(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14854,6 +16866,12 @@ GRANT ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.aud
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION shown_version(p_share ai_storage_private.model_share, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14915,6 +16933,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) FROM P
 GRANT ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION used_patterns(p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.used_patterns(p_level text[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION verified_context(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -14925,12 +16949,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.verified_context() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.verify_token(p_token text) FROM PUBLIC;
-
---
--- Name: FUNCTION worth(p_share ai_storage_private.model_share); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) FROM PUBLIC;
 
 --
 -- Name: FUNCTION write_batch(p_tenant_id bigint, p_items jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14952,13 +16970,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_m
 GRANT ALL ON FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) TO ai_storage_owner;
-
---
 -- Name: FUNCTION write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -14966,16 +16977,17 @@ REVOKE ALL ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_priva
 GRANT ALL ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) TO ai_storage_owner;
+
+--
 -- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
 GRANT SELECT ON TABLE ai_storage.ai_progress_tenant TO ai_storage_sql;
-
---
--- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage_sharing;
 
 --
 -- Name: TABLE artifact_blob; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15018,6 +17030,7 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.erasure_certificate TO ai_storag
 --
 
 GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_operator;
+GRANT SELECT ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_sharing;
 
 --
 -- Name: TABLE login_authorization; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15072,6 +17085,18 @@ GRANT SELECT,UPDATE ON TABLE ai_storage_private.retention_gate TO ai_storage_ope
 --
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.retention_rule TO ai_storage_operator;
+
+--
+-- Name: TABLE share_decline; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.share_decline TO ai_storage_sharing;
+
+--
+-- Name: TABLE share_end; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.share_end TO ai_storage_sharing;
 
 --
 -- Name: TABLE signing_key; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
