@@ -105,10 +105,6 @@ BREAKS: dict[str, tuple[str, str]] = {
     ),
     "contexts are signed with one secret": (f"delete from {PRIVATE}.context_secret", "failed"),
     "the server's log keeps no content": ("set local log_statement = 'all'", "warning"),
-    "no application login keeps settings that nobody expects": (
-        "alter role beta_app set default_transaction_read_only = on",
-        "warning",
-    ),
     "no table is left out of the write-ahead log": (f"alter table {TABLE} set unlogged", "failed"),
     "no publication carries the tables elsewhere": (f"create publication p for table {TABLE}", "warning"),
     "nobody else's trigger or rule runs on a table": (
@@ -123,6 +119,10 @@ BREAKS: dict[str, tuple[str, str]] = {
         f'update {PRIVATE}.audit_event set salt = salt, detail = \'{{"taken_at": "2026-01-01"}}\' '
         "where action = 'report backup'",
         "failed",
+    ),
+    "no application login keeps settings for its sessions": (
+        "alter role app set default_transaction_read_only = on",
+        "warning",
     ),
     "nobody broke the glass in the last 30 days": (
         "select ai_storage.break_glass('acme:*:*:*:*', 'a look')",
