@@ -56,6 +56,46 @@ TAKES: dict[str, dict[str, Any]] = {
 }
 
 
+# Those that write and take nothing: a new one stands here or above.
+TAKES_NOTHING = {
+    "append_artifact", "finish_artifact", "save_progress", "save_progress_batch", "promote_progress", "import_tenant",
+    "get_artifact", "list_artifacts", "list_received_shares", "list_shares", "list_uploads", "load_history",
+    "load_progress", "open_artifact", "read_artifact", "read_chunks", "has_permission", "share_model", "revoke_share",
+    "unshare_model", "audit_proof", "audit_trail", "export_audit", "export_tenant", "tenant_stats", "verify_audit",
+    "set_tenant", "clear_tenant",
+}  # fmt: skip
+# Tables of a tenant's whose rows may go under a hold, and why.
+GO_UNDER_A_HOLD = {
+    "ai_progress_tenant": "no model goes without its versions",
+    "artifact_blob": "no content goes before the artifact that names it",
+    "artifact_chunk": "no byte goes before its content or upload",
+    "deleted_model": "nothing but an erasure takes it",
+    "idempotency_key": "nothing but retention and an erasure take it, which pass the gate themselves",
+    "tenant_cache_key": "nothing but an erasure takes it",
+    "model_share": "a grant may be ended",
+    "tenant": "nothing takes it",
+    "audit_pending": "it is sealed",
+    "audit_event": "retention and an erasure take names, and pass the gate themselves",
+    "audit_seal": "nothing takes it",
+}
+
+
+def test_every_function_and_every_table_was_thought_of(database: Database) -> None:
+    admin = database.connect()
+    functions = admin.execute(
+        "select distinct p.proname from pg_proc as p where p.pronamespace = 'ai_storage'::regnamespace "
+        "and p.provolatile = 'v' and has_function_privilege('ai_storage_app', p.oid, 'execute')"
+    ).fetchall()
+    assert {name for (name,) in functions} == TAKES.keys() | TAKES_NOTHING
+    tables = admin.execute(
+        "select c.relname, exists (select from pg_trigger as t where t.tgrelid = c.oid and t.tgname = 'keep_held' "
+        "and t.tgenabled = 'A' and t.tgdeferrable and t.tginitdeferred) "
+        "from pg_class as c join pg_attribute as a on a.attrelid = c.oid and a.attname = 'tenant_id' "
+        "where c.relnamespace = 'ai_storage_private'::regnamespace and c.relkind = 'r'"
+    ).fetchall()
+    assert {name for name, kept in tables if not kept} == GO_UNDER_A_HOLD.keys()
+
+
 def take(connection: Connection, function: str) -> None:
     call(connection, function, **TAKES[function], as_=ACME)
 
