@@ -435,6 +435,7 @@ begin
     from ai_storage_private.artifact_upload as u
     where u.tenant_id = p_tenant_id
       and u.upload_id = p_upload_id
+      and u.artifact_name <> '' -- an import's, of which nobody knows what is still to come
     for update;
     if not found then
         raise exception using
@@ -568,9 +569,7 @@ begin
         v_tenant.tenant_id, v_upload.model_id, v_version,
         v_upload.artifact_name, v_upload.media_type, v_blob_id
     );
-    delete from ai_storage_private.artifact_upload as u
-    where u.tenant_id = v_tenant.tenant_id
-      and u.upload_id = p_upload_id;
+    perform ai_storage_private.end_upload(v_tenant.tenant_id, p_upload_id);
     sha256 := p_sha256;
     size_bytes := p_size_bytes;
     return next;
@@ -591,6 +590,7 @@ as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
 begin
+    perform ai_storage_private.check_hold(v_tenant.levels);
     delete from ai_storage_private.artifact_upload as u
     where u.tenant_id = v_tenant.tenant_id
       and u.upload_id = p_upload_id;
@@ -605,7 +605,7 @@ end;
 $fn$;
 comment on function ai_storage.abort_artifact(uuid, text) is
     'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to '
-    'TN005.';
+    'TN005, TN501.';
 
 create or replace function ai_storage.list_uploads(p_as text default null)
 returns table (
@@ -655,6 +655,25 @@ comment on function ai_storage.list_uploads(text) is
     'The caller''s uploads that are not finished, the oldest first: an interrupted one goes on '
     'after received_bytes, if these bytes have this sha256. Raises TN001 to TN005.';
 
+create or replace function ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid)
+returns void
+language plpgsql
+volatile
+as $fn$
+begin
+    -- Without bytes first, so that a legal hold does not take this for a loss.
+    update ai_storage_private.artifact_upload as u set
+        received_bytes = 0
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = p_upload_id;
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = p_upload_id;
+end;
+$fn$;
+comment on function ai_storage_private.end_upload(bigint, uuid) is
+    'Ends an upload whose bytes the tenant has as a content.';
+
 create or replace function ai_storage_private.sweep_uploads(p_tenant_id bigint)
 returns bigint
 language plpgsql
@@ -666,6 +685,9 @@ as $fn$
 declare
     v_upload_ids uuid[];
 begin
+    if ai_storage_private.is_held(p_tenant_id) then
+        return 0;
+    end if;
     v_upload_ids := array(
         select u.upload_id
         from ai_storage_private.artifact_upload as u
