@@ -284,7 +284,7 @@ def share_out(admin: psycopg.Connection[Any], app: psycopg.Connection[Any], tena
     """Let each tenant share its first model with the guests, who have to have written themselves to have a log."""
     for number in range(tenants):
         key = isolation_key(number)
-        admin.execute("select ai_storage.allow_external_sharing(%s)", (key.partition(":")[0],))
+        admin.execute("select ai_storage.allow_external_sharing(%s, 'guests')", (key.partition(":")[0],))
         TenantAwareStorage(app, key).share_model(model_name(0), [TARGET])
         guest(app, number).save_ai_progress("own", 0.1)
 
@@ -304,7 +304,7 @@ def measure_log(admin: psycopg.Connection[Any], app: psycopg.Connection[Any], ca
         TenantAwareStorage(app, isolation_key(number)).save_ai_progress(**asdict(one))
 
     def load_shared(number: int) -> None:
-        if not guest(app, number).load_ai_progress(model_name(0), scope="shared"):
+        if not guest(app, number).load_ai_progress(model_name(0), owner=isolation_key(number)):
             raise LookupError("the model is not shared")
 
     found = {}

@@ -465,10 +465,10 @@ class OursBare(Direct):
         ).fetchall()
 
     def load(self, key: str) -> list[Any]:
-        return self.connection.execute(self.LOAD, (None, "all", None, None, key)).fetchall()
+        return self.connection.execute(self.LOAD, (None, "all", None, None, None, key)).fetchall()
 
     def load_one(self, key: str, name: str) -> list[Any]:
-        return self.connection.execute(self.LOAD, (name, "all", None, None, key)).fetchall()
+        return self.connection.execute(self.LOAD, (name, "own", None, None, None, key)).fetchall()
 
     def values(self, rows: list[Any]) -> dict[str, float]:
         return {row[0]: row[4] for row in rows}

@@ -129,12 +129,12 @@ VERSIONS = f"""
 SHARES = f"""
     insert into ai_storage_private.model_share (
         tenant_id, share_id, model_id, sharer_id, created_at, model_name, owner_key, sharer_key, target, permissions,
-        ancestors, sharer_ids
+        ancestors, sharer_ids, permit_ids
     )
     select
         {TENANT_ID}, md5('share ' || n)::uuid, md5(n || ' {SMALL}')::uuid, {TENANT_ID}, now(),
         'demand-forecast-' || n %% 10 || '-{SMALL:07d}', {key_sql("n")}, {key_sql("n")}, {key_sql("receiver")},
-        '{{read}}', '{{}}', array[{TENANT_ID}]
+        '{{read}}', '{{}}', array[{TENANT_ID}], '{{}}'
     from generate_series(%(first)s::bigint, %(last)s::bigint) as n,
         lateral (select n / 10 * 10 + (n + 1) %% 10) as r (receiver)
     where n / 10 %% 5 = 4
@@ -362,7 +362,7 @@ def share_out(cluster: Cluster, ones: Sequence[Place]) -> None:
     with connect(cluster, "one") as admin:
         for place in ones:
             key = tenant_key(place.one)
-            admin.execute("select ai_storage.allow_external_sharing(%s)", (key.partition(":")[0],))
+            admin.execute("select ai_storage.allow_external_sharing(%s, 'guests')", (key.partition(":")[0],))
             admin.execute("set session authorization bench_app")
             admin.execute(
                 'select ai_storage.share_model(%s, \'[{"org_id": "guests"}]\', p_as => %s)',
@@ -408,13 +408,13 @@ LOAD_ONE = Operation(
     "load one",
     "load_progress of one model by name",
     LOAD,
-    lambda n, i: (model_name(n, i), "all", None, None, tenant_key(n)),
+    lambda n, i: (model_name(n, i), "own", None, None, None, tenant_key(n)),
 )
 LOAD_ALL = Operation(
     f"load {SMALL}",
     f"load_progress of all models of a tenant that has {SMALL}",
     LOAD,
-    lambda n, i: (None, "all", None, None, tenant_key(n)),
+    lambda n, i: (None, "all", None, None, None, tenant_key(n)),
     rows=SMALL,
     small=True,
 )
@@ -422,7 +422,7 @@ LOAD_SHARED = Operation(
     "load shared",
     "load_progress of one model by name that another tenant shares with the caller",
     LOAD,
-    lambda n, i: (model_name(n, i), "all", None, None, receiver_key(n)),
+    lambda n, i: (model_name(n, i), None, None, None, tenant_key(n), receiver_key(n)),
     shared=True,
     small=True,
 )
@@ -443,7 +443,7 @@ FIRST_PAGE = Operation(
     "first page",
     f"load_progress of all models, limit {PAGE}",
     LOAD,
-    lambda n, i: (None, "all", None, PAGE, tenant_key(n)),
+    lambda n, i: (None, "all", None, PAGE, None, tenant_key(n)),
     rows=None,
 )
 OPERATIONS = {one.name: one for one in (LOAD_ONE, LOAD_ALL, LOAD_SHARED, SAVE_ONE, TENANT_STATS, FIRST_PAGE)}

@@ -72,7 +72,7 @@ def create_database(cluster: Cluster, name: str, owner: str = "postgres") -> str
     return cluster.url(name)
 
 
-def install(cluster: Cluster, name: str, *, pattern: str | None = None, token_only: bool = False) -> tuple[str, str]:
+def install(cluster: Cluster, name: str, *, pattern: str = "*:*:*:*:*", token_only: bool = False) -> tuple[str, str]:
     """A database with pydb in it. pattern, token_only: of the application's login, see migrate.init.
 
     Returns: the superuser's and the application's DSN.

@@ -51,7 +51,7 @@ class Operation:
     rows: tuple[int, int]
 
     def params(self, key: str) -> tuple[object, ...]:
-        return (self.model_name, self.scope, None, self.limit, key)
+        return (self.model_name, self.scope, None, self.limit, None, key)
 
 
 OPERATIONS = (
@@ -76,13 +76,13 @@ def fill(admin: psycopg.Connection[Any], app: psycopg.Connection[Any]) -> None:
         "from ai_storage_private.tenant as t, generate_series(1, %s) as n where t.org_id = 'donor'",
         (RECEIVED // DONORS,),
     )
-    admin.execute("select ai_storage.allow_external_sharing('donor')")
     # The receiver's own grants come last, so that a scan of the table has far to go.
     targets = [
         *(f"other{number}:s1:p:production:c1" for number in range(OTHER_ORGS)),
         RECEIVER,
     ]
     for target in targets:
+        admin.execute("select ai_storage.allow_external_sharing('donor', %s)", (target.partition(":")[0],))
         give(admin, target, "shared")
     give(admin, WILDCARD, "own 00")
     admin.execute(
@@ -98,13 +98,14 @@ def give(admin: psycopg.Connection[Any], target: str, models: str) -> None:
     """Grants on the donors' models whose names begin so: on all of them, or for a wildcard on one."""
     admin.execute(
         "insert into ai_storage_private.model_share (tenant_id, share_id, model_id, sharer_id, created_at, model_name, "
-        "owner_key, sharer_key, target, permissions, ancestors, sharer_ids) "
+        "owner_key, sharer_key, target, permissions, ancestors, sharer_ids, permit_ids) "
         "select p.tenant_id, gen_random_uuid(), p.model_id, p.tenant_id, now(), p.model_name, t.isolation_key, "
-        "t.isolation_key, %s, '{read}', '{}', array[p.tenant_id] "
+        "t.isolation_key, %s, '{read}', '{}', array[p.tenant_id], array(select e.permit_id "
+        "from ai_storage_private.external_sharing_permit as e where e.to_org_id = split_part(%s, ':', 1)) "
         "from ai_storage_private.ai_progress_tenant as p join ai_storage_private.tenant as t using (tenant_id) "
         "where t.org_id = 'donor' and starts_with(p.model_name, %s) "
         "order by p.model_id limit case when %s like '%%*%%' then 1 end",
-        (target, models, target),
+        (target, target, models, target),
     )
 
 

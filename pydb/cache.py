@@ -11,10 +11,16 @@ Needs the extra hybrid. Nothing else in pydb imports this module.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
+import logging
 import os
+import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -38,6 +44,159 @@ __all__ = ["AsyncCache", "Cache", "CacheStats"]
 NONCE = 12  # bytes
 TAG = 16  # bytes
 READ = 2**20  # bytes that are taken from a socket at once; redis-py's own 64 KiB take twice as long
+LARGEST = CHUNK // 32 * CHUNK  # bytes of a content whose list of chunks is no longer than a chunk
+TALK = 16 * 1024  # bytes of an answer beside its values: greetings, errors, lengths
+
+_log = logging.getLogger(__name__)
+
+
+# What Redis may answer
+
+
+class _Allowance:
+    """How many bytes and how much time are left to the answers of one request."""
+
+    def __init__(self, left: int, seconds: float) -> None:
+        self._left = left
+        self._deadline = time.monotonic() + seconds
+
+    def take(self, count: int) -> None:
+        """Raises: OSError, of which redis-py closes the connection."""
+        self._left -= count
+        if self._left < 0:
+            raise OSError("Redis answers more than it was asked for")
+
+    def seconds(self) -> float:
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("Redis did not answer in time")
+        return seconds
+
+
+_allowance: ContextVar[_Allowance | None] = ContextVar("pydb.cache", default=None)
+
+
+@contextmanager
+def _allowed(request: Fetch | Keep, seconds: float) -> Iterator[None]:
+    values = len(request.names) if isinstance(request, Fetch) else 0
+    before = _allowance.set(_Allowance(values * (NONCE + CHUNK + TAG) + TALK, seconds))
+    try:
+        yield
+    finally:
+        _allowance.reset(before)
+
+
+class _Socket:
+    """A socket that keeps to the allowance: redis-py takes any length it is told, and waits again for each piece."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        self._socket = plain
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    @contextmanager
+    def _timed(self) -> Iterator[_Allowance | None]:
+        allowance = _allowance.get()
+        if allowance is None:
+            yield None
+            return
+        usual = self._socket.gettimeout()
+        seconds = allowance.seconds()
+        self._socket.settimeout(seconds if usual is None else min(usual, seconds))
+        try:
+            yield allowance
+        finally:
+            self._socket.settimeout(usual)
+
+    def recv(self, *arguments: Any) -> bytes:
+        with self._timed() as allowance:
+            data = self._socket.recv(*arguments)
+        if allowance is not None:
+            allowance.take(len(data))
+        return data
+
+    def recv_into(self, *arguments: Any) -> int:
+        with self._timed() as allowance:
+            count = self._socket.recv_into(*arguments)
+        if allowance is not None:
+            allowance.take(count)
+        return count
+
+    def sendall(self, *arguments: Any) -> None:
+        with self._timed():
+            self._socket.sendall(*arguments)
+
+
+class _Reader:
+    """A stream that keeps to the allowance of bytes; the time is kept around it."""
+
+    def __init__(self, plain: asyncio.StreamReader) -> None:
+        self._reader = plain
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    async def read(self, count: int = -1) -> bytes:
+        return self._taken(await self._reader.read(count if count > 0 else READ))
+
+    async def readexactly(self, count: int) -> bytes:
+        if (allowance := _allowance.get()) is not None:
+            allowance.take(count)
+        return await self._reader.readexactly(count)
+
+    async def readline(self) -> bytes:
+        return self._taken(await self._reader.readline())
+
+    @staticmethod
+    def _taken(data: bytes) -> bytes:
+        if (allowance := _allowance.get()) is not None:
+            allowance.take(len(data))
+        return data
+
+
+class _Bounded:
+    """Before a kind of connection of redis-py's, it puts a _Socket under it."""
+
+    socket_connect_timeout: float | None
+
+    def _connect(self) -> Any:
+        allowance, usual = _allowance.get(), self.socket_connect_timeout
+        if allowance is not None:
+            self.socket_connect_timeout = min(usual or allowance.seconds(), allowance.seconds())
+        try:
+            return _Socket(super()._connect())  # type: ignore[misc]
+        finally:
+            self.socket_connect_timeout = usual
+
+
+class _AsyncBounded:
+    """Before a kind of asynchronous connection of redis-py's, it puts a _Reader under it."""
+
+    _reader: Any
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[misc]
+        self._reader = _Reader(self._reader)
+
+
+@functools.cache
+def _bounded(kind: type, bounds: type) -> type:
+    return type(f"Bounded{kind.__name__}", (bounds, kind), {})
+
+
+def _pool(client: Any, kind: Any, pool: Any, bounds: type) -> Any:
+    """A pool of bounded connections, which are otherwise as the client's, but answer in bytes.
+
+    Raises: ValueError for something else than such a client.
+    """
+    if not isinstance(client, kind):
+        raise ValueError(f"The client has to be a {kind.__module__.removesuffix('.client')}.Redis.")
+    theirs = client.connection_pool
+    options = {**theirs.connection_kwargs, "decode_responses": False}
+    return pool(
+        connection_class=_bounded(theirs.connection_class, bounds), max_connections=theirs.max_connections, **options
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +300,7 @@ class _Cache:
 
     def content(self, opened: Opened) -> Steps[_Sealed | None]:
         """See pydb.artifact.ContentCache. A tenant that never wrote has no cache key."""
-        if opened.cache_key is None or opened.size_bytes < self._min_bytes:
+        if opened.cache_key is None or not self._min_bytes <= opened.size_bytes <= LARGEST:
             return None
         sealed = _Sealed(self, opened, opened.cache_key)
         yield from sealed.find()
@@ -155,13 +314,16 @@ class _Cache:
     def _paused(self) -> bool:
         return time.monotonic() < self._paused_until
 
-    def _note(self, failed: bool) -> None:
+    def _note(self, failure: str | None) -> None:
         """Leave Redis alone for a while after some failures in a row; then one more is enough."""
         with self._lock:
-            self._counts["errors"] += failed
-            self._failed = self._failed + 1 if failed else 0
-            if self._failed >= self._failures:
+            self._counts["errors"] += failure is not None
+            self._failed = 0 if failure is None else self._failed + 1
+            pauses = self._failed >= self._failures
+            if pauses:
                 self._paused_until = time.monotonic() + self._pause
+        if pauses:
+            _log.warning("Redis is left alone for %g seconds: %s", self._pause, failure)
 
     def _fill(self, pipeline: Any, request: Fetch | Keep) -> Any:
         """One command for each value; so they come twice as fast as by MGET."""
@@ -182,9 +344,11 @@ class _Cache:
 class Cache(_Cache):
     """Carries bytes for a TenantAwareStorage. Threads and storages, of all tenants, may share one.
 
-    client: a connection to Redis that answers in bytes and does not try again. ttl: how long Redis keeps a value.
-    min_bytes: smaller contents are not cached. timeout: seconds to wait for Redis. failures: so many in a row, and
-    Redis is left alone for pause seconds.
+    client: a redis.Redis that does not try again. The cache opens connections of its own like the client's, but they
+    answer in bytes and take no more than was asked for. ttl: how long Redis keeps a value. min_bytes: smaller contents
+    are not cached, and none above 32 GiB. timeout: seconds to wait for Redis. failures: so many in a row, and Redis is
+    left alone for pause seconds.
+    Raises: ValueError for another kind of client.
     """
 
     def __init__(
@@ -198,7 +362,7 @@ class Cache(_Cache):
         pause: float = 30,
     ) -> None:
         super().__init__(ttl=ttl, min_bytes=min_bytes, timeout=timeout, failures=failures, pause=pause)
-        self._redis = client
+        self._redis = redis.Redis.from_pool(_pool(client, redis.Redis, redis.ConnectionPool, _Bounded))
 
     @classmethod
     def from_url(cls, url: str, *, timeout: float = 0.5, **options: Any) -> Self:
@@ -218,10 +382,11 @@ class Cache(_Cache):
         if not self._paused():
             began = time.monotonic()
             try:
-                answer = self._fill(self._redis.pipeline(transaction=False), request).execute(raise_on_error=False)
-                self._note(time.monotonic() - began > self._timeout)
-            except Exception:  # noqa: BLE001  # nobody knows what garbage from a socket makes a client raise
-                self._note(True)
+                with _allowed(request, self._timeout):
+                    answer = self._fill(self._redis.pipeline(transaction=False), request).execute(raise_on_error=False)
+                self._note("too slow" if time.monotonic() - began > self._timeout else None)
+            except Exception as error:  # noqa: BLE001  # nobody knows what garbage from a socket makes a client raise
+                self._note(type(error).__name__)
         return self._answer(request, answer)
 
     def close(self) -> None:
@@ -243,7 +408,8 @@ class AsyncCache(_Cache):
         pause: float = 30,
     ) -> None:
         super().__init__(ttl=ttl, min_bytes=min_bytes, timeout=timeout, failures=failures, pause=pause)
-        self._redis = client
+        pool = _pool(client, redis.asyncio.Redis, redis.asyncio.ConnectionPool, _AsyncBounded)
+        self._redis = redis.asyncio.Redis.from_pool(pool)
 
     @classmethod
     def from_url(cls, url: str, *, timeout: float = 0.5, **options: Any) -> Self:
@@ -262,13 +428,14 @@ class AsyncCache(_Cache):
         answer = None
         if not self._paused():
             try:
-                async with asyncio.timeout(self._timeout):
-                    answer = await self._fill(self._redis.pipeline(transaction=False), request).execute(
-                        raise_on_error=False
-                    )
-                self._note(False)
-            except Exception:  # noqa: BLE001  # nobody knows what garbage from a socket makes a client raise
-                self._note(True)
+                with _allowed(request, self._timeout):
+                    async with asyncio.timeout(self._timeout):
+                        answer = await self._fill(self._redis.pipeline(transaction=False), request).execute(
+                            raise_on_error=False
+                        )
+                self._note(None)
+            except Exception as error:  # noqa: BLE001  # nobody knows what garbage from a socket makes a client raise
+                self._note(type(error).__name__)
         return self._answer(request, answer)
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
 
-from .errors import InvalidArgument, InvalidTarget
+from .errors import InvalidArgument, InvalidTarget, ModelNotFound
 
 __all__ = [
     "Artifact",
@@ -63,6 +63,7 @@ __all__ = [
     "create_signing_key",
     "current_tenant",
     "deauthorize_login",
+    "decline_share",
     "delete_artifact",
     "delete_progress",
     "drop_quota",
@@ -90,6 +91,7 @@ __all__ = [
     "list_tenants",
     "list_uploads",
     "load_history",
+    "load_model",
     "load_progress",
     "metrics",
     "open_artifact",
@@ -166,7 +168,10 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The current state of a model. cursor: pass it as `after` to go on behind this row."""
+    """The current state of a model. cursor: pass it as `after` to go on behind this row.
+
+    metrics, metadata: empty for another tenant's model in a list; load_model with owner brings them.
+    """
 
     model_name: str
     owner_key: str
@@ -268,7 +273,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Who may reach a model, and how. version: the only one to be seen, or None. expires_at: None means no end."""
+    """Who may reach a model, and how. version: the only one to be seen, or None. expires_at: None means no end.
+
+    state: active, declined by the tenant it names, or partly declined by some that its * covers. parent_id: the grant
+    it was passed on from; None for one of the owner's, and for one that is received.
+    """
 
     share_id: UUID
     model_name: str
@@ -279,13 +288,16 @@ class Grant:
     version: int | None
     expires_at: datetime | None
     created_at: datetime
+    state: str
+    parent_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalSharing:
-    """An organisation that may share models with others."""
+    """An organisation that may share models with another."""
 
     org_id: str
+    to_org_id: str
     permitted_at: datetime
     permitted_by: str
 
@@ -513,7 +525,7 @@ def _value(rows: list[Row]) -> Any:
 
 _SAVED = _row_of(Saved)
 _SAVED_EACH = _rows_of(Saved)
-_PROGRESS = _rows_of(Progress)
+_LOADED = _rows_of(Progress)
 _VERSIONS = _rows_of(Version)
 _PROMOTED = _rows_of(Promoted)
 _AUTHORIZATIONS = _rows_of(Authorization)
@@ -542,6 +554,35 @@ _STATS = _row_of(TenantStats)
 
 def _values(rows: list[Row]) -> list[Any]:
     return [row[0] for row in rows]
+
+
+def _progress(rows: list[Row]) -> list[Progress]:
+    loaded = _LOADED(rows)
+    for one in loaded:
+        if one.metadata is None:  # a shared model in a list
+            object.__setattr__(one, "metrics", {})
+            object.__setattr__(one, "metadata", {})
+    return loaded
+
+
+def _model(rows: list[Row]) -> Progress:
+    if not rows:
+        raise ModelNotFound(
+            "no such model",
+            hint="Check the name; a model of another tenant has to be shared with you, and is loaded with its owner.",
+        )
+    return _progress(rows)[0]
+
+
+def _aware(time: datetime | None, what: str) -> datetime | None:
+    """Refuse a time that could be of any zone: the server would take it for one of its own."""
+    if time is not None and (not isinstance(time, datetime) or time.utcoffset() is None):
+        raise InvalidArgument(
+            f"invalid {what}",
+            detail="It is no datetime with a time zone.",
+            hint="Pass an aware datetime, such as datetime.now(timezone.utc) + timedelta(hours=1).",
+        )
+    return time
 
 
 def _json(value: object, what: str) -> str:
@@ -790,14 +831,18 @@ def save_progress_batch(items: Iterable[Mapping[str, Any]]) -> Call[list[Saved]]
 def load_progress(
     model_name: str | None = None,
     *,
-    scope: Scope = "all",
+    scope: Scope | None = None,
+    owner: str | None = None,
     after: str | None = None,
     limit: int | None = None,
 ) -> Call[list[Progress]]:
-    """Load the current state of own models, by name, then of shared ones, by name and owner: of one name, or of all.
+    """Load the current state of own models, by name, then of shared ones, by owner and name: of one name, or of all.
 
-    after: the cursor of the last row already had. limit: largest number of rows; None loads all of them.
-    Returns: no row when there is no such model.
+    scope: None means own where a name is given, else all. all with a name: another's where there is no own one.
+    owner: only this tenant's models. after: the cursor of the last row already had. limit: largest number of rows;
+    None loads all own ones, and up to 1,000 shared ones, of each owner the first 100.
+    Returns: no row when there is no such model. Only with name and owner a shared model comes with metrics and
+    metadata; then its use is logged.
     Raises: InvalidArgument (22023).
     Source: sql/20_progress.sql, ai_storage.load_progress
     """
@@ -805,10 +850,20 @@ def load_progress(
         "select model_name, owner_key, is_shared, permissions, mse, training_samples, metrics, metadata, "
         "version, created_at, updated_at, cursor "
         "from ai_storage.load_progress(p_model_name => %s, p_scope => %s, p_after => %s, "
-        "p_limit => %s::integer, p_as => %s)",
-        (model_name, scope, after, limit),
-        _PROGRESS,
+        "p_limit => %s::integer, p_owner => %s, p_as => %s)",
+        (model_name, scope, after, limit, owner),
+        _progress,
     )
+
+
+def load_model(model_name: str, owner: str | None = None) -> Call[Progress]:
+    """Load the current state of one own model, or with owner of one that this tenant shares for reading.
+
+    Raises: ModelNotFound (TN101).
+    Source: sql/20_progress.sql, ai_storage.load_progress
+    """
+    call = load_progress(model_name, scope="own", owner=owner)
+    return Call(call.query, call.params, _model)
 
 
 def load_history(
@@ -1086,11 +1141,13 @@ def share_model(
 ) -> Call[list[Share]]:
     """Let other tenants reach one model. Sharing again with the same target replaces what was given.
 
+    What was passed on from a grant that is replaced ends; the same grant once more changes nothing. A sharer has up to
+    1,000 grants on a model, and a model is passed on up to 8 times in a row.
     expires_at: aware; None means no end. version: the only version to be seen.
     owner: the owner's isolation key, to pass on a model that was shared with the permission share.
     Returns: one Share per target, in their order.
     Raises: InvalidArgument (22023), ModelNotFound (TN101), InvalidTarget (TN301), ExternalSharingForbidden (TN302),
-    MoreThanHeld (TN303), VersionNotFound (TN304).
+    MoreThanHeld (TN303), VersionNotFound (TN304), TooManyGrants (TN305), PassedOnTooOften (TN306).
     Source: sql/30_sharing.sql, ai_storage.share_model
     """
     return Call(
@@ -1102,7 +1159,7 @@ def share_model(
             model_name,
             _targets(targets),
             list(permissions),
-            expires_at,
+            _aware(expires_at, "expires_at"),
             version,
             owner,
         ),
@@ -1150,25 +1207,36 @@ def list_shares(model_name: str | None = None) -> Call[list[Grant]]:
     """
     return Call(
         "select share_id, model_name, owner_key, shared_by, target, permissions, version, expires_at, "
-        "created_at "
+        "created_at, state, parent_id "
         "from ai_storage.list_shares(p_model_name => %s, p_as => %s)",
         (model_name,),
         _GRANTS,
     )
 
 
-def list_received_shares() -> Call[list[Grant]]:
-    """The grants that reach the caller.
+def list_received_shares(owner: str | None = None) -> Call[list[Grant]]:
+    """The grants that reach the caller, on up to 1,000 models: of each owner on its first 100, or of one owner alone.
 
     Source: sql/30_sharing.sql, ai_storage.list_received_shares
     """
     return Call(
         "select share_id, model_name, owner_key, shared_by, target, permissions, version, expires_at, "
-        "created_at "
-        "from ai_storage.list_received_shares(p_as => %s)",
-        (),
+        "created_at, state, parent_id "
+        "from ai_storage.list_received_shares(p_owner => %s, p_as => %s)",
+        (owner,),
         _GRANTS,
     )
+
+
+def decline_share(share_id: UUID | str) -> Call[bool]:
+    """End a grant that the caller receives, and for good: its sharer cannot grant the model to the caller again.
+
+    What the caller passed on from it ends too.
+    Returns: False when no such grant reaches the caller.
+    Raises: InvalidArgument (22023) when share_id is not a UUID.
+    Source: sql/30_sharing.sql, ai_storage.decline_share
+    """
+    return Call("select ai_storage.decline_share(p_share_id => %s, p_as => %s)", (str(share_id),), _value)
 
 
 def has_permission(owner: str | None, model_name: str, permission: Permission) -> Call[bool]:
@@ -1185,36 +1253,44 @@ def has_permission(owner: str | None, model_name: str, permission: Permission) -
     )
 
 
-def allow_external_sharing(org_id: str) -> Call[None]:
-    """Let the tenants of an organisation share models with other organisations. For administrators.
+def allow_external_sharing(org_id: str, to_org_id: str) -> Call[None]:
+    """Let the tenants of one organisation share models with those of another. For administrators.
 
     Raises: InvalidArgument (22023).
     Source: sql/30_sharing.sql, ai_storage.allow_external_sharing
     """
     return Call(
-        "select ai_storage.allow_external_sharing(p_org_id => %s)",
-        (org_id,),
+        "select ai_storage.allow_external_sharing(p_org_id => %s, p_to_org_id => %s)",
+        (org_id, to_org_id),
         lambda rows: None,
         tenant=False,
     )
 
 
-def forbid_external_sharing(org_id: str) -> Call[int]:
-    """Take allow_external_sharing back and end what was shared outside. For administrators.
+def forbid_external_sharing(org_id: str, to_org_id: str | None = None) -> Call[int]:
+    """End allow_external_sharing with one organisation or with all, and what was shared there. For administrators.
 
     Returns: how many grants ended.
     Source: sql/30_sharing.sql, ai_storage.forbid_external_sharing
     """
-    return Call("select ai_storage.forbid_external_sharing(p_org_id => %s)", (org_id,), _value, tenant=False)
+    return Call(
+        "select ai_storage.forbid_external_sharing(p_org_id => %s, p_to_org_id => %s)",
+        (org_id, to_org_id),
+        _value,
+        tenant=False,
+    )
 
 
 def list_external_sharing() -> Call[list[ExternalSharing]]:
-    """The organisations that may share with others. For administrators.
+    """Which organisation may share with which other. For administrators.
 
     Source: sql/30_sharing.sql, ai_storage.list_external_sharing
     """
     return Call(
-        "select org_id, permitted_at, permitted_by from ai_storage.list_external_sharing()", (), _EXTERNAL, tenant=False
+        "select org_id, to_org_id, permitted_at, permitted_by from ai_storage.list_external_sharing()",
+        (),
+        _EXTERNAL,
+        tenant=False,
     )
 
 
@@ -1240,7 +1316,7 @@ def audit_trail(
         "select event_id, recorded_at, action, model_id, version, login, credential, actor, detail, sealed, cursor "
         "from ai_storage.audit_trail(p_since => %s::timestamp with time zone, "
         "p_until => %s::timestamp with time zone, p_action => %s, p_after => %s, p_limit => %s::integer, p_as => %s)",
-        (since, until, action, after, limit),
+        (_aware(since, "since"), _aware(until, "until"), action, after, limit),
         _EVENTS,
     )
 

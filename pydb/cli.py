@@ -295,17 +295,18 @@ def _authorizations(args: argparse.Namespace) -> None:
 
 
 def _external(args: argparse.Namespace) -> None:
-    if (args.org is None) != (args.action == "list"):
-        args.refuse("allow and forbid take ORG, list takes none")
+    if (args.org is None) != (args.action == "list") or (args.action == "allow" and args.to is None):
+        args.refuse("allow takes ORG and TO, forbid takes ORG, and TO for one alone, list takes none")
     if args.action == "allow":
-        _run_on(_admin_dsn(args), calls.allow_external_sharing(args.org))
-        print(f"Tenants of {args.org} may share models with other organisations.")
+        _run_on(_admin_dsn(args), calls.allow_external_sharing(args.org, args.to))
+        print(f"Tenants of {args.org} may share models with {args.to}.")
     elif args.action == "forbid":
-        count = _run_on(_admin_dsn(args), calls.forbid_external_sharing(args.org))
-        print(f"Tenants of {args.org} may not share models with other organisations. Grants ended: {count}.")
+        count = _run_on(_admin_dsn(args), calls.forbid_external_sharing(args.org, args.to))
+        others = args.to or "other organisations"
+        print(f"Tenants of {args.org} may not share models with {others}. Grants ended: {count}.")
     else:
         rows = _run_on(_admin_dsn(args), calls.list_external_sharing())
-        _print_rows(args, rows, ["org_id", "permitted_at", "permitted_by"])
+        _print_rows(args, rows, ["org_id", "to_org_id", "permitted_at", "permitted_by"])
 
 
 def _key(args: argparse.Namespace) -> None:
@@ -956,11 +957,11 @@ def _save(args: argparse.Namespace) -> None:
 
 
 def _load(args: argparse.Namespace) -> None:
-    rows = _run(args, calls.load_progress(args.name, scope=args.scope, after=args.after, limit=args.limit))
-    if args.name is not None and not rows:
-        raise CommandError(
-            "There is no such model.", "Run pydb load without a name, and check the credential's levels."
-        )
+    if args.name is not None and args.scope is None:
+        rows = [_run(args, calls.load_model(args.name, args.owner))]
+    else:
+        call = calls.load_progress(args.name, scope=args.scope, owner=args.owner, after=args.after, limit=args.limit)
+        rows = _run(args, call)
     _print_rows(args, rows, ["model_name", "owner_key", "version", "mse", "training_samples", "metrics", "updated_at"])
 
 
@@ -1190,6 +1191,12 @@ def _unshare(args: argparse.Namespace) -> None:
     print("The grant ended." if args.id else f"Grants ended: {count}.")
 
 
+def _decline(args: argparse.Namespace) -> None:
+    if not _run(args, calls.decline_share(args.id)):
+        raise CommandError("No such grant reaches the tenant.", "Run: pydb shares --received --as ...")
+    print("Declined: its sharer cannot share this model with the tenant again.")
+
+
 def _shares(args: argparse.Namespace) -> None:
     given: list[calls.Grant] = []
     received: list[calls.Grant] = []
@@ -1210,7 +1217,7 @@ def _shares(args: argparse.Namespace) -> None:
     _print_rows(
         args,
         received if args.received else given,
-        ["share_id", "model_name", "owner_key", "shared_by", "target", "permissions", "version", "expires_at"],
+        ["share_id", "model_name", "owner_key", "shared_by", "target", "permissions", "version", "expires_at", "state"],
     )
 
 
@@ -1322,10 +1329,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("pattern", nargs="?", help="as pydb authorizations shows it (default: all)")
     command("authorizations", _authorizations, "show which login may name which tenants", database, listing)
     added = command(
-        "external", _external, "let an organisation share models with others, or end that", database, listing
+        "external", _external, "let an organisation share models with another, or end that", database, listing
     )
     added.add_argument("action", choices=["allow", "forbid", "list"])
     added.add_argument("org", nargs="?", metavar="ORG", help="level 1 of its tenants")
+    added.add_argument("to", nargs="?", metavar="TO", help="the other organisation (forbid: default all)")
     added = command("key", _key, "make, list and retire the keys that sign tokens", database, listing)
     added.add_argument("action", choices=["create", "list", "retire"])
     added.add_argument("kid", nargs="?", help="name of the key (create: default made up)")
@@ -1514,7 +1522,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for writing")
     added = command("load", _load, "show one model or all", tenant)
     added.add_argument("name", nargs="?")
-    added.add_argument("--scope", choices=["all", "own", "shared"], default="all", help="whose (default: all)")
+    added.add_argument("--owner", metavar="KEY", help="the owner of a shared model, or of those to list")
+    added.add_argument("--scope", choices=["all", "own", "shared"], help="whose (default: all; with NAME: own)")
     added.add_argument("--after", metavar="CURSOR", help="go on behind this row; the cursor is in --json")
     added.add_argument("--limit", type=int, metavar="N")
     added = command("history", _history, "show the saved versions of a model, the newest first", tenant)
@@ -1600,6 +1609,8 @@ def _parser() -> argparse.ArgumentParser:
         "--to", type=_target, action="append", metavar="TARGET", help=f"only this one (default: all); {target_help}"
     )
     added.add_argument("--owner", metavar="KEY", help="the owner of a received model that was passed on")
+    added = command("decline", _decline, "refuse a model that is shared with the tenant, for good", tenant)
+    added.add_argument("id", type=UUID, metavar="UUID", help="the grant, as pydb shares --received shows it")
     added = command("shares", _shares, "show the grants that the tenant may end, or those that reach it", tenant)
     added.add_argument("name", nargs="?")
     added.add_argument("--received", action="store_true", help="those that reach the tenant")

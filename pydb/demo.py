@@ -126,8 +126,7 @@ class Trainee:
 
 def _shared(storage: TenantAwareStorage, owner: Server) -> list[calls.Progress]:
     """What a server sees of another's digits classifier."""
-    rows = storage.load_ai_progress(DIGITS, scope="shared")
-    return [row for row in rows if row.owner_key == owner.key]
+    return storage.load_ai_progress(DIGITS, owner=owner.key)
 
 
 def _train(storage: TenantAwareStorage, trainee: Trainee, epochs: int, owner: Server | None = None) -> Iterator[int]:

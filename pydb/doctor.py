@@ -103,8 +103,9 @@ class Result:
 # that own tables and functions. ours: the package's schemas; guarded: those of them that hold tenants' data. app: the
 # logins that are in a group of applications, but not by way of an internal role, as whoever migrates is. held: rights
 # on tables and their columns. setting: what holds for the server and what is set for a role or a database; target: what
-# ALTER changes it with. listening: whether the server listens on TCP at all, and on the network; whether its sockets
-# are private, for its own system user alone, which only superusers are told; and whether nothing else leads to it.
+# ALTER changes it with; role: whose it is, 0 for none. listening: whether the server listens on TCP at all, and on the
+# network; whether its sockets are private, for its own system user alone, which only superusers are told; and whether
+# nothing else leads to it.
 COMMON: LiteralString = """
 with recursive reach (role, member, via) as (
     select m.roleid, m.member, m.roleid from pg_auth_members as m
@@ -152,10 +153,15 @@ held (relation, kind, owner, grantee, privilege) as (
     join pg_attribute as t on t.attrelid = c.oid,
         aclexplode(t.attacl) as a
 ),
-setting (name, value, place, target) as (
-    select s.name, s.setting, 'server', 'system' from pg_settings as s
+setting (name, value, place, target, role) as (
+    select s.name, s.setting, 'server', 'system', 0::oid from pg_settings as s
     union all
-    select split_part(c.text, '=', 1), substr(c.text, strpos(c.text, '=') + 1), concat_ws(
+    -- What a login sets for itself stays as it wrote it: TRUE, yes and 1 are on.
+    select lower(split_part(c.text, '=', 1)), case p.vartype
+        when 'bool' then case when lower(v.text) ~ '^(on|1|tr?u?e?|ye?s?)$' then 'on' else 'off' end
+        when 'enum' then lower(v.text)
+        else v.text
+    end, concat_ws(
         ', ',
         'database ' || (select d.datname from pg_database as d where d.oid = s.setdatabase),
         'role ' || (select r.rolname from pg_roles as r where r.oid = s.setrole)
@@ -163,8 +169,11 @@ setting (name, value, place, target) as (
         else concat('role ', s.setrole::regrole, case
             when s.setdatabase <> 0 then ' in database ' || quote_ident(current_database())
         end)
-    end
-    from pg_db_role_setting as s, unnest(s.setconfig) as c (text)
+    end, s.setrole
+    from pg_db_role_setting as s
+    cross join unnest(s.setconfig) as c (text)
+    cross join lateral (select substr(c.text, strpos(c.text, '=') + 1)) as v (text)
+    left join pg_settings as p on p.name = split_part(c.text, '=', 1)
     where s.setdatabase in (0, (select d.oid from pg_database as d where d.datname = current_database()))
 ),
 address (name) as (
@@ -467,7 +476,29 @@ CHECKS: tuple[Check, ...] = (
         join pg_roles as r on r.oid = m.member
         where r.rolcanlogin and not r.rolsuper
           and has_database_privilege(r.oid, current_database(), 'connect')
-          and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+          -- The database's owner may be a role without login that its administrators are in.
+          and not pg_has_role(
+              r.oid, (select d.datdba from pg_database as d where d.datname = current_database()), 'member'
+          )
+        """,
+    ),
+    Check(
+        "internal-administrator",
+        "roles",
+        "info",
+        "One person's login is all that can grant the owning roles",
+        "From PostgreSQL 16 on grants end with whoever gave them: when this login is dropped, nobody but a superuser "
+        "can make an administrator again.",
+        "Keep {login} and take its login away instead of dropping it: alter role {login} nologin. Better, install as a "
+        "role that nobody logs in as: docs/how-to/install.md",
+        """
+        select min(r.oid::regrole::text) as text, min(r.oid::regrole::text) as login
+        from pg_auth_members as m
+        join internal as i on i.oid = m.roleid
+        join pg_roles as r on r.oid = m.member
+        join pg_roles as g on g.oid = m.grantor
+        where %(version)s >= 160000 and m.admin_option and g.rolsuper and r.rolcanlogin and not r.rolsuper
+        having count(distinct r.oid) = 1
         """,
     ),
     Check(
@@ -1007,7 +1038,8 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "A schema of the package belongs to another role than ai_storage_owner",
         "Its owner may put anything into it.",
-        "alter schema {schema} owner to ai_storage_owner",
+        "If this database was restored, its owners and rights were left out: restore it again, roles first, without "
+        "--no-owner and --no-acl. Else: alter schema {schema} owner to ai_storage_owner",
         """
         select n.nspname || ': ' || n.nspowner::regrole, quote_ident(n.nspname) as schema from ours as n
         where n.nspowner is distinct from to_regrole('ai_storage_owner')
@@ -1220,6 +1252,22 @@ CHECKS: tuple[Check, ...] = (
         """,
     ),
     Check(
+        "subscription",
+        "outside row level security",
+        "error",
+        "A subscription writes a table of the package",
+        "Triggers also fire for what it copies, so the log gets events that nobody made; and without run_as_owner row "
+        "level security stops it. Upgrade by dump and restore, pg_upgrade or a physical standby instead.",
+        "alter subscription {subscription} disable, and see docs/how-to/upgrade.md",
+        """
+        select s.subname || ': ' || l.srrelid::regclass, quote_ident(s.subname) as subscription
+        from pg_subscription_rel as l
+        join pg_subscription as s on s.oid = l.srsubid
+        join pg_class as c on c.oid = l.srrelid
+        join ours as n on n.oid = c.relnamespace
+        """,
+    ),
+    Check(
         "event-trigger",
         "outside row level security",
         "info",
@@ -1316,9 +1364,9 @@ CHECKS: tuple[Check, ...] = (
         "authorization-orphaned",
         "authorisations",
         "warning",
-        "A login that exists no more is authorised",
-        "Whoever creates a role of that name has its authorisations.",
-        "pydb deauthorize {login}",
+        "A login that does not exist is authorised: it was dropped or renamed",
+        "An authorisation belongs to a name. Whoever gets this name, and the group ai_storage_app, has the tenants.",
+        "pydb deauthorize {login}, and authorise a renamed one again under its new name",
         """
         select distinct a.login_name, quote_literal(a.login_name) as login from ai_storage.list_authorizations() as a
         where not exists (select from pg_roles as r where r.rolname = a.login_name)
@@ -1380,14 +1428,15 @@ CHECKS: tuple[Check, ...] = (
         "authorization-without-group",
         "authorisations",
         "warning",
-        "An authorised login is not in ai_storage_app",
-        "Its calls fail. Somebody took the group back without the authorisation.",
+        "An authorised login is not in ai_storage_app, or does not inherit its rights",
+        "Its calls fail with 42501, unless it connects with options=-c role=ai_storage_app. The group belongs to the "
+        "whole server: it may have been taken back for another database.",
         "pydb authorize {login} {pattern}, or: pydb deauthorize {login}",
         """
         select distinct r.rolname::text, quote_literal(r.rolname) as login, quote_literal(a.pattern) as pattern
         from ai_storage.list_authorizations() as a
         join pg_roles as r on r.rolname = a.login_name
-        where not r.rolsuper and not pg_has_role(r.oid, to_regrole('ai_storage_app')::oid, 'member')
+        where not r.rolsuper and not pg_has_role(r.oid, to_regrole('ai_storage_app')::oid, 'usage')
         """,
         "authorizations",
     ),
@@ -1632,8 +1681,10 @@ CHECKS: tuple[Check, ...] = (
         "alter {target} set log_parameter_max_length = 0",
         """
         select s.name || ' = ' || s.value || ' (' || s.place || ')', s.target from setting as s
-        where s.name in ('log_min_duration_statement', 'log_min_duration_sample')
-          and s.value !~ '^-'
+        where (
+            s.name in ('log_min_duration_statement', 'log_min_duration_sample') and s.value !~ '^-'
+            or s.name = 'log_transaction_sample_rate' and s.value !~ '^0*[.]?0*$'
+        )
           and exists (select from setting as p where p.name = 'log_parameter_max_length' and p.value <> '0')
         """,
     ),
@@ -1692,7 +1743,25 @@ CHECKS: tuple[Check, ...] = (
             select current_setting('auto_explain.log_min_duration', true), 'server'
         ) as s (value, place)
         where s.value !~ '^-'
-          and coalesce(current_setting('auto_explain.log_parameter_max_length', true), '-1') <> '0'
+          and (
+              coalesce(current_setting('auto_explain.log_parameter_max_length', true), '-1') <> '0'
+              or exists (
+                  select from setting as p where p.name = 'auto_explain.log_parameter_max_length' and p.value <> '0'
+              )
+          )
+        """,
+    ),
+    Check(
+        "pgaudit",
+        "settings",
+        "warning",
+        "pgaudit logs statements with their parameters",
+        "Keys and tokens are parameters of every call, and a new signing key's secret is one of a statement inside our "
+        "functions.",
+        "alter {target} set pgaudit.log_parameter = off",
+        """
+        select s.name || ' = ' || s.value || ' (' || s.place || ')', s.target from setting as s
+        where s.name = 'pgaudit.log_parameter' and lower(s.value) ~ '^(on|1|tr?u?e?|ye?s?)$'
         """,
     ),
     Check(
@@ -1761,7 +1830,8 @@ CHECKS: tuple[Check, ...] = (
         "settings",
         "warning",
         "A role or database preloads libraries",
-        "A library runs inside every session of that role, with all that the session may.",
+        "A library runs inside every session of that role, with all that the session may. A name that does not exist "
+        "locks the login out, which any SQL of its own can do to it; the statement below lets it in again.",
         "alter {target} reset {setting}",
         """
         select s.name || ' = ' || s.value || ' (' || s.place || ')', s.target, s.name as setting
@@ -1769,6 +1839,33 @@ CHECKS: tuple[Check, ...] = (
         where s.name in ('session_preload_libraries', 'local_preload_libraries')
           and s.place <> 'server'
           and s.value <> ''
+        """,
+    ),
+    Check(
+        "login-settings",
+        "settings",
+        "warning",
+        "An application login or this database has a setting that nobody here expects",
+        "Any SQL of a login can keep settings for it, past DISCARD ALL and a new connection: read-only transactions, a "
+        "tiny time limit, less durable commits. They hold for all tenants of the login.",
+        "alter {target} reset {setting}",
+        r"""
+        select s.name || ' = ' || s.value || ' (' || s.place || ')', s.target, quote_ident(s.name) as setting
+        from setting as s
+        where s.place <> 'server'
+          and (s.role = 0 or s.role in (select r.oid from app as r))
+          and not (s.name ~ '_timeout$' and s.value ~ '^(\d{4,}(ms)?|\d+ ?(s|min|h|d))$')
+          and s.name not in (
+              'application_name', 'bytea_output', 'client_encoding', 'client_min_messages', 'datestyle',
+              'intervalstyle', 'search_path', 'timezone', 'lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time',
+              'extra_float_digits', 'jit', 'maintenance_work_mem', 'role', 'temp_file_limit', 'work_mem',
+              'effective_cache_size', 'random_page_cost', 'tcp_keepalives_idle', 'tcp_keepalives_interval',
+              'tcp_keepalives_count', 'tcp_user_timeout'
+          )
+          -- Looked at above.
+          and s.name !~ '^(app|auto_explain|pgaudit)[.]'
+          and s.name !~ '^(log_|debug_print_)' and s.name !~ '_preload_libraries$'
+          and s.name not in ('row_security', 'session_replication_role', 'lo_compat_privileges')
         """,
     ),
     Check(
@@ -1783,7 +1880,7 @@ CHECKS: tuple[Check, ...] = (
         where not exists (
             select from setting as s
             where s.name = 'idle_in_transaction_session_timeout' and s.value <> '0'
-              and (s.place = 'server' or s.place ~ ('role ' || r.rolname || '$'))
+              and (s.place = 'server' or s.role = r.oid)
         )
         """,
     ),

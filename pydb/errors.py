@@ -27,9 +27,11 @@ __all__ = [
     "MoreThanHeld",
     "NoTenant",
     "NotAuthorized",
+    "PassedOnTooOften",
     "QuotaExceeded",
     "StorageError",
     "TokenExpired",
+    "TooManyGrants",
     "UploadNotFound",
     "UploadOffset",
     "VersionConflict",
@@ -151,7 +153,7 @@ class InvalidTarget(StorageError):
 
 
 class ExternalSharingForbidden(StorageError):
-    """The sharer's organisation may not share outside."""
+    """The sharer's organisation may not share with that one."""
 
     sqlstate = "TN302"
 
@@ -166,6 +168,18 @@ class VersionNotFound(StorageError):
     """The model has no such version."""
 
     sqlstate = "TN304"
+
+
+class TooManyGrants(StorageError):
+    """A sharer has no more than 1,000 grants on one model."""
+
+    sqlstate = "TN305"
+
+
+class PassedOnTooOften(StorageError):
+    """A shared model was passed on 8 times in a row already."""
+
+    sqlstate = "TN306"
 
 
 class EventNotFound(StorageError):

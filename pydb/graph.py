@@ -118,30 +118,9 @@ def _describe(grant: Grant) -> str:
 # Trees of grants
 
 
-def _covers(target: str, key: str) -> bool:
-    return all(level in ("*", mine) for level, mine in zip(target.split(":"), key.split(":"), strict=True))
-
-
-def _holds(parent: Grant, grant: Grant) -> bool:
-    """Whether a grant may derive from another: the rule of hold_grant in sql/30_sharing.sql."""
-    return (
-        "share" in parent.permissions
-        and set(grant.permissions) <= set(parent.permissions)
-        and _covers(parent.target, grant.shared_by)
-        and (parent.expires_at is None or (grant.expires_at is not None and grant.expires_at <= parent.expires_at))
-        and parent.version in (None, grant.version)
-    )
-
-
 def _pass_on(model: _Node, given: Sequence[Grant], me: str) -> None:
-    """Hang the grants on one model under it: mine, then each below one that its sharer can have it from.
-
-    The lists do not say which grant another derives from. Where several can be it, the nearest to me is taken, one
-    that names the sharer before one that covers it.
-    """
-
-    def target(grant: Grant) -> _Node:
-        return _Node([_short(grant.target, me)], grant.target, grant, _labels(grant))
+    """Hang the grants on one model under it: mine, then each below the one that it was passed on from."""
+    nodes = {grant.share_id: _Node([_short(grant.target, me)], grant.target, grant, _labels(grant)) for grant in given}
 
     def sharer(parent: _Node, grant: Grant) -> _Node:
         """The node that a grant starts at: its parent, or one beside it for the sharer that the parent covers."""
@@ -153,21 +132,13 @@ def _pass_on(model: _Node, given: Sequence[Grant], me: str) -> None:
         parent.children.append(_Node([_short(grant.shared_by, me)], grant.shared_by))
         return parent.children[-1]
 
-    model.children = [target(grant) for grant in given if grant.shared_by == me]
-    rest = [grant for grant in given if grant.shared_by != me]
-    level = list(model.children)
-    while rest:
-        found: list[_Node] = []
-        for grant in list(rest):
-            parents = [node for node in level if node.grant is not None and _holds(node.grant, grant)]
-            # Nobody is left to have it from when the lists were loaded at different times.
-            if parents or not level:
-                node = target(grant)
-                best = min(parents, key=lambda parent: parent.title != grant.shared_by, default=model)
-                sharer(best, grant).children.append(node)
-                found.append(node)
-                rest.remove(grant)
-        level = found
+    for grant in given:
+        parent = nodes.get(grant.parent_id) if grant.parent_id else None
+        if grant.shared_by == me:
+            model.children.append(nodes[grant.share_id])
+        else:
+            # Its parent is not there when the lists were loaded at different times.
+            sharer(parent or model, grant).children.append(nodes[grant.share_id])
 
 
 def _models(me: str, given: Sequence[Grant], received: Sequence[Grant]) -> list[tuple[_Node, _Node]]:

@@ -263,7 +263,7 @@ class TenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of a with block closes it.
 
-    dsn, options = parse(dsn), _options(connect)
+        dsn, options = parse(dsn), _options(connect)
         """
         open_anew = partial(open_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         pool = open_anew()
@@ -351,6 +351,7 @@ class TenantAwareStorage:
     save_ai_progress = _method(calls.save_progress)
     save_ai_progress_batch = _method(calls.save_progress_batch)
     load_ai_progress = _method(calls.load_progress)
+    load_model = _method(calls.load_model)
     load_history = _method(calls.load_history)
     delete = _method(calls.delete_progress)
     promote = _method(calls.promote_progress)
@@ -363,6 +364,7 @@ class TenantAwareStorage:
     unshare_model = _method(calls.unshare_model)
     list_shares = _method(calls.list_shares)
     list_received_shares = _method(calls.list_received_shares)
+    decline_share = _method(calls.decline_share)
     has_permission = _method(calls.has_permission)
     audit_trail = _method(calls.audit_trail)
     verify_audit = _method(calls.verify_audit)
@@ -500,7 +502,7 @@ class AsyncTenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of an async with block closes it.
 
-    dsn, options = parse(dsn), _options(connect)
+        dsn, options = parse(dsn), _options(connect)
         """
         open_anew = partial(open_async_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         pool = await open_anew()
@@ -572,6 +574,7 @@ class AsyncTenantAwareStorage:
     save_ai_progress = _async_method(calls.save_progress)
     save_ai_progress_batch = _async_method(calls.save_progress_batch)
     load_ai_progress = _async_method(calls.load_progress)
+    load_model = _async_method(calls.load_model)
     load_history = _async_method(calls.load_history)
     delete = _async_method(calls.delete_progress)
     promote = _async_method(calls.promote_progress)
@@ -584,6 +587,7 @@ class AsyncTenantAwareStorage:
     unshare_model = _async_method(calls.unshare_model)
     list_shares = _async_method(calls.list_shares)
     list_received_shares = _async_method(calls.list_received_shares)
+    decline_share = _async_method(calls.decline_share)
     has_permission = _async_method(calls.has_permission)
     audit_trail = _async_method(calls.audit_trail)
     verify_audit = _async_method(calls.verify_audit)

@@ -412,6 +412,28 @@ comment on function ai_storage_private.keep_durable() is
     'Makes the commit of this transaction wait until it survives a crash, whatever the session has '
     'set. Every function that writes calls it, most of them in enter() or record_event().';
 
+create or replace function ai_storage_private.require_owner()
+returns void
+language plpgsql
+stable
+as $fn$
+begin
+    -- A restore without owners and rights leaves every function to whoever restored, often a
+    -- superuser, and open to PUBLIC.
+    if current_user <> 'ai_storage_operator' then
+        raise exception using
+            errcode = '55000',
+            message = 'this database was restored without its owners',
+            hint = 'An administrator restores it again, roles first, without --no-owner and '
+                '--no-acl.';
+    end if;
+end;
+$fn$;
+comment on function ai_storage_private.require_owner() is
+    'Refuses to go on as anybody but ai_storage_operator. Every function that reads or writes more '
+    'than one tenant calls it, those for tenants in enter(), those that write in record_event(). '
+    'Raises 55000.';
+
 -- Credentials -------------------------------------------------------------------------------------
 
 create or replace function ai_storage_private.count_refusal()
@@ -534,6 +556,9 @@ declare
     v_collation constant text := collation for (p_as);
     v_durable   constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     if v_field is not null then
         v_bound := (
             v_field[2]::bigint, v_field[3], string_to_array(v_field[3], ':'), v_field[5], v_field[4]
@@ -737,7 +762,12 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_level    constant text[] := string_to_array(p_pattern collate "C", ':');
+    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
+    v_inherits constant text := case
+        when current_setting('server_version_num')::integer >= 160000 then ' with inherit true'
+        else ''
+    end;
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -788,8 +818,14 @@ begin
         token_only    = excluded.token_only,
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
-    if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
-        execute format('grant ai_storage_app to %I', p_login);
+    if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+        execute format('grant ai_storage_app to %I', p_login) || v_inherits;
+        if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+            raise exception using
+                errcode = '22023',
+                message = 'this login does not inherit the rights of its groups',
+                hint = 'Let it: alter role NAME inherit. From PostgreSQL 16 on that is not needed.';
+        end if;
     end if;
 end;
 $fn$;
@@ -826,22 +862,15 @@ begin
               = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
       );
     get diagnostics v_count = row_count;
-
-    if exists (select from pg_roles as r where r.rolname = p_login collate "C")
-        and not exists (
-            select from ai_storage_private.login_authorization as a
-            where a.login_name = p_login collate "C"
-        )
-    then
-        execute format('revoke ai_storage_app from %I', p_login);
-    end if;
+    -- The login stays in ai_storage_app, which is one for all databases of the server: others may
+    -- authorise it. Without an authorisation the group names no tenant.
     return v_count;
 end;
 $fn$;
 comment on function ai_storage.deauthorize_login(text, text) is
     'Takes back one authorisation of a login, or without a pattern all of them, and returns how '
-    'many. With the last one it loses the application role. Holds from the next transaction on. '
-    'Raises 22023.';
+    'many. It stays in ai_storage_app, which other databases may need. Holds from the next '
+    'transaction on. Raises 22023.';
 
 create or replace function ai_storage.list_authorizations()
 returns table (
@@ -858,6 +887,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         a.login_name::text,

@@ -330,6 +330,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select k.kid, k.audience, k.created_at, k.created_by::text, k.retired_at
     from ai_storage_private.signing_key as k

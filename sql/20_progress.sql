@@ -882,20 +882,11 @@ language plpgsql
 volatile
 as $fn$
 begin
-    -- The owner's own grants; what derives from them is then worth nothing, and is deleted unless
-    -- another transaction holds it.
+    -- What derives from the owner's grants counts no more; their sharers may hold those rows.
     delete from ai_storage_private.model_share as s
     where s.tenant_id = p_tenant_id
       and s.model_id = p_model_id
-      and s.ancestors = '{}';
-    delete from ai_storage_private.model_share as s
-    where s.share_id = any (array(
-        select d.share_id
-        from ai_storage_private.model_share as d
-        where d.tenant_id = p_tenant_id
-          and d.model_id = p_model_id
-        for update skip locked
-    ));
+      and s.sharer_id = p_tenant_id;
 end;
 $fn$;
 comment on function ai_storage_private.forget_shares(bigint, uuid) is
@@ -939,9 +930,10 @@ comment on trigger forget_model on ai_storage_private.ai_progress_tenant is
 
 create or replace function ai_storage.load_progress(
     p_model_name text    default null,
-    p_scope      text    default 'all',
+    p_scope      text    default null,
     p_after      text    default null,
     p_limit      integer default 1000,
+    p_owner      text    default null,
     p_as         text    default null
 )
 returns table (
@@ -966,6 +958,13 @@ set client_min_messages = notice
 as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    -- Who names a model means its own, and the one of another only together with the owner.
+    v_scope  constant text := case
+            when p_owner = v_tenant.isolation_key then 'own'
+            when p_owner is not null then 'shared'
+            when p_model_name is not null then coalesce(p_scope, 'own')
+            else coalesce(p_scope, 'all')
+        end;
     -- One name is the range from itself to itself; all names end at the largest there can be.
     v_first  constant text collate "C" := coalesce(p_model_name, '');
     v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
@@ -975,7 +974,7 @@ declare
         := coalesce(substr(p_after, strpos(p_after, ' ') + 1), '');
     v_count  integer := 0;
 begin
-    if p_scope is null or p_scope not in ('all', 'own', 'shared') then
+    if p_scope not in ('all', 'own', 'shared') then
         raise exception using
             errcode = '22023',
             message = 'invalid scope',
@@ -994,7 +993,7 @@ begin
             hint = 'p_after takes the cursor of the last row you have, unchanged.';
     end if;
 
-    if p_scope <> 'shared' and v_after_owner = '' then
+    if v_scope <> 'shared' and v_after_owner = '' then
         return query
         select
             p.model_name,
@@ -1018,25 +1017,46 @@ begin
         get diagnostics v_count = row_count;
     end if;
 
-    if p_scope <> 'own'
-        and (p_limit is null or v_count < p_limit)
-        and ai_storage_private.may_receive(v_tenant.levels[1])
+    if v_scope = 'own'
+        or v_count >= p_limit
+        or (v_scope = 'all' and p_model_name is not null and v_count > 0)
+        or (p_owner is null and not ai_storage_private.may_receive(v_tenant.levels[1]))
     then
-        return query
-        select s.*
-        from ai_storage_private.load_shared(
-            v_tenant, v_first, v_last,
-            case when v_after_owner = '' then '' else v_after_name end, v_after_owner,
-            p_limit - v_count
-        ) as s;
+        return;
     end if;
+    -- A standby does not know yet what was revoked, and a use could not be logged.
+    if current_setting('transaction_read_only') = 'on'
+        and (p_owner is null or p_model_name is null)
+    then
+        if exists (
+            select from ai_storage_private.load_shared(
+                v_tenant, p_owner, p_model_name, '', '', 1
+            )
+        ) then
+            raise warning using
+                message = 'shared models are left out in a read-only transaction',
+                hint = 'Use a read-write transaction to see them, or p_scope => ''own''.';
+        end if;
+        return;
+    end if;
+    return query
+    select s.*
+    from ai_storage_private.load_shared(
+        v_tenant, p_owner collate "C", p_model_name collate "C",
+        v_after_owner, case when v_after_owner = '' then '' else v_after_name end,
+        p_limit - v_count
+    ) as s;
 end;
 $fn$;
-comment on function ai_storage.load_progress(text, text, text, integer, text) is
+comment on function ai_storage.load_progress(text, text, text, integer, text, text) is
     'Returns the current state of the caller''s models, by name, then of those shared with it, by '
-    'name and owner: of one name, or of all. permissions: what the caller may do. p_scope: all, '
-    'own or shared. p_after: the cursor of the last row already had; p_limit null: no limit. No '
-    'row when there is no such model. Raises 22023, TN001 to TN005.';
+    'owner and name. With a name alone: the caller''s own model; p_scope all: another''s where it '
+    'has none; shared: others'' alone. p_owner: that tenant''s models. A shared model comes with '
+    'metrics and metadata, and its use is logged, only by name and owner together; a list leaves '
+    'both null, and has up to 1,000 shared models, of each owner the first 100. A read-only '
+    'transaction lists the caller''s own and warns. permissions: what the caller may do. p_after: '
+    'the cursor of the last row already had; p_limit null: no limit for the caller''s own. No row '
+    'when there is no such model. Raises 22023, 25006, TN001 to TN005.';
 
 create or replace function ai_storage.load_history(
     p_model_name     text,

@@ -25,7 +25,8 @@ comment on column ai_storage_private.audit_pending.model_id is 'The model, or nu
 comment on column ai_storage_private.audit_pending.action is 'What happened, such as save model.';
 comment on column ai_storage_private.audit_pending.login is 'The login that did it.';
 comment on column ai_storage_private.audit_pending.credential is
-    'key, token and its kid, operator, or none for a change by hand.';
+    'key, token and its kid, operator, shared for what another tenant did, or none for a change by '
+    'hand.';
 comment on column ai_storage_private.audit_pending.content_digest is
     'sha256 of salt and content, or null.';
 comment on column ai_storage_private.audit_pending.detail_digest is 'sha256 of salt and detail.';
@@ -50,7 +51,8 @@ comment on column ai_storage_private.audit_event.model_id is 'The model, or null
 comment on column ai_storage_private.audit_event.action is 'What happened, such as save model.';
 comment on column ai_storage_private.audit_event.login is 'The login that did it.';
 comment on column ai_storage_private.audit_event.credential is
-    'key, token and its kid, operator, or none for a change by hand.';
+    'key, token and its kid, operator, shared for what another tenant did, or none for a change by '
+    'hand.';
 comment on column ai_storage_private.audit_event.content_digest is
     'sha256 of salt and content, or null.';
 comment on column ai_storage_private.audit_event.detail_digest is 'sha256 of salt and detail.';
@@ -120,13 +122,30 @@ declare
         'hex'
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
+    -- What another tenant does is in this log too, but not as whom and with what it does it.
+    v_is_other   constant boolean := p_tenant_id > 0
+        and split_part(v_context, '|', 4) <> ''
+        and case split_part(v_context, '|', 3)
+            when p_tenant_id::text then false
+            when '0' then not exists ( -- unless it is being registered
+                select from ai_storage_private.tenant as t
+                where t.tenant_id = p_tenant_id
+                  and t.isolation_key = split_part(v_context, '|', 4)
+            )
+            else true
+        end;
     v_credential text := 'none';
     v_actor      text;
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
-    if p_tenant_id > 0 then
+    if v_is_other then
+        v_credential := 'shared';
+    elsif p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
         -- A token's: 'token', its kid, and its sub if it has one.
         if v_credential like 'token % %' then
@@ -138,11 +157,10 @@ begin
             v_credential := 'token ' || split_part(v_credential, ' ', 2);
         end if;
     end if;
-    -- What the application calls itself is not for other tenants' logs.
     v_detail := jsonb_strip_nulls(
         p_detail || jsonb_build_object(
             'application',
-            case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
+            case when v_is_other is not true
                 then nullif(current_setting('application_name'), '')
             end,
             'actor', v_actor
@@ -153,8 +171,8 @@ begin
         content_digest, detail_digest, salt, detail
     )
     values (
-        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
-        v_credential,
+        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action,
+        case when v_is_other then 'another tenant' else session_user::text end, v_credential,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -205,7 +223,7 @@ begin
         raise exception using
             errcode = '25006',
             message = 'the use of a shared model is logged, and this transaction is read-only',
-            hint = 'Use a read-write transaction, or p_scope => ''own'' for your own models.';
+            hint = 'Use a read-write transaction.';
     end if;
     -- Both sides are told: the owner who used it, the user whose it was. A user that never wrote
     -- has no log.
@@ -558,6 +576,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.take_turn();
     return query
     select n.events, n.seals
@@ -581,6 +600,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
@@ -957,6 +977,7 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
+    perform ai_storage_private.require_owner();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
@@ -1598,9 +1619,25 @@ create or replace trigger record_change
 comment on trigger record_change on ai_storage_private.model_share is
     'One event per change.';
 create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.share_end
+    for each row
+    execute function ai_storage_private.record_change('share end', 'share_id');
+comment on trigger record_change on ai_storage_private.share_end is
+    'One event per change.';
+create or replace trigger record_change
+    after insert or update or delete on ai_storage_private.share_decline
+    for each row
+    execute function ai_storage_private.record_change(
+        'share decline', 'model_name,owner_key,sharer_key'
+    );
+comment on trigger record_change on ai_storage_private.share_decline is
+    'One event per change.';
+create or replace trigger record_change
     after insert or update or delete on ai_storage_private.external_sharing_permit
     for each row
-    execute function ai_storage_private.record_change('external sharing permit', 'org_id');
+    execute function ai_storage_private.record_change(
+        'external sharing permit', 'org_id,to_org_id'
+    );
 comment on trigger record_change on ai_storage_private.external_sharing_permit is
     'One event per change.';
 create or replace trigger record_change
@@ -1655,6 +1692,16 @@ create or replace trigger record_truncate
     after truncate on ai_storage_private.model_share
     execute function ai_storage_private.record_change('model_share', '');
 comment on trigger record_truncate on ai_storage_private.model_share is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.share_end
+    execute function ai_storage_private.record_change('share_end', '');
+comment on trigger record_truncate on ai_storage_private.share_end is
+    'One event per TRUNCATE.';
+create or replace trigger record_truncate
+    after truncate on ai_storage_private.share_decline
+    execute function ai_storage_private.record_change('share_decline', '');
+comment on trigger record_truncate on ai_storage_private.share_decline is
     'One event per TRUNCATE.';
 create or replace trigger record_truncate
     after truncate on ai_storage_private.external_sharing_permit
@@ -1723,6 +1770,10 @@ alter table ai_storage_private.tenant enable always trigger record_change;
 alter table ai_storage_private.tenant enable always trigger record_truncate;
 alter table ai_storage_private.model_share enable always trigger record_change;
 alter table ai_storage_private.model_share enable always trigger record_truncate;
+alter table ai_storage_private.share_end enable always trigger record_change;
+alter table ai_storage_private.share_end enable always trigger record_truncate;
+alter table ai_storage_private.share_decline enable always trigger record_change;
+alter table ai_storage_private.share_decline enable always trigger record_truncate;
 alter table ai_storage_private.external_sharing_permit enable always trigger record_change;
 alter table ai_storage_private.external_sharing_permit enable always trigger record_truncate;
 alter table ai_storage_private.login_authorization enable always trigger record_change;

@@ -265,15 +265,34 @@ as $fn$
 declare
     v_count bigint;
 begin
+    -- What derives from these counts no more. Its sharer may hold a row: then a sweep takes it.
     delete from ai_storage_private.model_share as s
-    where s.tenant_id = p_tenant_id
-       or s.sharer_ids @> array[p_tenant_id];
+    where s.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.model_share as d
+        where d.share_id = any (array(
+            select distinct o.share_id
+            from ai_storage_private.model_share as g
+            join ai_storage_private.model_share as o
+                on o.tenant_id = g.tenant_id
+                and o.model_id = g.model_id
+            where (g.sharer_id = p_tenant_id or g.tenant_id = p_tenant_id)
+              and (o.tenant_id = p_tenant_id or p_tenant_id = any (o.sharer_ids))
+        ))
+        for update skip locked
+    ));
     get diagnostics v_count = row_count;
+    delete from ai_storage_private.model_share as s
+    where s.sharer_id = p_tenant_id;
+    delete from ai_storage_private.share_decline as d
+    where d.tenant_id = p_tenant_id
+       or d.owner_id = p_tenant_id;
     return v_count;
 end;
 $fn$;
 comment on function ai_storage_private.erase_shares(bigint) is
-    'Deletes the grants on a tenant''s models and those it passed on. Returns how many.';
+    'Deletes the grants on a tenant''s models and those it passed on, what it declined, and what '
+    'others declined of it. Returns how many grants.';
 
 create or replace function ai_storage_private.sweep_shares()
 returns bigint
@@ -290,15 +309,28 @@ begin
     where s.share_id = any (array(
         select d.share_id
         from ai_storage_private.model_share as d
-        where (ai_storage_private.worth(d)).share_id is null
+        where not exists (
+            select from ai_storage_private.in_force(array[d.share_id], null)
+        )
         for update skip locked
     ));
     get diagnostics v_count = row_count;
+    -- A grant's id is never given again.
+    delete from ai_storage_private.share_end as e
+    where e.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.share_end as d
+        where not exists (
+            select from ai_storage_private.model_share as s
+            where s.share_id = d.share_id
+        )
+        for update skip locked
+    ));
     return v_count;
 end;
 $fn$;
 comment on function ai_storage_private.sweep_shares() is
-    'Deletes the grants that are worth nothing any more, such as expired ones. Returns how many.';
+    'Deletes the grants that are over, such as expired ones. Returns how many.';
 
 -- Rules -------------------------------------------------------------------------------------------
 
@@ -441,6 +473,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         t.isolation_key,
@@ -554,6 +587,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', r.org_id, r.server_id, r.project_id, r.environment, r.code_hash),
@@ -846,7 +880,7 @@ end;
 $fn$;
 comment on function ai_storage.apply_retention(text, integer) is
     'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and '
-    'names in events; also abandoned uploads, and grants that are worth nothing any more. An event '
+    'names in events; also abandoned uploads, and grants that are over. An event '
     'goes on existing, without its names, and keeps them while its version exists. A call takes a '
     'part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant '
     'p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant '
@@ -1012,6 +1046,7 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
+    perform ai_storage_private.require_owner();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;
@@ -1054,6 +1089,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         c.certificate_id,
@@ -1199,6 +1235,16 @@ begin
             )
         from ai_storage_private.model_share as s
         where s.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            7, d.owner_key || ' ' || d.model_name || ' ' || d.sharer_key, 0, jsonb_build_object(
+                'kind'::text, 'decline'::text,
+                'model_name'::text, d.model_name,
+                'owner'::text, d.owner_key,
+                'shared_by'::text, d.sharer_key
+            )
+        from ai_storage_private.share_decline as d
+        where d.tenant_id = v_tenant.tenant_id
     )
     select l.line
     from (
@@ -1223,8 +1269,8 @@ end;
 $fn$;
 comment on function ai_storage.export_tenant(text) is
     'All that the caller has, an object each: first a manifest, then every version of every model '
-    'by name and number, remembered deletions, idempotency keys, contents by chunk, artifacts and '
-    'grants. The manifest''s digest '
+    'by name and number, remembered deletions, idempotency keys, contents by chunk, artifacts, '
+    'grants and declines. The manifest''s digest '
     'is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines '
     'back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
 
@@ -1587,7 +1633,7 @@ begin
                 perform ai_storage_private.import_chunk(v_tenant.tenant_id, v_record);
             when 'artifact' then
                 perform ai_storage_private.import_artifact(v_tenant.tenant_id, v_record);
-            when 'manifest', 'share' then
+            when 'manifest', 'share', 'decline' then
                 continue; -- whom to share with is decided where the models are now
             else
                 raise exception using

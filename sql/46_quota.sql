@@ -326,6 +326,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', q.org_id, q.server_id, q.project_id, q.environment, q.code_hash),

@@ -356,7 +356,9 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report',
+          -- What changes of rules wait for, and sums of what is recorded elsewhere.
+          'retention_gate', 'quota_use'
       )
     group by c.relname
 ) as t
@@ -842,6 +844,7 @@ set datestyle = 'ISO'
 set quote_all_identifiers = off
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -965,6 +968,7 @@ set datestyle = 'ISO'
 set quote_all_identifiers = off
 as $fn$
 begin
+    perform ai_storage_private.require_owner();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),
@@ -1258,24 +1262,20 @@ create or replace function ai_storage_private.count_received(
 )
 returns bigint
 language plpgsql
-stable
+volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 begin
     return (
-        select count(distinct (s.tenant_id, s.model_id))
-        from ai_storage_private.model_share as s
-        cross join lateral ai_storage_private.worth(s) as w
-        where s.target = any (ai_storage_private.target_patterns(p_tenant.levels))
-          and s.owner_key <> p_tenant.isolation_key
-          and w.permissions @> '{read}'
+        select count(*)
+        from ai_storage_private.load_shared(p_tenant, null, null, '', '', null)
     );
 end;
 $fn$;
 comment on function ai_storage_private.count_received(ai_storage_private.acting_tenant) is
-    'How many models of others a tenant may read.';
+    'How many models of others load_progress() lists for a tenant.';
 
 -- What a tenant may know --------------------------------------------------------------------------
 
@@ -1326,7 +1326,7 @@ begin
 end;
 $fn$;
 comment on function ai_storage.tenant_stats(text) is
-    'How much the caller has: own_models, shared_models that others let it read, both together, '
+    'How much the caller has: own_models, shared_models that load_progress() lists, both together, '
     'versions, artifact_bytes, when it last saved. compliance_status: the worst status of the '
     'controls that are quick to check, passed, warning or failed; verify_audit() checks the log. '
     'Raises TN001 to TN005.';

@@ -28,6 +28,7 @@ declare
     v_unchained     bigint;
     v_abandoned     bigint;
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         'ai_storage_info', 'gauge', 'The release, as a label; always 1.',

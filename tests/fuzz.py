@@ -168,11 +168,14 @@ class Setting(NamedTuple):
 LAWFUL = {
     # HOME passes on what it holds: grants on a victim's model that HOME gave.
     "model_share": "case when t.sharer_id <> all (%(own)s) then t.xmin || t::text end",
+    # It may end what derives from that, and decline what it is offered.
+    "share_end": "case when t.ended_by <> all (%(own)s) then t.xmin || t::text end",
+    "share_decline": "case when t.tenant_id <> all (%(own)s) then t.xmin || t::text end",
     "ai_progress_tenant": "case when t.model_id = %(written)s "
     "then (t.tenant_id, t.model_id, t.model_name, t.created_at)::text else t.xmin || t::text end",
     "progress_version": "case when t.model_id <> %(written)s or t.version = 1 then t.xmin || t::text end",
     # The use of a victim's model stands in the victim's log, and so do the version and the grants that come of it.
-    "audit_pending": "case when t.action not in ('read model', 'read history', 'write model') "
+    "audit_pending": "case when t.action not in ('read model', 'read history', 'write model', 'insert share end') "
     "and not (t.action in ('save model', 'insert share', 'update share', 'delete share') and t.model_id = %(written)s) "
     "then t.xmin || t::text end",
 }
@@ -331,7 +334,8 @@ class World:
     def _make_shares(self) -> None:
         """What HOME was given, may no longer use, and was never given."""
         for organisation in ("beta", self.hidden.split(":")[0]):
-            call(self.admin, "allow_external_sharing", org_id=organisation)
+            for other in {HOME.split(":")[0], "beta", self.hidden.split(":")[0]} - {organisation}:
+                call(self.admin, "allow_external_sharing", org_id=organisation, to_org_id=other)
         # Read, all versions. Who else writes is between the owner and them.
         self._save("read", BETA, shared=True)
         self._share("read", BETA, self.hidden, "read", "write")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -17,7 +19,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
-    from tests.conftest import Database
+    from tests.conftest import Database, Server
 
 T = TypeVar("T")
 Connection = psycopg.Connection[Any]
@@ -119,6 +121,17 @@ def everything_said(error: psycopg.Error) -> str:
     """All the text of an error, in every field the server sends."""
     fields = [getattr(error.diag, name) for name in dir(error.diag) if not name.startswith("_")]
     return "\n".join([str(error), *(field for field in fields if isinstance(field, str))])
+
+
+def client(server: Server, program: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program that came with the server."""
+    bin_dir = server.cluster.bin_dir
+    libraries = bin_dir.parent / "lib"
+    environment = {"LC_ALL": "C"}
+    if (libraries / "libpq.so.5").exists():
+        environment["LD_LIBRARY_PATH"] = str(libraries)
+    command = [bin_dir / program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, **{"check": True, **options})
 
 
 def together(workers: Sequence[Callable[[], T]]) -> list[T]:

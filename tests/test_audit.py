@@ -38,6 +38,8 @@ TOUCH = {
     "idempotency_key": "saved_at = now()",
     "tenant": "registered_at = now()",
     "model_share": "expires_at = now() + interval '1 day'",
+    "share_end": "ended_at = now()",
+    "share_decline": "declined_at = now()",
     "external_sharing_permit": "permitted_at = now()",
     "login_authorization": "authorized_at = now()",
     "signing_key": "retired_at = now()",
@@ -158,7 +160,9 @@ def test_each_change_of_a_tenant_has_one_event(database: Database, app: Connecti
         call(app, "save_progress_batch", items=[{"model_name": name, "mse": 2} for name in ("x", "m", "y")], as_=ACME)
     with logged(app, ACME, "insert share"):
         share_id = share(app, "m", ACME, READER)
-    with logged(app, ACME, "update share"):
+    with logged(app, ACME, "delete share", "insert share"):
+        share_id = share(app, "m", ACME, READER, "{write}")
+    with logged(app, ACME):
         share(app, "m", ACME, READER, "{write}")
     with logged(app, ACME, "delete share"):
         call(app, "revoke_share", share_id=share_id, as_=ACME)
@@ -196,11 +200,11 @@ def test_each_act_of_an_administrator_has_one_event(database: Database, admin: C
     with operator_logged(database, "update signing key"):
         call(admin, "retire_signing_key", kid="k1")
     with operator_logged(database, "insert external sharing permit"):
-        call(admin, "allow_external_sharing", org_id="acme")
+        call(admin, "allow_external_sharing", org_id="acme", to_org_id="beta")
     app = database.connect("app")
     save(app, "m", as_=ACME)
     share(app, "m", ACME, BETA)
-    with operator_logged(database, "delete external sharing permit"), logged(app, ACME, "delete share"):
+    with operator_logged(database, "delete external sharing permit"):
         call(admin, "forbid_external_sharing", org_id="acme")
     details = [detail for action, detail in operator_log(database) if action == "insert signing key"]
     assert [json.loads(detail)["kid"] for detail in details] == ["k1"]
@@ -299,9 +303,12 @@ def fill(database: Database, app: Connection, admin: Connection) -> None:
     save(app, "m", idempotency_key="k", as_=ACME)
     save(app, "gone", as_=ACME)
     call(app, "delete_progress", model_name="gone", as_=ACME)
-    share(app, "m", ACME, READER)
+    shared = share(app, "m", ACME, READER, "{read,share}")
+    passed = call(app, "share_model", model_name="m", targets=[to(NEVER_WROTE)], owner=ACME, as_=READER)[0].share_id
+    call(app, "revoke_share", share_id=passed, as_=ACME)
+    call(app, "decline_share", share_id=shared, as_=READER)
     call(admin, "create_signing_key", kid="k1")
-    call(admin, "allow_external_sharing", org_id="acme")
+    call(admin, "allow_external_sharing", org_id="acme", to_org_id="beta")
     save(app, "m", as_=BETA)
     call(admin, "erase_tenant", pattern=BETA, reason="r")
     call(admin, "set_retention", pattern=ACME)
@@ -321,7 +328,8 @@ def all_events(admin: Connection) -> int:
 def noun(table: str) -> str:
     return {
         "ai_progress_tenant": "model", "progress_version": "version", "deleted_model": "deleted model",
-        "idempotency_key": "idempotency key", "model_share": "share", "login_authorization": "authorization",
+        "idempotency_key": "idempotency key", "model_share": "share", "share_end": "share end",
+        "share_decline": "share decline", "login_authorization": "authorization",
         "external_sharing_permit": "external sharing permit", "signing_key": "signing key",
         "context_secret": "context secret", "retention_rule": "retention rule",
         "erasure_certificate": "erasure certificate", "model_artifact": "artifact", "artifact_blob": "content",
@@ -457,13 +465,14 @@ def test_the_use_of_a_shared_model_stands_in_both_logs_and_in_no_other(database:
     share(app, "own", ACME, third)
     with logged(app, third):
         with logged(app, ACME, "read model"), logged(app, READER, "read model"):
-            call(app, "load_progress", model_name="m", as_=READER)
+            call(app, "load_progress", model_name="m", owner=ACME, as_=READER)
         with logged(app, ACME, "read history"), logged(app, READER, "read history"):
             call(app, "load_history", model_name="m", owner=ACME, as_=READER)
         with logged(app, ACME, "save model", "write model"), logged(app, READER, "write model"):
             save(app, "m", owner=ACME, as_=READER)
         with logged(app, ACME), logged(app, READER):
-            call(app, "load_progress", scope="own", as_=READER)
+            for arguments in ({"scope": "own"}, {}, {"model_name": "m", "scope": "all"}, {"owner": ACME}):
+                call(app, "load_progress", **arguments, as_=READER)
             call(app, "has_permission", owner=ACME, model_name="m", permission="read", as_=READER)
             call(app, "list_received_shares", as_=READER)
             with refused("TN101"):
@@ -485,8 +494,9 @@ def test_the_use_by_a_tenant_that_never_wrote_stands_in_the_owners_log(
     share(app, "m", ACME, NEVER_WROTE)
     before = count(admin, "select count(*) from ai_storage_private.audit_pending where tenant_id = 0")
     with logged(app, ACME, "read model"):
-        call(app, "load_progress", as_=NEVER_WROTE)
-    assert trail(app, ACME)[-1].detail["user"] == NEVER_WROTE
+        call(app, "load_progress", model_name="m", owner=ACME, as_=NEVER_WROTE)
+    assert trail(app, ACME)[-1].detail == {"model_name": "m", "user": NEVER_WROTE}
+    assert (trail(app, ACME)[-1].login, trail(app, ACME)[-1].credential) == ("another tenant", "shared")
     assert trail(app, NEVER_WROTE) == []
     assert count(admin, "select count(*) from ai_storage_private.audit_pending where tenant_id = 0") == before
 
@@ -498,13 +508,21 @@ def test_a_read_only_transaction_uses_no_shared_model(database: Database, app: C
     share(app, "m", ACME, READER)
     app.execute("set default_transaction_read_only = on")
     for function, arguments in (
-        ("load_progress", {}),
+        ("load_progress", {"model_name": "m", "owner": ACME}),
         ("load_history", {"model_name": "m", "owner": ACME}),
     ):
         with refused("25006"):
             call(app, function, **arguments, as_=READER)
+    warnings: list[str | None] = []
+    app.add_notice_handler(lambda notice: warnings.append(notice.message_hint))
+    for number, arguments in enumerate(({}, {"scope": "shared"}, {"owner": ACME}), 1):
+        rows = call(app, "load_progress", **arguments, as_=READER)
+        assert [row.model_name for row in rows] == (["own"] if arguments == {} else [])
+        assert len(warnings) == number
+        assert "read-write" in str(warnings[-1])
     assert [row.model_name for row in call(app, "load_progress", scope="own", as_=READER)] == ["own"]
     assert [row.model_name for row in call(app, "load_progress", as_=ACME)] == ["m"]
+    assert len(warnings) == 3
     assert actions(app, ACME)[-1] == "insert share"
     assert verified(app).verified
 

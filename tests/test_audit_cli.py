@@ -314,6 +314,7 @@ def test_the_trail_is_shown_and_filtered(run: Run, database: Database) -> None:
         "version",
         "login",
         "credential",
+        "actor",
         "sealed",
         "detail",
     ]

@@ -6,9 +6,12 @@ import asyncio
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,7 +30,7 @@ from pydb import (
     calls,
     session,
 )
-from pydb.artifact import CHUNK
+from pydb.artifact import CHUNK, Fetch, Keep
 from pydb.cache import AsyncCache, Cache, CacheStats
 from tests.conftest import Database
 from tests.helpers import ACME, BETA, key
@@ -370,6 +373,133 @@ def liar(answer: Callable[[random.Random], bytes]) -> Iterator[str]:
             accepting.join()
             for thread in threads:
                 thread.join()
+
+
+GIANT = 200 * 2**20
+GIANTS: dict[str, list[bytes]] = {
+    "value": [b"$%d\r\n" % GIANT],
+    "error": [b"-ERR "],
+    "text": [b"+"],
+    "number": [b":"],
+    "array": [b"*%d\r\n" % GIANT, b"$-1\r\n" * 2**16],
+    "map": [b"%%%d\r\n" % GIANT, b"+a\r\n:1\r\n" * 2**16],
+}
+MEMORY = """
+import asyncio, re, sys, threading
+from pathlib import Path
+from pydb.artifact import Fetch, Keep
+from pydb.cache import AsyncCache, Cache
+url, kind = sys.argv[1:]
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+requests = [Fetch(["a"]), Fetch(["a", "b"]), Keep({"a": b"x"})] * 2
+async def asynchronous():
+    cache = AsyncCache.from_url(url, timeout=2, failures=10**9)
+    for request in requests:
+        await cache.run(request)
+    return cache
+if kind == "asynchronous":
+    asyncio.run(AsyncCache.from_url(url).close())
+    before = peak()
+    cache = asyncio.run(asynchronous())
+else:
+    cache = Cache.from_url(url, timeout=2, failures=10**9)
+    before = peak()
+    for request in requests:
+        cache.run(request)
+print(peak() - before, cache.stats().errors, len(requests))
+"""
+
+
+@contextmanager
+def giant(pieces: list[bytes]) -> Iterator[str]:
+    """A server that never ends its answer. Yields its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(16) as threads:
+
+        def serve(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.settimeout(10)
+                connection.recv(2**20)
+                connection.sendall(pieces[0])
+                for _ in range(0, GIANT, 2**20):
+                    connection.sendall(pieces[1] if len(pieces) > 1 else b"7" * 2**20)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threads.submit(serve, listener.accept()[0])
+
+        threads.submit(accept)
+        try:
+            yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("kind", ["synchronous", "asynchronous"])
+@pytest.mark.parametrize("pieces", GIANTS.values(), ids=GIANTS)
+def test_an_answer_takes_no_more_memory_than_was_asked_for(kind: str, pieces: list[bytes]) -> None:
+    with giant(pieces) as url:
+        done = subprocess.run([sys.executable, "-c", MEMORY, url, kind], capture_output=True, text=True, check=True)
+    growth, errors, requests = map(int, done.stdout.split())
+    assert errors == requests
+    assert growth < 48 * 2**20
+
+
+@pytest.mark.parametrize("connecting", [True, False])
+def test_a_redis_that_drips_holds_no_read_beyond_the_timeout(connecting: bool) -> None:
+    ended = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(2**20)
+            if not connecting:
+                connection.sendall(b"+OK\r\n" * 4)
+            connection.sendall(b"$100000\r\n")
+            while not ended.wait(0.05):
+                connection.sendall(b"x")
+
+    def accept(listener: socket.socket, threads: ThreadPoolExecutor) -> None:
+        with suppress(OSError):
+            while True:
+                threads.submit(serve, listener.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(8) as threads:
+        threads.submit(accept, listener, threads)
+        cache = Cache.from_url(f"redis://127.0.0.1:{listener.getsockname()[1]}", timeout=0.4, failures=10**9)
+        try:
+            for request in (Fetch(["a"]), Keep({"a": b"x"}), Fetch(["a", "b"])):
+                began = time.monotonic()
+                cache.run(request)
+                assert time.monotonic() - began < 1
+            assert cache.stats().errors >= (3 if connecting else 1)
+        finally:
+            ended.set()
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_clients_own_way_to_decode_does_not_matter_and_another_client_is_refused(redis_server: RedisServer) -> None:
+    value = b"\xff" * 100
+    for options in ({"decode_responses": True}, {"protocol": 3}, {"decode_responses": True, "protocol": 3}):
+        with redis.Redis.from_url(redis_server.url, **options) as theirs:
+            cache = Cache(theirs)
+            cache.run(Keep({"k": value}))
+            assert cache.run(Fetch(["k", "none"])) == [value, None]
+            cache.close()
+            assert theirs.ping()
+            assert cache.stats().errors == 0
+    for bad in (redis.asyncio.Redis(), object(), redis_server.url):
+        with pytest.raises(ValueError, match="Redis"):
+            Cache(bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="asyncio"):
+        AsyncCache(redis.Redis())  # type: ignore[arg-type]
+
+
+def test_it_is_logged_why_redis_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache.from_url("redis://127.0.0.1:1", failures=2)
+    for _ in range(5):
+        cache.run(Fetch(["a"]))
+    assert [record.getMessage() for record in caplog.records] == ["Redis is left alone for 30 seconds: ConnectionError"]
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -35,6 +35,7 @@ EXECUTE = {
         "ai_storage.save_progress_batch",
         "ai_storage.set_tenant",
         "ai_storage.version",
+        "ai_storage.decline_share",
         "ai_storage.has_permission",
         "ai_storage.list_received_shares",
         "ai_storage.list_shares",

@@ -101,6 +101,10 @@ def test_a_refusal_names_code_and_hint_and_exits_with_1(run: Run, database: Data
         ["shares"],
         ["external"],
         ["external", "allow"],
+        ["external", "allow", "acme"],
+        ["external", "forbid"],
+        ["decline", "--as", KEY],
+        ["decline", "not-a-uuid", "--as", KEY],
         ["external", "list", "acme"],
         ["external", "permit", "acme"],
         ["shares", "--as", KEY, "--graph", "shares.png"],
@@ -117,7 +121,7 @@ def test_every_command_has_help(run: Run) -> None:
     assert code == 0
     commands = [line.split()[0] for line in out.splitlines() if line.startswith("    ") and line[4] != " "]
     assert set(commands) >= {"init", "migrate", "status", "authorize", "deauthorize", "db", "save", "load", "demo"}
-    assert set(commands) >= {"share", "unshare", "shares", "external"}
+    assert set(commands) >= {"share", "unshare", "shares", "decline", "external"}
     assert set(commands) >= {"stats", "export", "import-export", "retention", "erase", "compliance", "break-glass"}
     for command in commands:
         if command != "demo":  # hands --help on to the demo itself
@@ -295,15 +299,16 @@ def test_an_administrator_permits_sharing_outside(run: Run, database: Database) 
     code, _, err = run("share", "m", "--to", "beta:*:*:*:*", *app)
     assert code == 1
     assert "(TN302)" in err
-    assert run("external", "allow", "acme", *admin)[0] == 0
-    assert [row["org_id"] for row in json.loads(run("external", "list", "--json", *admin)[1])] == ["acme"]
+    assert run("external", "allow", "acme", "beta", *admin)[0] == 0
+    rows = json.loads(run("external", "list", "--json", *admin)[1])
+    assert [(row["org_id"], row["to_org_id"]) for row in rows] == [("acme", "beta")]
     assert run("share", "m", "--to", "beta:*:*:*:*", "--to", ":*:::", *app)[0] == 0
     code, out, _ = run("external", "forbid", "acme", *admin)
     assert code == 0
     assert out.endswith("Grants ended: 1.\n")
     assert json.loads(run("external", "list", "--json", *admin)[1]) == []
-    assert run("external", "allow", "a:b", *admin)[0] == 1
-    assert run("external", "allow", "acme", "--dsn", database.dsn("app"))[0] == 1
+    assert run("external", "allow", "a:b", "beta", *admin)[0] == 1
+    assert run("external", "allow", "acme", "beta", "--dsn", database.dsn("app"))[0] == 1
 
 
 @pytest.fixture

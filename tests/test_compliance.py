@@ -144,7 +144,7 @@ def admin(database: Database) -> Connection:
     save(app, "gone", as_=BETA)
     value(admin, "erase_tenant", pattern=BETA, reason="the customer left")
     save(app, "m", as_=ACME)
-    call(admin, "allow_external_sharing", org_id="acme")
+    call(admin, "allow_external_sharing", org_id="acme", to_org_id="beta")
     call(
         app,
         "share_model",

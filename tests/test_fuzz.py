@@ -111,7 +111,7 @@ LEAKS = {
         _TALKATIVE.format("perform pg_notify('fuzz', left(encode(v_all::bytea, 'hex'), 7000))")
     ),
     "a grant that is over": _rewrite(
-        "ai_storage_private.worth", "p_share.expires_at <= clock_timestamp()", "p_share.expires_at is null and false"
+        "ai_storage_private.in_force", "s.expires_at > clock_timestamp()", "s.expires_at is not null"
     ),
     "more than the pinned version": _rewrite(
         "ai_storage_private.load_shared_history", "v.version = coalesce(v_share.pinned_version, v.version)", "true"

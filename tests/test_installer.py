@@ -18,7 +18,7 @@ import pytest
 from deploy import installer
 from pydb import NotAuthorized, TenantAwareStorage, doctor, migrate
 from tests.conftest import Database, Server
-from tests.helpers import ACME, dump, key, until
+from tests.helpers import ACME, client, dump, key, until
 from tests.schema import GOLDEN, GOLDEN_MAJOR
 from tests.schema import dump as schema_of
 
@@ -27,17 +27,6 @@ LEDGER = "select path, sha256 from ai_storage_migration.applied_file order by 1"
 SCHEMAS = "select count(*) from pg_namespace where nspname like 'ai_storage%'"
 # Of the logins in a database, and not of how it was installed.
 OF_LOGINS = {"authorization-unused", "authorization-wide"}
-
-
-def client(server: Server, program: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program that came with the server."""
-    bin_dir = server.cluster.bin_dir
-    libraries = bin_dir.parent / "lib"
-    environment = {"LC_ALL": "C"}
-    if (libraries / "libpq.so.5").exists():
-        environment["LD_LIBRARY_PATH"] = str(libraries)
-    command = [bin_dir / program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, **{"check": True, **options})
 
 
 def said(page: str, begins: str) -> str:

@@ -271,8 +271,8 @@ def test_no_error_ever_quotes_another_tenant(database: Database) -> None:
 
 CARELESS_LOAD = """
 create or replace function ai_storage.load_progress(
-    p_model_name text default null, p_scope text default 'all', p_after text default null,
-    p_limit integer default 1000, p_as text default null
+    p_model_name text default null, p_scope text default null, p_after text default null,
+    p_limit integer default 1000, p_owner text default null, p_as text default null
 )
 returns table (
     model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision,

@@ -627,7 +627,7 @@ def test_the_scope_chooses_own_or_shared_models(database: Database) -> None:
     assert names(app, scope="all", as_=ACME) == ["m"]
     assert names(app, scope="own", as_=ACME) == ["m"]
     assert names(app, scope="shared", as_=ACME) == []
-    for wrong in ("", "ALL", "mine", None):
+    for wrong in ("", "ALL", "mine"):
         assert_refused(database, app, "22023", "load_progress", scope=wrong, as_=ACME)
 
 

@@ -308,6 +308,7 @@ def fill(database: Database, tenant: str) -> None:
     call(app, "delete_progress", model_name=f"{CANARY} deleted", as_=tenant)
     share_with(app, f"{CANARY} model", tenant)
     assert names(app, scope="shared", as_=OTHER) == [f"{CANARY} model"]
+    call(app, "load_progress", model_name=f"{CANARY} model", owner=tenant, as_=OTHER)
     call(app, "load_history", model_name=f"{CANARY} model", owner=tenant, as_=OTHER)
 
 

@@ -14,7 +14,7 @@ import math
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -77,10 +77,13 @@ DEEDS = {
     "revoke": 1,
     "unshare": 1,
     "delete": 1,
+    "decline": 1,
     "wait": 1,
     "allow": 2,
     "forbid": 1,
 }
+ORGS = ("acme", "beta")
+DEPTH = 8
 HOURS = (None, None, None, 1, 2, 3)
 START = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -92,9 +95,12 @@ SIGHTS = (
     "pinned",
     "back to a giver",
     "expired",
-    "worth less than given",
     "orphan",
-    "not permitted",
+    "permit gone",
+    "reached by a star",
+    "kept",
+    "declined",
+    "declined in the line",
     "late",
     "revoked",
 )
@@ -110,9 +116,10 @@ def covers(pattern: str, tenant: str) -> bool:
 
 @dataclass(frozen=True)
 class Grant:
-    """One row of model_share, or what it is worth. ends: in hours of the fake clock."""
+    """One row of model_share. ends: in hours of the fake clock. permits: the numbers of those it rests on."""
 
     share_id: UUID
+    model: int
     name: str
     owner: str
     sharer: str
@@ -122,12 +129,14 @@ class Grant:
     ends: float
     line: tuple[UUID, ...]
     sharers: tuple[str, ...]
+    permits: frozenset[int]
 
 
 @dataclass
 class Model:
     version: int
     first: int
+    number: int
 
 
 class Refusal(Exception):
@@ -142,44 +151,48 @@ class Reference:
         self.frozen: list[Grant] | None = None  # what all grants are worth, while nothing changes
         self.models: dict[tuple[str, str], Model] = {}
         self.last: dict[tuple[str, str], int] = {}
-        self.grants: dict[UUID, Grant] = {}
-        self.permits: set[str] = set()
+        self.grants: dict[UUID, Grant] = {}  # the rows
+        self.ended: set[UUID] = set()  # by somebody above their sharer
+        self.permits: dict[tuple[str, str], int] = {}
+        self.declines: set[tuple[str, str, str, str]] = set()  # receiver, owner, name, sharer
+        self.numbers = itertools.count()
 
     # Reading
 
-    def worth(self, grant: Grant) -> Grant | None:
-        """What a grant gives now: no more than each of its ancestors, and nothing without one of them."""
-        line = [self.grants.get(share_id) for share_id in grant.line]
-        if None in line:
-            return None
-        ancestors = [one for one in line if one]
-        if not all(set(one.line) <= set(grant.line) for one in ancestors):
-            return None  # an ancestor was given anew, from another line
-        for one in (grant, *ancestors):
-            outside = org(one.target) != org(one.sharer)
-            if one.ends <= self.hour or (outside and org(one.sharer) not in self.permits):
-                return None
-        pins = {one.pin for one in (grant, *ancestors)} - {None}
-        permissions = grant.permissions.intersection(*(one.permissions for one in ancestors))
-        if ancestors and pins:
-            permissions -= {"write"}
-        if len(pins) > 1 or not permissions or not all("share" in one.permissions for one in ancestors):
-            return None
-        return replace(
-            grant,
-            permissions=permissions,
-            pin=next(iter(pins), None),
-            ends=min(one.ends for one in (grant, *ancestors)),
+    def permitted(self, giver: str, taker: str) -> bool:
+        return org(giver) == org(taker) or (org(giver), org(taker)) in self.permits
+
+    def stands(self, grant: Grant) -> bool:
+        """Whether a grant counts for anybody: all its line is there, and nobody in it declined."""
+        line = [self.grants.get(share_id) for share_id in (*grant.line, grant.share_id)]
+        return (
+            all(one is not None and one.share_id not in self.ended and one.ends > self.hour for one in line)
+            and grant.permits <= set(self.permits.values())
+            and not any(
+                (taker, grant.owner, grant.name, giver) in self.declines
+                for giver, taker in itertools.pairwise(grant.sharers)
+            )
         )
 
-    def worthy(self) -> list[Grant]:
+    def standing(self) -> list[Grant]:
         if self.frozen is not None:
             return self.frozen
-        return [worth for grant in self.grants.values() if (worth := self.worth(grant))]
+        return [grant for grant in self.grants.values() if self.stands(grant)]
+
+    def offered(self, tenant: str) -> list[Grant]:
+        """The grants that reach a tenant, declined ones too."""
+        return [
+            grant
+            for grant in self.standing()
+            if grant.owner != tenant and covers(grant.target, tenant) and self.permitted(grant.sharer, tenant)
+        ]
+
+    def declined(self, tenant: str, grant: Grant) -> bool:
+        return (tenant, grant.owner, grant.name, grant.sharer) in self.declines
 
     def reach(self, tenant: str) -> list[Grant]:
-        """The grants that reach a tenant now, as they count."""
-        return [grant for grant in self.worthy() if grant.owner != tenant and covers(grant.target, tenant)]
+        """The grants that count for a tenant."""
+        return [grant for grant in self.offered(tenant) if not self.declined(tenant, grant)]
 
     def on(self, tenant: str, owner: str, name: str) -> list[Grant]:
         return [grant for grant in self.reach(tenant) if (grant.owner, grant.name) == (owner, name)]
@@ -207,10 +220,17 @@ class Reference:
             for owner, name in self.models
             if owner != tenant and (version := self.shows(tenant, owner, name)) is not None
         ]
-        return sorted(own) + sorted(others)
+        return sorted(own) + sorted(others, key=lambda row: (row[1], row[0]))
 
     def given(self, tenant: str) -> list[Grant]:
-        return [grant for grant in self.worthy() if tenant in grant.sharers]
+        return [grant for grant in self.standing() if tenant in grant.sharers]
+
+    def state(self, grant: Grant) -> str:
+        """What a sharer is told of a grant."""
+        by = {one[0] for one in self.declines if one[1:] == (grant.owner, grant.name, grant.sharer)}
+        if grant.target in by:
+            return "declined"
+        return "partly declined" if any(covers(grant.target, one) for one in by) else "active"
 
     # Writing
 
@@ -219,7 +239,7 @@ class Reference:
             raise Refusal("TN101")
         if (owner, name) not in self.models:
             first = self.last.get((owner, name), 0) + 1
-            self.models[owner, name] = Model(first - 1, first)
+            self.models[owner, name] = Model(first - 1, first, next(self.numbers))
         self.models[owner, name].version += 1
         return self.models[owner, name].version
 
@@ -229,7 +249,9 @@ class Reference:
             return False
         self.last[tenant, name] = model.version
         self.grants = {
-            share_id: grant for share_id, grant in self.grants.items() if (grant.owner, grant.name) != (tenant, name)
+            share_id: grant
+            for share_id, grant in self.grants.items()
+            if grant.sharer != tenant or grant.model != model.number
         }
         return True
 
@@ -252,11 +274,19 @@ class Reference:
             ]
             if not fitting:
                 raise Refusal("TN303" if self.on(tenant, owner, name) else "TN101")
-            # the longest, then the least pinned
+            # one that can be passed on, the longest, the least pinned, the nearest to the owner
             held = min(
                 fitting,
-                key=lambda grant: (-grant.ends, -(math.inf if grant.pin is None else grant.pin), grant.share_id),
+                key=lambda grant: (
+                    len(grant.line) == DEPTH,
+                    -grant.ends,
+                    -(math.inf if grant.pin is None else grant.pin),
+                    len(grant.line),
+                    grant.share_id,
+                ),
             )
+            if len(held.line) == DEPTH:
+                raise Refusal("TN306")
         model = self.models[owner, name]
         if pin is not None and not model.first <= pin <= model.version:
             raise Refusal("TN304")
@@ -276,39 +306,31 @@ class Reference:
             raise Refusal("22023")
         if target in (tenant, owner):
             raise Refusal("TN301")
-        if org(target) != org(tenant) and org(tenant) not in self.permits:
+        if not self.permitted(tenant, target) and not (
+            org(target) == "*" and any(giver == org(tenant) for giver, _ in self.permits)
+        ):
             raise Refusal("TN302")
         return self.hold(tenant, owner, name, permissions, ends, pin)
 
-    def write_share(self, grant: Grant) -> None:
-        """Enter a grant, and end what an earlier one with its id passed on beyond it."""
-        before = self.grants.get(grant.share_id)
-        self.grants[grant.share_id] = grant
-        if before is None:
-            return
-        # as the rows say: what is worth nothing now may be worth something later
-        line = (*grant.line, grant.share_id)
-        self.end(
-            below.share_id
-            for below in self.grants.values()
-            if grant.share_id in below.line
-            and not (
-                below.line[: len(line)] == line
-                and grant.permissions >= below.permissions | {"share"}
-                and below.ends <= grant.ends
-                and grant.pin in (None, below.pin)
-            )
-        )
+    def same(self, grant: Grant) -> Grant | None:
+        """The grant that is there already and says the same."""
+        for one in self.grants.values():
+            if replace(one, share_id=grant.share_id) == grant and self.stands(one):
+                return one
+        return None
 
-    def end(self, share_ids: Iterator[UUID] | set[UUID]) -> int:
-        ended = set(share_ids)
-        before = len(self.grants)
+    def write_share(self, grant: Grant) -> None:
+        """Enter a grant, and delete those of its sharer on the model that it replaces or that do not count."""
         self.grants = {
-            share_id: grant
-            for share_id, grant in self.grants.items()
-            if share_id not in ended and not ended & set(grant.line)
+            share_id: one
+            for share_id, one in self.grants.items()
+            if (one.sharer, one.model) != (grant.sharer, grant.model)
+            or (one.target != grant.target and self.stands(one))
         }
-        return before - len(self.grants)
+        self.grants[grant.share_id] = grant
+
+    def count_line(self, share_ids: set[UUID]) -> int:
+        return sum(one.share_id in share_ids or bool(share_ids & set(one.line)) for one in self.standing())
 
 
 class Sharing(RuleBasedStateMachine):
@@ -334,16 +356,20 @@ class Sharing(RuleBasedStateMachine):
         self.admin.execute(
             "truncate ai_storage_private.ai_progress_tenant, ai_storage_private.progress_version, "
             "ai_storage_private.model_share, ai_storage_private.deleted_model, ai_storage_private.tenant, "
-            "ai_storage_private.external_sharing_permit"
+            "ai_storage_private.external_sharing_permit, ai_storage_private.share_end, ai_storage_private.share_decline"
         )
         self.admin.execute("alter sequence test_id restart")
         chance = random.Random(seed)
         for tenant in (*ACTIVE, *ACTIVE[:3]):
             self.save(tenant, "m")
-        for which in ("acme", "beta"):
-            self.allow_one(which)
+        for pair in itertools.permutations(ORGS):
+            self.allow_one(pair)
         for sharer, receiver in ((0, 1), (1, 2), (2, 1)):
             self.give(TENANTS[sharer], TENANTS[0], "m", TENANTS[receiver], ALL, None, None)
+        # as deep as these tenants can
+        line = chance.sample(ACTIVE, len(ACTIVE))
+        for sharer, receiver in itertools.pairwise(line):
+            self.give(sharer, line[0], "m", receiver, ALL, None, None)
         for _ in range(4):
             owner = chance.choice(ACTIVE)
             permissions = chance.choice((ALL, ALL, frozenset({"read", "share"})))
@@ -462,10 +488,11 @@ class Sharing(RuleBasedStateMachine):
             return None
         ((share_id, answered),) = answer
         assert answered == target
-        before = self.before(owner, name, tenant, target)
-        assert before is None or before == share_id
-        return Grant(
+        by = (held.sharer, tenant) if held and org(held.target) == "*" else (tenant, tenant)
+        rests = [self.ours.permits.get((org(giver), org(taker))) for giver, taker in (by, (tenant, target))]
+        grant = Grant(
             share_id,
+            self.ours.models[owner, name].number,
             name,
             owner,
             tenant,
@@ -475,7 +502,15 @@ class Sharing(RuleBasedStateMachine):
             (held.ends if held else math.inf) if ends is None else ends,
             (*held.line, held.share_id) if held else (),
             (*(held.sharers if held else ()), tenant),
+            (held.permits if held else frozenset()).union(one for one in rests if one is not None),
         )
+        same = self.ours.same(grant)
+        self.seen["kept"] += same is not None
+        assert (share_id in self.ours.grants) == (same is not None)
+        if same:
+            assert share_id == same.share_id
+            return None
+        return grant
 
     def before(self, owner: str, name: str, sharer: str, target: str) -> UUID | None:
         """The id of the grant that the next one replaces."""
@@ -509,7 +544,7 @@ class Sharing(RuleBasedStateMachine):
         hours = None if late else data.draw(st.sampled_from(HOURS))
         held = [
             (grant, tenant)
-            for grant in self.ours.worthy()
+            for grant in self.ours.standing()
             for tenant in ACTIVE
             if "share" in grant.permissions and covers(grant.target, tenant) and tenant not in grant.sharers
         ]
@@ -530,14 +565,20 @@ class Sharing(RuleBasedStateMachine):
         meanwhile = None
         # one that replaces another would make the others wait for it
         if late and self.before(grant.owner, grant.name, tenant, pattern) is None:
-            deed = data.draw(st.sampled_from(("narrow", "narrow", "revoke", "forbid")))
+            deed = data.draw(st.sampled_from(("narrow", "narrow", "revoke", "forbid", "decline")))
             where = data.draw(st.integers(0, 3))
             less = data.draw(st.sampled_from((frozenset({"read", "share"}), frozenset({"execute", "share"}), ALL)))
             end = data.draw(st.sampled_from((None, 1)))
             only = data.draw(st.sampled_from((None, None, 1)))
 
             def meanwhile(given: Grant) -> None:
-                self.undercut(self.ours.grants[given.line[where % len(given.line)]], deed, less, end, only)
+                place = where % len(given.line)
+                under = self.ours.grants[given.line[place]]
+                if deed == "decline":
+                    self.seen["late"] += 1
+                    self.decline_one(under, given.sharers[place + 1])
+                else:
+                    self.undercut(under, deed, less, end, only)
 
         self.give(tenant, grant.owner, grant.name, pattern, permissions, hours, pin, meanwhile)
 
@@ -551,8 +592,8 @@ class Sharing(RuleBasedStateMachine):
             self.give(grant.sharer, grant.owner, grant.name, grant.target, permissions, hours, pin)
         elif deed == "revoke":
             self.take_back(grant, grant.sharer)
-        elif org(grant.sharer) in self.ours.permits:
-            self.forbid_one(org(grant.sharer))
+        else:
+            self.forbid_one(org(grant.sharer), None)
 
     def share_again(self, data: st.DataObject) -> None:
         """Narrow, widen or prolong a grant that is there."""
@@ -574,23 +615,43 @@ class Sharing(RuleBasedStateMachine):
 
     def take_back(self, grant: Grant, tenant: str) -> None:
         answer = self.ask("revoke_share", share_id=grant.share_id, as_=tenant)
-        assert answer[0][0] is (tenant in grant.sharers)
-        if tenant in grant.sharers:
-            self.seen["revoked"] += self.ours.end({grant.share_id})
+        if tenant == grant.sharer:
+            expected = self.ours.grants.pop(grant.share_id, None) is not None
+        else:
+            expected = tenant in grant.sharers and self.ours.stands(grant)
+            if expected:
+                self.ours.ended.add(grant.share_id)
+        assert answer[0][0] is expected
+        self.seen["revoked"] += expected
+
+    def decline(self, data: st.DataObject) -> None:
+        tenant = data.draw(st.sampled_from(TENANTS))
+        grants = self.ours.reach(tenant) if data.draw(st.integers(0, 3)) else list(self.ours.grants.values())
+        # seldom enough that something is left
+        if grants and data.draw(st.booleans()):
+            self.decline_one(data.draw(st.sampled_from(grants)), tenant)
+
+    def decline_one(self, grant: Grant, tenant: str) -> None:
+        answer = self.ask("decline_share", share_id=grant.share_id, as_=tenant)
+        expected = grant in self.ours.reach(tenant) and tenant not in grant.sharers
+        assert answer[0][0] is expected
+        if expected:
+            self.ours.declines.add((tenant, grant.owner, grant.name, grant.sharer))
 
     def unshare(self, data: st.DataObject) -> None:
         one = data.draw(st.booleans())
         grant = data.draw(st.sampled_from(list(self.ours.grants.values())))
         targets = Jsonb([dict(zip(LEVELS, grant.target.split(":"), strict=True))]) if one else None
         answer = self.ask("unshare_model", model_name=grant.name, targets=targets, owner=grant.owner, as_=grant.sharer)
-        assert answer[0][0] == self.ours.end(
-            {
-                other.share_id
-                for other in self.ours.grants.values()
-                if (other.owner, other.name, other.sharer) == (grant.owner, grant.name, grant.sharer)
-                and (not one or other.target == grant.target)
-            }
-        )
+        given = {
+            other.share_id
+            for other in self.ours.grants.values()
+            if (other.owner, other.name, other.sharer) == (grant.owner, grant.name, grant.sharer)
+            and (not one or other.target == grant.target)
+        }
+        assert answer[0][0] == self.ours.count_line(given)
+        for share_id in given:
+            del self.ours.grants[share_id]
 
     def wait(self, data: st.DataObject) -> None:
         """Move the clock: the database's ends pass when they are put into the past."""
@@ -603,56 +664,60 @@ class Sharing(RuleBasedStateMachine):
         )
 
     def allow(self, data: st.DataObject) -> None:
-        self.allow_one(data.draw(st.sampled_from(("acme", "beta"))))
+        self.allow_one(data.draw(st.sampled_from(list(itertools.permutations(ORGS)))))
 
-    def allow_one(self, which: str) -> None:
-        if which in self.ours.permits:
+    def allow_one(self, pair: tuple[str, str]) -> None:
+        if pair in self.ours.permits:
             return
         type(self).steps += 1
-        self.ours.permits.add(which)
-        call(self.admin, "allow_external_sharing", org_id=which)
-
-    def leaving(self, which: str) -> set[UUID]:
-        return {
-            grant.share_id
-            for grant in self.ours.grants.values()
-            if org(grant.sharer) == which and org(grant.target) != which
-        }
+        self.ours.permits[pair] = next(self.ours.numbers)
+        call(self.admin, "allow_external_sharing", org_id=pair[0], to_org_id=pair[1])
 
     def forbid(self, data: st.DataObject) -> None:
         if data.draw(st.booleans()) and self.ours.permits:
-            self.forbid_one(data.draw(st.sampled_from(sorted(self.ours.permits))))
+            which, other = data.draw(st.sampled_from(sorted(self.ours.permits)))
+            self.forbid_one(which, data.draw(st.sampled_from((None, other))))
 
-    def forbid_one(self, which: str) -> None:
+    def forbid_one(self, which: str, other: str | None) -> None:
         type(self).steps += 1
-        ended = self.ours.end(self.leaving(which))
-        self.ours.permits.discard(which)
-        assert call(self.admin, "forbid_external_sharing", org_id=which)[0][0] == ended
+        gone = {
+            pair: number for pair, number in self.ours.permits.items() if pair[0] == which and other in (None, pair[1])
+        }
+        ended = sum(bool(grant.permits & set(gone.values())) for grant in self.ours.standing())
+        for pair in gone:
+            del self.ours.permits[pair]
+        assert call(self.admin, "forbid_external_sharing", org_id=which, to_org_id=other)[0][0] == ended
 
     # After every step
 
     def count(self) -> None:
         """What there was to be seen in this state."""
         for grant in self.ours.grants.values():
-            worth = self.ours.worth(grant)
-            self.seen["live"] += worth is not None
-            self.seen["passed on"] += worth is not None and len(grant.line) > 0
-            self.seen["passed on twice"] += worth is not None and len(grant.line) > 1
-            self.seen["pinned"] += worth is not None and worth.pin is not None
-            self.seen["back to a giver"] += worth is not None and any(
-                covers(grant.target, one) for one in grant.sharers
-            )
+            live = self.ours.stands(grant)
+            self.seen["live"] += live
+            self.seen["passed on"] += live and len(grant.line) > 0
+            self.seen["passed on twice"] += live and len(grant.line) > 1
+            self.seen["pinned"] += live and grant.pin is not None
+            self.seen["back to a giver"] += live and any(covers(grant.target, one) for one in grant.sharers)
             self.seen["expired"] += grant.ends <= self.ours.hour
-            self.seen["worth less than given"] += worth is not None and worth.permissions != grant.permissions
             self.seen["orphan"] += not all(share_id in self.ours.grants for share_id in grant.line)
-            self.seen["not permitted"] += org(grant.target) != org(grant.sharer) not in self.ours.permits
+            self.seen["permit gone"] += not grant.permits <= set(self.ours.permits.values())
+            self.seen["reached by a star"] += live and any(
+                covers(grant.target, one) and org(grant.target) == "*" and org(one) != org(grant.sharer)
+                for one in TENANTS
+            )
+            self.seen["declined"] += live and self.ours.state(grant) != "active"
+            self.seen["declined in the line"] += any(
+                (taker, grant.owner, grant.name, giver) in self.ours.declines
+                for giver, taker in itertools.pairwise(grant.sharers)
+            )
 
     @invariant()
     def agree(self) -> None:
         if self.rested:
             return
         self.count()
-        self.ours.frozen = self.ours.worthy()
+        self.ours.frozen = self.ours.standing()
         self.compare()
         self.ours.frozen = None
 
@@ -667,11 +732,17 @@ class Sharing(RuleBasedStateMachine):
             assert theirs["progress"] == [list(row) for row in self.ours.progress(tenant)], tenant
             given = {grant.share_id: grant for grant in self.ours.given(tenant)}
             assert {UUID(one["share_id"]) for one in theirs["given"]} == set(given), tenant
-            received = {grant.share_id: grant for grant in self.ours.reach(tenant)}
+            received = {grant.share_id: grant for grant in self.ours.offered(tenant)}
             assert {UUID(one["share_id"]) for one in theirs["received"]} == set(received), tenant
-            worth = given | received
+            for row in theirs["given"]:
+                assert row["state"] == self.ours.state(given[UUID(row["share_id"])])
+                assert row["parent_id"] in (None, *map(str, given[UUID(row["share_id"])].line[-1:]))
+            for row in theirs["received"]:
+                declined = self.ours.declined(tenant, received[UUID(row["share_id"])])
+                assert row["state"] == ("declined" if declined else "active")
+            either = given | received
             for row in (*theirs["received"], *theirs["given"]):
-                grant = worth[UUID(row["share_id"])]
+                grant = either[UUID(row["share_id"])]
                 ends = self.at(grant.ends)
                 assert (row["model_name"], row["owner_key"], row["shared_by"], row["target"], row["version"]) == (
                     grant.name,

@@ -111,35 +111,38 @@ ALTER FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) OWNER TO a
 COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005, TN501.';
 
 --
--- Name: allow_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: allow_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.allow_external_sharing(p_org_id text) RETURNS void
+CREATE FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
-    if ai_storage.is_isolation_key(p_org_id || ':s:p:e:c') is not true then
+    if ai_storage.is_isolation_key(p_org_id || ':s:p:e:c') is not true
+        or ai_storage.is_isolation_key(p_to_org_id || ':s:p:e:c') is not true
+        or p_org_id = p_to_org_id
+    then
         raise exception using
             errcode = '22023',
             message = 'invalid organisation',
-            hint = 'An organisation is level 1 of a tenant: 1 to 63 characters out of A-Z a-z 0-9 '
-                '. _ + @ ~ = / -';
+            hint = 'Name two organisations. Each is level 1 of a tenant: 1 to 63 characters out of '
+                'A-Z a-z 0-9 . _ + @ ~ = / -';
     end if;
-    insert into ai_storage_private.external_sharing_permit (org_id)
-    values (p_org_id)
+    insert into ai_storage_private.external_sharing_permit (org_id, to_org_id)
+    values (p_org_id, p_to_org_id)
     on conflict do nothing;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.allow_external_sharing(p_org_id text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION allow_external_sharing(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION allow_external_sharing(p_org_id text, p_to_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) IS 'Lets the tenants of an organisation share models with other organisations. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) IS 'Lets the tenants of one organisation share models with those of another. Raises 22023.';
 
 --
 -- Name: append_artifact(uuid, bigint, bytea, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -301,7 +304,7 @@ ALTER FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) OWNER T
 -- Name: FUNCTION apply_retention(p_after text, p_limit integer); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) IS 'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and names in events; also abandoned uploads, and grants that are worth nothing any more. An event goes on existing, without its names, and keeps them while its version exists. A call takes a part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant is left for the next run when another transaction is in the way for 2 s, or its rule was just changed. Returns how many tenants lost something, and what. Raises 22023, 25000.';
+COMMENT ON FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) IS 'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and names in events; also abandoned uploads, and grants that are over. An event goes on existing, without its names, and keeps them while its version exists. A call takes a part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant is left for the next run when another transaction is in the way for 2 s, or its rule was just changed. Returns how many tenants lost something, and what. Raises 22023, 25000.';
 
 --
 -- Name: audit_proof(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -421,7 +424,12 @@ CREATE FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_level    constant text[] := string_to_array(p_pattern collate "C", ':');
+    -- A login with NOINHERIT has no right of its groups, unless the grant says so.
+    v_inherits constant text := case
+        when current_setting('server_version_num')::integer >= 160000 then ' with inherit true'
+        else ''
+    end;
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -472,8 +480,14 @@ begin
         token_only    = excluded.token_only,
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
-    if not pg_has_role(p_login, 'ai_storage_app', 'MEMBER') then
-        execute format('grant ai_storage_app to %I', p_login);
+    if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+        execute format('grant ai_storage_app to %I', p_login) || v_inherits;
+        if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+            raise exception using
+                errcode = '22023',
+                message = 'this login does not inherit the rights of its groups',
+                hint = 'Let it: alter role NAME inherit. From PostgreSQL 16 on that is not needed.';
+        end if;
     end if;
 end;
 $$;
@@ -614,6 +628,7 @@ CREATE FUNCTION ai_storage.collect_evidence() RETURNS TABLE(section text, conten
     SET quote_all_identifiers TO 'off'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     section := 'release';
     content := jsonb_build_object(
         'database', current_database(),
@@ -891,6 +906,7 @@ CREATE FUNCTION ai_storage.compliance_report() RETURNS TABLE(control text, refer
     SET quote_all_identifiers TO 'off'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select c.*
     from ai_storage_private.check_controls(false) as c;
@@ -919,6 +935,7 @@ declare
     v_next  ai_storage_private.audit_checkpoint;
     v_seals bytea[];
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.keep_durable();
     perform ai_storage_private.take_turn();
 
@@ -1059,15 +1076,8 @@ begin
               = (v_level[1], v_level[2], v_level[3], v_level[4], v_level[5])
       );
     get diagnostics v_count = row_count;
-
-    if exists (select from pg_roles as r where r.rolname = p_login collate "C")
-        and not exists (
-            select from ai_storage_private.login_authorization as a
-            where a.login_name = p_login collate "C"
-        )
-    then
-        execute format('revoke ai_storage_app from %I', p_login);
-    end if;
+    -- The login stays in ai_storage_app, which is one for all databases of the server: others may
+    -- authorise it. Without an authorisation the group names no tenant.
     return v_count;
 end;
 $$;
@@ -1078,7 +1088,43 @@ ALTER FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) OWNER 
 -- Name: FUNCTION deauthorize_login(p_login text, p_pattern text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. With the last one it loses the application role. Holds from the next transaction on. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) IS 'Takes back one authorisation of a login, or without a pattern all of them, and returns how many. It stays in ai_storage_app, which other databases may need. Holds from the next transaction on. Raises 22023.';
+
+--
+-- Name: decline_share(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => true);
+begin
+    insert into ai_storage_private.share_decline (
+        tenant_id, owner_id, model_id, sharer_id, declined_at, model_name, owner_key, sharer_key,
+        receiver_key
+    )
+    select
+        v_tenant.tenant_id, f.tenant_id, f.model_id, f.sharer_id, clock_timestamp(), f.model_name,
+        f.owner_key, f.sharer_key, v_tenant.isolation_key
+    from ai_storage_private.in_force(array[p_share_id], v_tenant.isolation_key) as f
+    where f.target = any (ai_storage_private.target_patterns(v_tenant.levels))
+      and v_tenant.tenant_id <> all (f.sharer_ids)
+    on conflict do nothing;
+    return found;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION decline_share(p_share_id uuid, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text) IS 'Ends a grant for the caller, which receives it, and for good: nothing that the same sharer grants on the model of that name and owner reaches the caller again. What the caller passed on from it ends too. A target with * goes on for others. Returns false when no such grant reaches the caller. Raises TN001 to TN005.';
 
 --
 -- Name: delete_artifact(text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1408,6 +1454,7 @@ declare
     v_certificate ai_storage_private.erasure_certificate;
     v_proof       jsonb;
 begin
+    perform ai_storage_private.require_owner();
     select c.* into v_certificate
     from ai_storage_private.erasure_certificate as c
     where c.certificate_id = p_certificate_id;
@@ -1621,6 +1668,16 @@ begin
             )
         from ai_storage_private.model_share as s
         where s.tenant_id = v_tenant.tenant_id
+        union all
+        select
+            7, d.owner_key || ' ' || d.model_name || ' ' || d.sharer_key, 0, jsonb_build_object(
+                'kind'::text, 'decline'::text,
+                'model_name'::text, d.model_name,
+                'owner'::text, d.owner_key,
+                'shared_by'::text, d.sharer_key
+            )
+        from ai_storage_private.share_decline as d
+        where d.tenant_id = v_tenant.tenant_id
     )
     select l.line
     from (
@@ -1650,7 +1707,7 @@ ALTER FUNCTION ai_storage.export_tenant(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION export_tenant(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.export_tenant(p_as text) IS 'All that the caller has, an object each: first a manifest, then every version of every model by name and number, remembered deletions, idempotency keys, contents by chunk, artifacts and grants. The manifest''s digest is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.export_tenant(p_as text) IS 'All that the caller has, an object each: first a manifest, then every version of every model by name and number, remembered deletions, idempotency keys, contents by chunk, artifacts, grants and declines. The manifest''s digest is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
 
 --
 -- Name: finish_artifact(uuid, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1734,49 +1791,36 @@ ALTER FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint,
 COMMENT ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) IS 'Makes an upload an artifact of the current version of its model, if its size and sha256 are those announced. Returns as put_artifact(). Raises TN001 to TN005, TN201, TN203.';
 
 --
--- Name: forbid_external_sharing(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: forbid_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.forbid_external_sharing(p_org_id text) RETURNS integer
+CREATE FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_ended uuid[];
-    v_count integer;
+    v_permit_ids constant uuid[] := array(
+        select e.permit_id
+        from ai_storage_private.external_sharing_permit as e
+        where e.org_id = p_org_id collate "C"
+          and e.to_org_id = coalesce(p_to_org_id, e.to_org_id) collate "C"
+    );
+    v_count      constant integer := ai_storage_private.count_permitted(v_permit_ids);
 begin
     delete from ai_storage_private.external_sharing_permit as e
-    where e.org_id = p_org_id collate "C";
-
-    -- Without the permit they are worth nothing; what another transaction holds is left to it.
-    v_ended := array(
-        select s.share_id
-        from ai_storage_private.model_share as s
-        where split_part(s.sharer_key, ':', 1) = p_org_id collate "C"
-          and split_part(s.target, ':', 1) <> p_org_id collate "C"
-    );
-    v_ended := array(
-        select s.share_id
-        from ai_storage_private.model_share as s
-        where s.share_id = any (v_ended)
-           or s.ancestors && v_ended
-        for update skip locked
-    );
-    delete from ai_storage_private.model_share as s
-    where s.share_id = any (v_ended);
-    get diagnostics v_count = row_count;
+    where e.permit_id = any (v_permit_ids);
     return v_count;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.forbid_external_sharing(p_org_id text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION forbid_external_sharing(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION forbid_external_sharing(p_org_id text, p_to_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) IS 'Takes allow_external_sharing back and ends what the organisation''s tenants gave to others, with all that derives from it. Returns how many grants ended.';
+COMMENT ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) IS 'Ends allow_external_sharing for one organisation, or with null for all that p_org_id may share with, and with it every grant that names such an organisation and all that derives from it, for good. A target with * reaches it no more. Returns how many grants ended.';
 
 --
 -- Name: get_artifact(text, text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1872,7 +1916,7 @@ begin
                 perform ai_storage_private.import_chunk(v_tenant.tenant_id, v_record);
             when 'artifact' then
                 perform ai_storage_private.import_artifact(v_tenant.tenant_id, v_record);
-            when 'manifest', 'share' then
+            when 'manifest', 'share', 'decline' then
                 continue; -- whom to share with is decided where the models are now
             else
                 raise exception using
@@ -2022,6 +2066,7 @@ CREATE FUNCTION ai_storage.list_authorizations() RETURNS TABLE(login_name text, 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         a.login_name::text,
@@ -2052,6 +2097,7 @@ CREATE FUNCTION ai_storage.list_erasures() RETURNS TABLE(certificate_id uuid, er
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         c.certificate_id,
@@ -2078,16 +2124,17 @@ COMMENT ON FUNCTION ai_storage.list_erasures() IS 'The erasures, one row a certi
 -- Name: list_external_sharing(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.list_external_sharing() RETURNS TABLE(org_id text, permitted_at timestamp with time zone, permitted_by text)
+CREATE FUNCTION ai_storage.list_external_sharing() RETURNS TABLE(org_id text, to_org_id text, permitted_at timestamp with time zone, permitted_by text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
-    select e.org_id, e.permitted_at, e.permitted_by::text
+    select e.org_id, e.to_org_id, e.permitted_at, e.permitted_by::text
     from ai_storage_private.external_sharing_permit as e
-    order by e.org_id;
+    order by e.org_id, e.to_org_id;
 end;
 $$;
 
@@ -2097,7 +2144,7 @@ ALTER FUNCTION ai_storage.list_external_sharing() OWNER TO ai_storage_operator;
 -- Name: FUNCTION list_external_sharing(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.list_external_sharing() IS 'The organisations that may share with others.';
+COMMENT ON FUNCTION ai_storage.list_external_sharing() IS 'Which organisation may share with which other.';
 
 --
 -- Name: list_quotas(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2109,6 +2156,7 @@ CREATE FUNCTION ai_storage.list_quotas() RETURNS TABLE(pattern text, max_models 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', q.org_id, q.server_id, q.project_id, q.environment, q.code_hash),
@@ -2137,45 +2185,67 @@ ALTER FUNCTION ai_storage.list_quotas() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.list_quotas() IS 'The quotas, one row a pattern. models and bytes: what its tenants keep; for a pattern of all organisations, in the one that keeps most.';
 
 --
--- Name: list_received_shares(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
+-- Name: list_received_shares(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage.list_received_shares(p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone)
+CREATE FUNCTION ai_storage.list_received_shares(p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone, state text, parent_id uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_tenant   constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_patterns constant text[] := ai_storage_private.target_patterns(v_tenant.levels);
+    v_patterns constant text[] := ai_storage_private.used_patterns(v_tenant.levels);
+    v_owner    text := '';
+    v_name     text := '';
+    v_owners   text[];
+    v_names    text[];
 begin
-    return query
-    select
-        s.share_id,
-        s.model_name,
-        s.owner_key,
-        s.sharer_key,
-        s.target,
-        w.permissions,
-        w.pinned_version,
-        w.expires_at,
-        s.created_at
-    from ai_storage_private.model_share as s
-    cross join lateral ai_storage_private.worth(s) as w
-    where s.target = any (v_patterns)
-      and s.owner_key <> v_tenant.isolation_key
-      and w.share_id is not null
-    order by s.model_name, s.owner_key, s.target, s.share_id;
+    for i in 1 .. 10 loop
+        select p.owners, p.names into v_owners, v_names
+        from ai_storage_private.page_received(v_patterns, p_owner, null, v_owner, v_name) as p;
+        exit when v_names is null;
+        v_owner := v_owners[cardinality(v_owners)];
+        v_name := v_names[cardinality(v_names)];
+        return query
+        select
+            f.share_id,
+            f.model_name,
+            f.owner_key,
+            f.sharer_key,
+            f.target,
+            f.permissions,
+            f.pinned_version,
+            f.expires_at,
+            f.created_at,
+            case when exists (
+                select from ai_storage_private.share_decline as d
+                where d.tenant_id = v_tenant.tenant_id
+                  and d.owner_id = f.tenant_id
+                  and d.model_name = f.model_name
+                  and d.sharer_id = f.sharer_id
+            ) then 'declined' else 'active' end,
+            null::uuid
+        from ai_storage_private.in_force(
+            ai_storage_private.grants_on(v_patterns, v_owners, v_names), null
+        ) as f
+        where ai_storage_private.may_share_with(
+            split_part(f.sharer_key, ':', 1), v_tenant.levels[1]
+        )
+          and f.owner_key <> v_tenant.isolation_key
+        order by f.owner_key, f.model_name, f.target, f.share_id;
+    end loop;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.list_received_shares(p_as text) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage.list_received_shares(p_owner text, p_as text) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION list_received_shares(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
+-- Name: FUNCTION list_received_shares(p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage.list_received_shares(p_as text) IS 'The grants that reach the caller. version: the only one to be seen, or null. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.list_received_shares(p_owner text, p_as text) IS 'The grants that reach the caller, on up to 1,000 models: of each owner on its first 100, or with p_owner of that one alone. version: the only one to be seen, or null. state: active, or declined. Raises TN001 to TN005.';
 
 --
 -- Name: list_retention(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2187,6 +2257,7 @@ CREATE FUNCTION ai_storage.list_retention() RETURNS TABLE(pattern text, keep_ver
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         concat_ws(':', r.org_id, r.server_id, r.project_id, r.environment, r.code_hash),
@@ -2213,31 +2284,58 @@ COMMENT ON FUNCTION ai_storage.list_retention() IS 'The rules, one row a pattern
 -- Name: list_shares(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage.list_shares(p_model_name text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone)
+CREATE FUNCTION ai_storage.list_shares(p_model_name text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(share_id uuid, model_name text, owner_key text, shared_by text, target text, permissions text[], version bigint, expires_at timestamp with time zone, created_at timestamp with time zone, state text, parent_id uuid)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
 begin
+    -- What derives from my grants lies on the models that I gave.
     return query
     select
-        s.share_id,
-        s.model_name,
-        s.owner_key,
-        s.sharer_key,
-        s.target,
-        w.permissions,
-        w.pinned_version,
-        w.expires_at,
-        s.created_at
-    from ai_storage_private.model_share as s
-    cross join lateral ai_storage_private.worth(s) as w
-    where s.sharer_ids @> array[v_tenant.tenant_id]
-      and (p_model_name is null or s.model_name = p_model_name collate "C")
-      and w.share_id is not null
-    order by s.model_name, s.owner_key, s.target, s.share_id;
+        f.share_id,
+        f.model_name,
+        f.owner_key,
+        f.sharer_key,
+        f.target,
+        f.permissions,
+        f.pinned_version,
+        f.expires_at,
+        f.created_at,
+        coalesce(
+            (
+                -- Who declined a target with * is not told: it would name those it covers.
+                select case when bool_or(d.receiver_key = f.target)
+                    then 'declined' else 'partly declined' end
+                from ai_storage_private.share_decline as d
+                where d.owner_id = f.tenant_id
+                  and d.model_name = f.model_name
+                  and d.sharer_id = f.sharer_id
+                  and f.target = any (ai_storage_private.target_patterns(
+                      string_to_array(d.receiver_key, ':')
+                  ))
+                having count(*) > 0
+            ),
+            'active'
+        ),
+        f.ancestors[cardinality(f.ancestors)]
+    from ai_storage_private.in_force(
+        array(
+            select distinct s.share_id
+            from ai_storage_private.model_share as g
+            join ai_storage_private.model_share as s
+                on s.tenant_id = g.tenant_id
+                and s.model_id = g.model_id
+            where g.sharer_id = v_tenant.tenant_id
+              and v_tenant.tenant_id = any (s.sharer_ids)
+              and (p_model_name is null or s.model_name = p_model_name collate "C")
+        ),
+        null
+    ) as f
+    order by f.model_name, f.owner_key, f.target, f.share_id;
 end;
 $$;
 
@@ -2247,7 +2345,7 @@ ALTER FUNCTION ai_storage.list_shares(p_model_name text, p_as text) OWNER TO ai_
 -- Name: FUNCTION list_shares(p_model_name text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage.list_shares(p_model_name text, p_as text) IS 'The grants that the caller may end: those on its own models, whoever gave them, and those it passed on, with all that derive from them. version: the pinned one, or null. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.list_shares(p_model_name text, p_as text) IS 'The grants that the caller may end: those on its own models, whoever gave them, and those it passed on, with all that derive from them. version: the pinned one, or null. state: active, declined by the tenant it names, or partly declined by some that its * covers. parent_id: the grant it was passed on from, or null. Raises TN001 to TN005.';
 
 --
 -- Name: list_signing_keys(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2259,6 +2357,7 @@ CREATE FUNCTION ai_storage.list_signing_keys() RETURNS TABLE(kid text, audience 
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select k.kid, k.audience, k.created_at, k.created_by::text, k.retired_at
     from ai_storage_private.signing_key as k
@@ -2284,6 +2383,7 @@ CREATE FUNCTION ai_storage.list_tenants(p_pattern text DEFAULT '*:*:*:*:*'::text
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         t.isolation_key,
@@ -2419,16 +2519,23 @@ ALTER FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before
 COMMENT ON FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text) IS 'Returns the saved versions of one model, the newest first. p_before_version: only versions below it, for the next page; p_limit null: no limit. saved_by: the tenant that saved it; null in another tenant''s model for a third one. Raises 22023, TN001 to TN005, TN101.';
 
 --
--- Name: load_progress(text, text, text, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: load_progress(text, text, text, integer, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.load_progress(p_model_name text DEFAULT NULL::text, p_scope text DEFAULT 'all'::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
+CREATE FUNCTION ai_storage.load_progress(p_model_name text DEFAULT NULL::text, p_scope text DEFAULT NULL::text, p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    -- Who names a model means its own, and the one of another only together with the owner.
+    v_scope  constant text := case
+            when p_owner = v_tenant.isolation_key then 'own'
+            when p_owner is not null then 'shared'
+            when p_model_name is not null then coalesce(p_scope, 'own')
+            else coalesce(p_scope, 'all')
+        end;
     -- One name is the range from itself to itself; all names end at the largest there can be.
     v_first  constant text collate "C" := coalesce(p_model_name, '');
     v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
@@ -2438,7 +2545,7 @@ declare
         := coalesce(substr(p_after, strpos(p_after, ' ') + 1), '');
     v_count  integer := 0;
 begin
-    if p_scope is null or p_scope not in ('all', 'own', 'shared') then
+    if p_scope not in ('all', 'own', 'shared') then
         raise exception using
             errcode = '22023',
             message = 'invalid scope',
@@ -2457,7 +2564,7 @@ begin
             hint = 'p_after takes the cursor of the last row you have, unchanged.';
     end if;
 
-    if p_scope <> 'shared' and v_after_owner = '' then
+    if v_scope <> 'shared' and v_after_owner = '' then
         return query
         select
             p.model_name,
@@ -2481,28 +2588,45 @@ begin
         get diagnostics v_count = row_count;
     end if;
 
-    if p_scope <> 'own'
-        and (p_limit is null or v_count < p_limit)
-        and ai_storage_private.may_receive(v_tenant.levels[1])
+    if v_scope = 'own'
+        or v_count >= p_limit
+        or (v_scope = 'all' and p_model_name is not null and v_count > 0)
+        or (p_owner is null and not ai_storage_private.may_receive(v_tenant.levels[1]))
     then
-        return query
-        select s.*
-        from ai_storage_private.load_shared(
-            v_tenant, v_first, v_last,
-            case when v_after_owner = '' then '' else v_after_name end, v_after_owner,
-            p_limit - v_count
-        ) as s;
+        return;
     end if;
+    -- A standby does not know yet what was revoked, and a use could not be logged.
+    if current_setting('transaction_read_only') = 'on'
+        and (p_owner is null or p_model_name is null)
+    then
+        if exists (
+            select from ai_storage_private.load_shared(
+                v_tenant, p_owner, p_model_name, '', '', 1
+            )
+        ) then
+            raise warning using
+                message = 'shared models are left out in a read-only transaction',
+                hint = 'Use a read-write transaction to see them, or p_scope => ''own''.';
+        end if;
+        return;
+    end if;
+    return query
+    select s.*
+    from ai_storage_private.load_shared(
+        v_tenant, p_owner collate "C", p_model_name collate "C",
+        v_after_owner, case when v_after_owner = '' then '' else v_after_name end,
+        p_limit - v_count
+    ) as s;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) IS 'Returns the current state of the caller''s models, by name, then of those shared with it, by name and owner: of one name, or of all. permissions: what the caller may do. p_scope: all, own or shared. p_after: the cursor of the last row already had; p_limit null: no limit. No row when there is no such model. Raises 22023, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text) IS 'Returns the current state of the caller''s models, by name, then of those shared with it, by owner and name. With a name alone: the caller''s own model; p_scope all: another''s where it has none; shared: others'' alone. p_owner: that tenant''s models. A shared model comes with metrics and metadata, and its use is logged, only by name and owner together; a list leaves both null, and has up to 1,000 shared models, of each owner the first 100. A read-only transaction lists the caller''s own and warns. permissions: what the caller may do. p_after: the cursor of the last row already had; p_limit null: no limit for the caller''s own. No row when there is no such model. Raises 22023, 25006, TN001 to TN005.';
 
 --
 -- Name: metrics(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2524,6 +2648,7 @@ declare
     v_unchained     bigint;
     v_abandoned     bigint;
 begin
+    perform ai_storage_private.require_owner();
     return query
     select
         'ai_storage_info', 'gauge', 'The release, as a label; always 1.',
@@ -3087,17 +3212,20 @@ CREATE FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text DEFAULT NULL:
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_share  ai_storage_private.model_share;
 begin
     delete from ai_storage_private.model_share as s
     where s.share_id = p_share_id
-      and s.sharer_ids @> array[v_tenant.tenant_id]
-    returning s.* into v_share;
-    if not found then
-        return false;
+      and s.sharer_id = v_tenant.tenant_id;
+    if found then
+        return true;
     end if;
-    perform ai_storage_private.end_shares(v_share.tenant_id, v_share.model_id, array[p_share_id]);
-    return true;
+    -- A row of somebody else's, who may hold it: it stays, and counts no more.
+    insert into ai_storage_private.share_end (tenant_id, share_id, ended_by, ended_at)
+    select f.tenant_id, f.share_id, v_tenant.tenant_id, clock_timestamp()
+    from ai_storage_private.in_force(array[p_share_id], null) as f
+    where v_tenant.tenant_id = any (f.sharer_ids)
+    on conflict do nothing;
+    return found;
 end;
 $$;
 
@@ -3235,6 +3363,7 @@ CREATE FUNCTION ai_storage.seal_audit() RETURNS TABLE(events bigint, seals bigin
     SET client_min_messages TO 'notice'
     AS $$
 begin
+    perform ai_storage_private.require_owner();
     perform ai_storage_private.take_turn();
     return query
     select n.events, n.seals
@@ -3478,13 +3607,15 @@ begin
     end if;
     if exists (
         select from unnest(v_targets) as t (target)
-        where split_part(t.target, ':', 1) <> v_tenant.levels[1]
-    ) and not ai_storage_private.may_share_outside(v_tenant.levels[1]) then
+        where not ai_storage_private.may_share_with(
+            v_tenant.levels[1], split_part(t.target, ':', 1)
+        )
+    ) then
         raise exception using
             errcode = 'TN302',
-            message = 'this organisation may not share outside',
-            hint = 'An administrator allows it: select ai_storage.allow_external_sharing(org_id). '
-                'Within the organisation, leave org_id out.';
+            message = 'this organisation may not share with that one',
+            hint = 'An administrator allows it: select ai_storage.allow_external_sharing(org_id, '
+                'to_org_id). Within the organisation, leave org_id out.';
     end if;
 
     if coalesce(p_owner, v_tenant.isolation_key) = v_tenant.isolation_key then
@@ -3498,12 +3629,11 @@ begin
         );
     end if;
     return query
-    select ai_storage_private.write_share(
-        v_held, v_tenant, t.target, v_permissions,
+    select w.share_id, w.target
+    from ai_storage_private.write_shares(
+        v_held, v_tenant, v_targets, v_permissions,
         coalesce(p_expires_at, v_held.expires_at), coalesce(p_version, v_held.pinned_version)
-    ), t.target
-    from unnest(v_targets) with ordinality as t (target, place)
-    order by t.place;
+    ) as w;
 end;
 $$;
 
@@ -3513,7 +3643,7 @@ ALTER FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_perm
 -- Name: FUNCTION share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) IS 'Lets other tenants reach one model. p_targets: an array of objects with any of org_id, server_id, project_id, environment, code_hash (or orgId ...); a level left out is the sharer''s own, * is any. p_permissions: read, execute, write, share. p_expires_at: null for no end. p_version: the only version to be seen. p_owner: the owner''s isolation key, to pass on a model that was shared with the permission share, never wider or longer than it is held. Sharing again with the same target replaces what was given. Returns one row per target. Raises 22023, TN001 to TN005, TN101, TN301 to TN304.';
+COMMENT ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) IS 'Lets other tenants reach one model. p_targets: an array of objects with any of org_id, server_id, project_id, environment, code_hash (or orgId ...); a level left out is the sharer''s own, * is any. p_permissions: read, execute, write, share. p_expires_at: null for no end. p_version: the only version to be seen. p_owner: the owner''s isolation key, to pass on a model that was shared with the permission share, never wider or longer than it is held. Sharing again with the same target replaces what was given, and ends what was passed on from it; the same grant once more changes nothing. A sharer has up to 1,000 grants on a model, and a model is passed on up to 8 times in a row. Returns one row per target. Raises 22023, TN001 to TN005, TN101, TN301 to TN306.';
 
 --
 -- Name: tenant_stats(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3558,7 +3688,7 @@ ALTER FUNCTION ai_storage.tenant_stats(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION tenant_stats(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.tenant_stats(p_as text) IS 'How much the caller has: own_models, shared_models that others let it read, both together, versions, artifact_bytes, when it last saved. compliance_status: the worst status of the controls that are quick to check, passed, warning or failed; verify_audit() checks the log. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.tenant_stats(p_as text) IS 'How much the caller has: own_models, shared_models that load_progress() lists, both together, versions, artifact_bytes, when it last saved. compliance_status: the worst status of the controls that are quick to check, passed, warning or failed; verify_audit() checks the log. Raises TN001 to TN005.';
 
 --
 -- Name: unshare_model(text, jsonb, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
@@ -3572,25 +3702,23 @@ CREATE FUNCTION ai_storage.unshare_model(p_model_name text, p_targets jsonb DEFA
 declare
     v_tenant  constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
     v_targets text[];
-    v_share   record;
-    v_count   integer := 0;
+    v_given   uuid[];
+    v_count   integer;
 begin
     if p_targets is not null then
         v_targets := ai_storage_private.check_targets(p_targets, v_tenant.levels);
     end if;
-    for v_share in
-        delete from ai_storage_private.model_share as s
-        where s.sharer_ids @> array[v_tenant.tenant_id]
-          and s.sharer_id = v_tenant.tenant_id
+    v_given := array(
+        select s.share_id
+        from ai_storage_private.model_share as s
+        where s.sharer_id = v_tenant.tenant_id
           and s.model_name = p_model_name collate "C"
           and s.owner_key = coalesce(p_owner, v_tenant.isolation_key) collate "C"
           and (v_targets is null or s.target = any (v_targets))
-        returning s.tenant_id, s.model_id, s.share_id
-    loop
-        v_count := v_count + 1 + ai_storage_private.end_shares(
-            v_share.tenant_id, v_share.model_id, array[v_share.share_id]
-        );
-    end loop;
+    );
+    v_count := ai_storage_private.count_line(v_given);
+    delete from ai_storage_private.model_share as s
+    where s.share_id = any (v_given);
     return v_count;
 end;
 $$;
@@ -3620,6 +3748,7 @@ declare
     v_roots   bytea[];
     v_highest bigint;
 begin
+    perform ai_storage_private.require_owner();
     select l.* into v_log
     from ai_storage_private.check_log(null) as l;
 
@@ -3864,6 +3993,8 @@ CREATE TABLE ai_storage_private.model_share (
     permissions text[] NOT NULL,
     ancestors uuid[] NOT NULL,
     sharer_ids bigint[] NOT NULL,
+    permit_ids uuid[] NOT NULL,
+    CONSTRAINT model_share_depth CHECK ((cardinality(ancestors) <= 8)),
     CONSTRAINT model_share_not_to_owner CHECK ((target <> owner_key)),
     CONSTRAINT model_share_permissions_known CHECK (((permissions <@ '{read,execute,write,share}'::text[]) AND (permissions <> '{}'::text[]))),
     CONSTRAINT model_share_pinned_not_written CHECK (((pinned_version IS NULL) OR (NOT (permissions @> '{write}'::text[]))))
@@ -3877,7 +4008,7 @@ ALTER TABLE ai_storage_private.model_share OWNER TO ai_storage_owner;
 -- Name: TABLE model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TABLE ai_storage_private.model_share IS 'Grants: who may reach which model of another tenant. A grant that ends is deleted.';
+COMMENT ON TABLE ai_storage_private.model_share IS 'Grants: who may reach which model of another tenant. A row is deleted and never changed.';
 
 --
 -- Name: COLUMN model_share.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -3955,13 +4086,19 @@ COMMENT ON COLUMN ai_storage_private.model_share.permissions IS 'read: progress 
 -- Name: COLUMN model_share.ancestors; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.model_share.ancestors IS 'The grants this one derives from, the owner''s first; it ends with any of them.';
+COMMENT ON COLUMN ai_storage_private.model_share.ancestors IS 'The grants this one derives from, the owner''s first, 8 at most; it ends with any of them.';
 
 --
 -- Name: COLUMN model_share.sharer_ids; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 COMMENT ON COLUMN ai_storage_private.model_share.sharer_ids IS 'The tenants that may end this grant: the owner and each that passed the model on.';
+
+--
+-- Name: COLUMN model_share.permit_ids; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.model_share.permit_ids IS 'The permits to share outside that this grant rests on; it ends with any of them.';
 
 --
 -- Name: borrow(ai_storage_private.acting_tenant, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -3971,8 +4108,7 @@ CREATE FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_ten
     LANGUAGE plpgsql
     AS $$
 declare
-    v_patterns constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
-    v_share    ai_storage_private.model_share;
+    v_share ai_storage_private.model_share;
 begin
     -- An older snapshot would still find a grant that has ended since: good for reading what was,
     -- not for writing now.
@@ -3985,14 +4121,10 @@ begin
             hint = 'Begin the transaction with isolation level read committed.';
     end if;
     -- Of several grants, one without a pinned version shows the most.
-    select w.* into v_share
-    from ai_storage_private.model_share as s
-    cross join lateral ai_storage_private.worth(s) as w
-    where s.target = any (v_patterns)
-      and s.model_name = p_model_name
-      and s.owner_key = p_owner
-      and w.permissions @> array[p_permission]
-    order by w.pinned_version desc nulls first, w.share_id
+    select s.* into v_share
+    from ai_storage_private.reaching(p_tenant.isolation_key, p_owner, p_model_name) as s
+    where s.permissions @> array[p_permission]
+    order by s.pinned_version desc nulls first, s.share_id
     limit 1;
     if not found then
         raise exception using
@@ -4645,6 +4777,35 @@ ALTER FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) IS 'The seals of one tenant, or with null of all, and what is wrong with each by itself.';
 
 --
+-- Name: check_shared_write(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_shared_write() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if not ai_storage_private.may_write(new.tenant_id, new.model_id, new.saved_by) then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model',
+            hint = 'Check the name and the owner; a model of another tenant has to be shared with '
+                'you, also when the transaction commits.';
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_shared_write() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_shared_write(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_shared_write() IS 'Trigger: refuses what a borrower saved unless it may still write. Raises TN101.';
+
+--
 -- Name: check_size(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5001,6 +5162,40 @@ ALTER FUNCTION ai_storage_private.count_bytes() OWNER TO ai_storage_owner;
 COMMENT ON FUNCTION ai_storage_private.count_bytes() IS 'Counts bytes that come or go for the quotas. Raises 55P03, TN601.';
 
 --
+-- Name: count_line(uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return (
+        select count(*)
+        from ai_storage_private.in_force(
+            array(
+                select distinct s.share_id
+                from ai_storage_private.model_share as g
+                join ai_storage_private.model_share as s
+                    on s.tenant_id = g.tenant_id
+                    and s.model_id = g.model_id
+                where g.share_id = any (p_share_ids)
+                  and (s.share_id = any (p_share_ids) or s.ancestors && p_share_ids)
+            ),
+            null
+        )
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION count_line(p_share_ids uuid[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) IS 'How many grants count now out of some and of all that derive from them.';
+
+--
 -- Name: count_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5032,22 +5227,50 @@ ALTER FUNCTION ai_storage_private.count_models() OWNER TO ai_storage_owner;
 COMMENT ON FUNCTION ai_storage_private.count_models() IS 'Counts models that come or go for the quotas. Raises 55P03, TN601.';
 
 --
--- Name: count_received(ai_storage_private.acting_tenant); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: count_permitted(uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) RETURNS bigint
+CREATE FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
     return (
-        select count(distinct (s.tenant_id, s.model_id))
-        from ai_storage_private.model_share as s
-        cross join lateral ai_storage_private.worth(s) as w
-        where s.target = any (ai_storage_private.target_patterns(p_tenant.levels))
-          and s.owner_key <> p_tenant.isolation_key
-          and w.permissions @> '{read}'
+        select count(*)
+        from ai_storage_private.in_force(
+            array(
+                select s.share_id
+                from ai_storage_private.model_share as s
+                where s.permit_ids && p_permit_ids
+            ),
+            null
+        )
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION count_permitted(p_permit_ids uuid[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) IS 'How many grants count now that rest on some permits.';
+
+--
+-- Name: count_received(ai_storage_private.acting_tenant); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return (
+        select count(*)
+        from ai_storage_private.load_shared(p_tenant, null, null, '', '', null)
     );
 end;
 $$;
@@ -5058,7 +5281,7 @@ ALTER FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.act
 -- Name: FUNCTION count_received(p_tenant ai_storage_private.acting_tenant); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) IS 'How many models of others a tenant may read.';
+COMMENT ON FUNCTION ai_storage_private.count_received(p_tenant ai_storage_private.acting_tenant) IS 'How many models of others load_progress() lists for a tenant.';
 
 --
 -- Name: count_refusal(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5273,40 +5496,6 @@ ALTER FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) IS 'base64url without padding, as JWT wants it (RFC 7515, section 2).';
 
 --
--- Name: end_shares(bigint, uuid, uuid[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) RETURNS integer
-    LANGUAGE plpgsql
-    AS $$
-declare
-    v_tidied uuid[];
-begin
-    -- Tidying, not ending: without its ancestor a grant is worth nothing. So whoever holds a row in
-    -- an open transaction keeps that row and nobody waiting.
-    v_tidied := array(
-        select s.share_id
-        from ai_storage_private.model_share as s
-        where s.tenant_id = p_tenant_id
-          and s.model_id = p_model_id
-          and (s.share_id = any (p_share_ids) or s.ancestors && p_share_ids)
-        for update skip locked
-    );
-    delete from ai_storage_private.model_share as s
-    where s.share_id = any (v_tidied);
-    return cardinality(v_tidied);
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) IS 'Deletes grants on one model and all that derive from them, except rows that another transaction holds. Returns how many';
-
---
 -- Name: end_upload(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5355,6 +5544,9 @@ declare
     v_collation constant text := collation for (p_as);
     v_durable   constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     if v_field is not null then
         v_bound := (
             v_field[2]::bigint, v_field[3], string_to_array(v_field[3], ':'), v_field[5], v_field[4]
@@ -5532,10 +5724,28 @@ CREATE FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) RETURNS bigi
 declare
     v_count bigint;
 begin
+    -- What derives from these counts no more. Its sharer may hold a row: then a sweep takes it.
     delete from ai_storage_private.model_share as s
-    where s.tenant_id = p_tenant_id
-       or s.sharer_ids @> array[p_tenant_id];
+    where s.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.model_share as d
+        where d.share_id = any (array(
+            select distinct o.share_id
+            from ai_storage_private.model_share as g
+            join ai_storage_private.model_share as o
+                on o.tenant_id = g.tenant_id
+                and o.model_id = g.model_id
+            where (g.sharer_id = p_tenant_id or g.tenant_id = p_tenant_id)
+              and (o.tenant_id = p_tenant_id or p_tenant_id = any (o.sharer_ids))
+        ))
+        for update skip locked
+    ));
     get diagnostics v_count = row_count;
+    delete from ai_storage_private.model_share as s
+    where s.sharer_id = p_tenant_id;
+    delete from ai_storage_private.share_decline as d
+    where d.tenant_id = p_tenant_id
+       or d.owner_id = p_tenant_id;
     return v_count;
 end;
 $$;
@@ -5546,7 +5756,7 @@ ALTER FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) OWNER TO ai_s
 -- Name: FUNCTION erase_shares(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) IS 'Deletes the grants on a tenant''s models and those it passed on. Returns how many.';
+COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) IS 'Deletes the grants on a tenant''s models and those it passed on, what it declined, and what others declined of it. Returns how many grants.';
 
 --
 -- Name: find_acts(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5881,20 +6091,11 @@ CREATE FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id 
     LANGUAGE plpgsql
     AS $$
 begin
-    -- The owner's own grants; what derives from them is then worth nothing, and is deleted unless
-    -- another transaction holds it.
+    -- What derives from the owner's grants counts no more; their sharers may hold those rows.
     delete from ai_storage_private.model_share as s
     where s.tenant_id = p_tenant_id
       and s.model_id = p_model_id
-      and s.ancestors = '{}';
-    delete from ai_storage_private.model_share as s
-    where s.share_id = any (array(
-        select d.share_id
-        from ai_storage_private.model_share as d
-        where d.tenant_id = p_tenant_id
-          and d.model_id = p_model_id
-        for update skip locked
-    ));
+      and s.sharer_id = p_tenant_id;
 end;
 $$;
 
@@ -5907,6 +6108,39 @@ ALTER FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id u
 COMMENT ON FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id uuid) IS 'Ends the grants on a model that is being deleted.';
 
 --
+-- Name: grants_on(text[], text[], text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.grants_on(p_patterns text[], p_owners text[], p_names text[]) RETURNS uuid[]
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return array(
+        select g.share_id
+        from unnest(p_owners, p_names) as m (owner_key, model_name)
+        cross join unnest(p_patterns) as t (pattern)
+        cross join lateral (
+            select s.share_id
+            from ai_storage_private.model_share as s
+            where s.target = t.pattern
+              and s.owner_key = m.owner_key
+              and s.model_name = m.model_name
+            order by cardinality(s.ancestors)
+            limit 32
+        ) as g
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.grants_on(p_patterns text[], p_owners text[], p_names text[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION grants_on(p_patterns text[], p_owners text[], p_names text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.grants_on(p_patterns text[], p_owners text[], p_names text[]) IS 'The grants on some models, an owner and a name each, to any of the patterns: as reaching().';
+
+--
 -- Name: has_grant(ai_storage_private.acting_tenant, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -5915,17 +6149,12 @@ CREATE FUNCTION ai_storage_private.has_grant(p_tenant ai_storage_private.acting_
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
-declare
-    v_patterns constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
 begin
     return exists (
-        select from ai_storage_private.model_share as s
-        cross join lateral ai_storage_private.worth(s) as w
-        where s.target = any (v_patterns)
-          and s.model_name = p_model_name
-          and s.owner_key = p_owner
-          and w.share_id is not null
-          and (p_permission is null or w.permissions @> array[p_permission])
+        select
+        from ai_storage_private.reaching(p_tenant.isolation_key, p_owner, p_model_name) as s
+        where p_permission is null
+           or s.permissions @> array[p_permission]
     );
 end;
 $$;
@@ -5973,29 +6202,45 @@ CREATE FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_context  constant text := current_setting('app.tenant_context', true);
-    v_patterns constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
-    v_held     ai_storage_private.model_share;
+    v_context constant text := current_setting('app.tenant_context', true);
+    v_held    ai_storage_private.model_share;
 begin
     -- Of several grants, one has to cover all that is passed on. A grant that I gave myself, or
     -- that derives from it, is not one I hold. Nothing is locked: were the grant ended now, what
-    -- derives from it would be worth nothing.
-    select w.* into v_held
-    from ai_storage_private.model_share as s
-    cross join lateral ai_storage_private.worth(s) as w
-    where s.target = any (v_patterns)
-      and s.model_name = p_model_name
-      and s.owner_key = p_owner
-      and p_tenant.tenant_id <> all (s.sharer_ids)
-      and w.permissions @> (p_permissions || '{share}'::text[])
-      and (w.expires_at is null or p_expires_at is null or p_expires_at <= w.expires_at)
-      and (w.pinned_version is null or p_version is null or p_version = w.pinned_version)
-    order by w.expires_at desc nulls first, w.pinned_version desc nulls first, w.share_id
+    -- derives from it would not count.
+    select s.* into v_held
+    from ai_storage_private.reaching(p_tenant.isolation_key, p_owner, p_model_name) as s
+    where p_tenant.tenant_id <> all (s.sharer_ids)
+      and s.permissions @> (p_permissions || '{share}'::text[])
+      and (s.expires_at is null or p_expires_at is null or p_expires_at <= s.expires_at)
+      and (s.pinned_version is null or p_version is null or p_version = s.pinned_version)
+    order by
+        cardinality(s.ancestors) = 8,
+        s.expires_at desc nulls first,
+        s.pinned_version desc nulls first,
+        cardinality(s.ancestors),
+        s.share_id
     limit 1;
-    if found then
+    if cardinality(v_held.ancestors) = 8 then
+        raise exception using
+            errcode = 'TN306',
+            message = 'the model was passed on too often',
+            hint = 'A model is passed on up to 8 times in a row. Ask its owner, or a tenant nearer '
+                'to the owner, to share it.';
+    end if;
+    if v_held.share_id is not null then
         perform ai_storage_private.lend(array[v_held.tenant_id], array[v_held.model_id]);
         perform ai_storage_private.check_version(v_held.tenant_id, v_held.model_id, p_version);
         perform ai_storage_private.restore_context(v_context);
+        -- It came to me from another organisation by a *: what I pass on rests on that permit.
+        v_held.permit_ids := v_held.permit_ids || array(
+            select p.permit_id
+            from ai_storage_private.external_sharing_permit as p
+            where split_part(v_held.target, ':', 1) = '*'
+              and p.org_id = split_part(v_held.sharer_key, ':', 1)
+              and p.to_org_id = p_tenant.levels[1]
+              and p.permit_id <> all (v_held.permit_ids)
+        );
         return v_held;
     end if;
 
@@ -6019,7 +6264,7 @@ ALTER FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_
 -- Name: FUNCTION hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'The received grant that covers what is to be passed on. Raises TN101, TN303, TN304.';
+COMMENT ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'The received grant that covers what is to be passed on. Raises TN101, TN303, TN304, TN306.';
 
 --
 -- Name: hold_model(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6088,6 +6333,7 @@ begin
     v_held.owner_key := p_tenant.isolation_key;
     v_held.ancestors := '{}';
     v_held.sharer_ids := '{}';
+    v_held.permit_ids := '{}';
     return v_held;
 end;
 $$;
@@ -6207,6 +6453,30 @@ ALTER FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uu
 --
 
 COMMENT ON FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) IS 'An own upload, locked. Raises TN201.';
+
+--
+-- Name: hurry(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.hurry() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- A borrower holds the model's row until it commits, and the owner waits for it: not for long.
+    perform set_config(s.name, '2s', true)
+    from unnest(array['idle_in_transaction_session_timeout', 'transaction_timeout']) as s (name)
+    where current_setting(s.name, true)::interval = '0'
+       or current_setting(s.name, true)::interval > '2 s';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.hurry() OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION hurry(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.hurry() IS 'Ends this transaction when it is still open in 2 s: idle, or from PostgreSQL 17 on at all.';
 
 --
 -- Name: import_artifact(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6559,6 +6829,88 @@ ALTER FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record js
 --
 
 COMMENT ON FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record jsonb) IS 'Restores one version of a model, on top of the version before it. Raises 22023, 23505.';
+
+--
+-- Name: in_force(uuid[], text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receiver text) RETURNS SETOF ai_storage_private.model_share
+    LANGUAGE plpgsql STABLE ROWS 10
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_org constant text := split_part(p_receiver, ':', 1);
+begin
+    -- A grant never gives more than its ancestors did, and none of them changes. So it counts while
+    -- all of them are there: one query, however long the line is.
+    return query
+    select s.*
+    from ai_storage_private.model_share as s
+    where s.share_id = any (p_share_ids)
+      and (s.expires_at is null or s.expires_at > clock_timestamp())
+      and (
+          s.ancestors = '{}'
+          or cardinality(s.ancestors) = (
+              select count(*)
+              from ai_storage_private.model_share as a
+              where a.share_id = any (s.ancestors)
+                and (a.expires_at is null or a.expires_at > clock_timestamp())
+          )
+      )
+      and not exists (
+          select from ai_storage_private.share_end as e
+          where e.share_id = any (s.ancestors || s.share_id)
+      )
+      and (
+          s.permit_ids = '{}'
+          or cardinality(s.permit_ids) = (
+              select count(*)
+              from ai_storage_private.external_sharing_permit as p
+              where p.permit_id = any (s.permit_ids)
+          )
+      )
+      -- * as the organisation: the sharer's own, and those it may share with now.
+      and (
+          p_receiver is null
+          or split_part(s.target, ':', 1) = v_org
+          or split_part(s.sharer_key, ':', 1) = v_org
+          or exists (
+              select from ai_storage_private.external_sharing_permit as p
+              where p.org_id = split_part(s.sharer_key, ':', 1)
+                and p.to_org_id = v_org
+          )
+      )
+      -- Nobody in the line declined what it passed on, nor does the receiver.
+      and (
+          s.ancestors = '{}'
+          or not exists (
+              select
+              from unnest(s.sharer_ids[1:cardinality(s.ancestors)], s.sharer_ids[2:])
+                  as h (giver_id, taker_id)
+              join ai_storage_private.share_decline as d
+                  on d.tenant_id = h.taker_id
+                  and d.sharer_id = h.giver_id
+              where d.owner_id = s.tenant_id
+                and d.model_name = s.model_name
+          )
+      )
+      and not exists (
+          select from ai_storage_private.share_decline as d
+          where d.owner_id = s.tenant_id
+            and d.model_name = s.model_name
+            and d.sharer_id = s.sharer_id
+            and d.receiver_key = p_receiver
+      );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receiver text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION in_force(p_share_ids uuid[], p_receiver text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receiver text) IS 'Of some grants those that count now. p_receiver: for this tenant, or with null for any.';
 
 --
 -- Name: is_base64url(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7397,7 +7749,9 @@ from (
     where c.relnamespace = 'ai_storage_private'::regnamespace
       and c.relkind in ('r', 'p')
       and c.relname not in (
-          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report'
+          'audit_pending', 'audit_event', 'audit_seal', 'audit_checkpoint', 'refusal_report',
+          -- What changes of rules wait for, and sums of what is recorded elsewhere.
+          'retention_gate', 'quota_use'
       )
     group by c.relname
 ) as t
@@ -7934,86 +8288,79 @@ COMMENT ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) IS 'The
 -- Name: load_shared(ai_storage_private.acting_tenant, text, text, text, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
+CREATE FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) RETURNS TABLE(model_name text, owner_key text, is_shared boolean, permissions text[], mse double precision, training_samples bigint, metrics jsonb, metadata jsonb, version bigint, created_at timestamp with time zone, updated_at timestamp with time zone, cursor text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
-    v_context    constant text := current_setting('app.tenant_context', true);
-    v_patterns   constant text[] := ai_storage_private.target_patterns(p_tenant.levels);
-    v_left       integer := p_limit;
-    v_page       integer;
-    v_rows       integer;
-    v_name       text collate "C" := p_after_name;
-    v_owner      text collate "C" := p_after_owner;
-    v_model_ids  uuid[];
-    v_tenant_ids bigint[];
-    v_names      text[];
-    v_owners     text[];
-    v_count      bigint;
+    v_context  constant text := current_setting('app.tenant_context', true);
+    -- Whoever names model and owner uses it. All else is a list, which shows less and is no use.
+    v_is_use   constant boolean := p_owner is not null and p_model_name is not null;
+    v_patterns constant text[] := case when not v_is_use
+            then ai_storage_private.used_patterns(p_tenant.levels)
+        end;
+    v_owner    text := p_after_owner;
+    v_name     text := p_after_name;
+    v_left     integer := least(p_limit, 1000);
+    v_rows     integer;
+    v_owners   text[];
+    v_names    text[];
+    v_granted  ai_storage_private.model_share[];
 begin
     -- In pages, since a context names the models of one page, and naming all would cost the square.
-    loop
-        v_page := least(v_left, 100); -- a null limit is none
-        -- Each pattern is read in the order of the index, no further than a page.
-        select
-            array_agg(page.tenant_id),
-            array_agg(page.model_id),
-            array_agg(page.model_name),
-            array_agg(page.owner_key),
-            count(*),
-            (array_agg(page.model_name order by page.model_name desc, page.owner_key desc))[1],
-            (array_agg(page.owner_key order by page.model_name desc, page.owner_key desc))[1]
-        into v_tenant_ids, v_model_ids, v_names, v_owners, v_count, v_name, v_owner
-        from (
-            select distinct on (f.model_name, f.owner_key)
-                f.model_name, f.owner_key, f.tenant_id, f.model_id
-            from unnest(v_patterns) as t (pattern)
-            cross join lateral (
-                select distinct on (s.model_name, s.owner_key)
-                    s.model_name, s.owner_key, s.tenant_id, s.model_id
-                from ai_storage_private.model_share as s
-                cross join lateral ai_storage_private.worth(s) as w
-                where s.target = t.pattern
-                  and s.model_name between p_first and p_last
-                  and (s.model_name, s.owner_key) > (v_name, v_owner)
-                  and s.owner_key <> p_tenant.isolation_key
-                  and w.permissions @> '{read}'
-                order by s.model_name, s.owner_key
-                limit v_page
-            ) as f
-            order by f.model_name, f.owner_key
-            limit v_page
-        ) as page;
-        exit when v_count = 0;
+    while v_left > 0 loop
+        if v_is_use then
+            exit when v_owner <> ''; -- the one row was there
+            v_owner := p_owner;
+            v_granted := array(
+                select f
+                from ai_storage_private.reaching(
+                    p_tenant.isolation_key, p_owner, p_model_name
+                ) as f
+            );
+        else
+            select p.owners, p.names into v_owners, v_names
+            from ai_storage_private.page_received(
+                v_patterns, p_owner, p_model_name, v_owner, v_name
+            ) as p;
+            exit when v_names is null;
+            v_owner := v_owners[cardinality(v_owners)];
+            v_name := v_names[cardinality(v_names)];
+            v_granted := array(
+                select f
+                from ai_storage_private.in_force(
+                    ai_storage_private.grants_on(v_patterns, v_owners, v_names),
+                    p_tenant.isolation_key
+                ) as f
+                where f.owner_key <> p_tenant.isolation_key
+            );
+        end if;
+        continue when cardinality(v_granted) = 0;
 
-        perform ai_storage_private.lend(v_tenant_ids, v_model_ids);
+        perform ai_storage_private.lend(
+            array(select distinct g.tenant_id from unnest(v_granted) as g),
+            array(select distinct g.model_id from unnest(v_granted) as g)
+        );
         return query
         with granted as materialized (
             -- Several grants on one model add up; one that shows the current version wins over
             -- a pin.
             select
-                s.tenant_id,
-                s.model_id,
-                min(s.owner_key) as owner_key,
-                min(s.model_name) as model_name,
+                g.tenant_id,
+                g.model_id,
+                min(g.owner_key) as owner_key,
+                min(g.model_name) as model_name,
                 array_agg(distinct e.permission order by e.permission) as permissions,
                 case
-                    when not bool_or(w.pinned_version is null and w.permissions @> '{read}')
-                    then max(w.pinned_version) filter (where w.permissions @> '{read}')
+                    when not bool_or(g.pinned_version is null and g.permissions @> '{read}')
+                    then max(g.pinned_version) filter (where g.permissions @> '{read}')
                 end as pinned_version
-            from ai_storage_private.model_share as s
-            cross join lateral ai_storage_private.worth(s) as w
-            cross join unnest(w.permissions) as e (permission)
-            where s.tenant_id = any (v_tenant_ids)
-              and s.model_id = any (v_model_ids)
-              and s.model_name = any (v_names)
-              and s.target = any (v_patterns)
-            group by s.tenant_id, s.model_id
-            -- read may have ended since the page was made
-            having bool_or(w.permissions @> '{read}')
+            from unnest(v_granted) as g
+            cross join unnest(g.permissions) as e (permission)
+            group by g.tenant_id, g.model_id
+            having bool_or(g.permissions @> '{read}')
         )
         select
             p.model_name,
@@ -8024,8 +8371,14 @@ begin
             case
                 when g.pinned_version is null then p.training_samples else v.training_samples
             end,
-            case when g.pinned_version is null then p.metrics else v.metrics end,
-            case when g.pinned_version is null then p.metadata else v.metadata end,
+            case
+                when v_is_use and g.pinned_version is null then p.metrics
+                when v_is_use then v.metrics
+            end,
+            case
+                when v_is_use and g.pinned_version is null then p.metadata
+                when v_is_use then v.metadata
+            end,
             coalesce(g.pinned_version, p.version),
             p.created_at,
             case when g.pinned_version is null then p.updated_at else v.saved_at end,
@@ -8040,28 +8393,30 @@ begin
             on v.tenant_id = g.tenant_id
             and v.model_id = g.model_id
             and v.version = g.pinned_version
-        where p.tenant_id = any (v_tenant_ids)
-          and (g.pinned_version is null or v.version is not null)
-        order by p.model_name, g.owner_key;
+        where g.pinned_version is null
+           or v.version is not null
+        order by g.owner_key, p.model_name
+        limit v_left;
         get diagnostics v_rows = row_count;
         perform ai_storage_private.restore_context(v_context);
-        perform ai_storage_private.record_use(
-            'read model', p_tenant, v_tenant_ids, v_owners, v_model_ids, null, v_names
-        );
-
+        if v_is_use and v_rows > 0 then
+            perform ai_storage_private.record_use(
+                'read model', p_tenant, array[v_granted[1].tenant_id], array[p_owner],
+                array[v_granted[1].model_id], null, array[p_model_name]
+            );
+        end if;
         v_left := v_left - v_rows;
-        exit when v_left = 0 or v_count < v_page;
     end loop;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) IS 'The second half of load_progress: models shared with the caller, by name and owner, within a range of names and behind a cursor.';
+COMMENT ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) IS 'The second half of load_progress: models shared with the caller, by owner and name, behind a cursor. Raises 25006 for a use.';
 
 --
 -- Name: load_shared_history(ai_storage_private.acting_tenant, text, text, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -8210,29 +8565,67 @@ ALTER FUNCTION ai_storage_private.may_receive(p_org_id text) OWNER TO ai_storage
 COMMENT ON FUNCTION ai_storage_private.may_receive(p_org_id text) IS 'Whether there is any grant to somebody in an organisation, or to any. Spares all others the search for their 32 patterns.';
 
 --
--- Name: may_share_outside(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: may_share_with(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.may_share_outside(p_org_id text) RETURNS boolean
+CREATE FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
-    return exists (
+    return p_org_id = p_to_org_id or exists (
         select from ai_storage_private.external_sharing_permit as e
         where e.org_id = p_org_id
+          and (e.to_org_id = p_to_org_id or p_to_org_id = '*')
     );
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.may_share_outside(p_org_id text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION may_share_outside(p_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION may_share_with(p_org_id text, p_to_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) IS 'Whether an organisation may share with others.';
+COMMENT ON FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) IS 'Whether an organisation may share with another; *: with any other.';
+
+--
+-- Name: may_write(bigint, uuid, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return exists (
+        select
+        from ai_storage_private.in_force(
+            array(
+                select s.share_id
+                from ai_storage_private.model_share as s
+                where s.tenant_id = p_owner_id
+                  and s.model_id = p_model_id
+                  and s.target = any (ai_storage_private.target_patterns(
+                      string_to_array(p_receiver, ':')
+                  ))
+            ),
+            p_receiver
+        ) as f
+        where f.permissions @> '{write}'
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION may_write(p_owner_id bigint, p_model_id uuid, p_receiver text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) IS 'Whether a receiver may write a model of another tenant now: this model, and not a later one of its name.';
 
 --
 -- Name: measure_tenant(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8383,6 +8776,37 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
 
 --
+-- Name: next_owner(text[], text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return (
+        select min(o.owner_key)
+        from unnest(p_patterns) as t (pattern)
+        cross join lateral (
+            select s.owner_key
+            from ai_storage_private.model_share as s
+            where s.target = t.pattern
+              and s.owner_key >= p_from
+            order by s.owner_key
+            limit 1
+        ) as o
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION next_owner(p_patterns text[], p_from text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) IS 'The first owner, from a key on, with a grant to any of the patterns.';
+
+--
 -- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -8421,6 +8845,101 @@ ALTER FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_priva
 --
 
 COMMENT ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'open_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+
+--
+-- Name: page_received(text[], text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    if p_model_name is not null then
+        select array_agg(m.owner_key order by m.owner_key), array_agg(p_model_name)
+        into owners, names
+        from (
+            select distinct f.owner_key
+            from unnest(p_patterns) as t (pattern)
+            cross join lateral (
+                select s.owner_key
+                from ai_storage_private.model_share as s
+                where s.target = t.pattern
+                  and s.model_name = p_model_name
+                  and s.owner_key > p_after_owner
+                order by s.owner_key
+                limit 100
+            ) as f
+            order by f.owner_key
+            limit 100
+        ) as m;
+    elsif p_owner is not null then
+        select array_agg(p_owner), array_agg(m.model_name order by m.model_name)
+        into owners, names
+        from (
+            select distinct f.model_name
+            from unnest(p_patterns) as t (pattern)
+            cross join lateral (
+                select s.model_name
+                from ai_storage_private.model_share as s
+                where s.target = t.pattern
+                  and s.owner_key = p_owner
+                  and s.model_name > p_after_name
+                order by s.model_name
+                limit 100
+            ) as f
+            order by f.model_name
+            limit 100
+        ) as m;
+    else
+        -- Of each owner the first 100 models, found from its first 1,000 grants to a pattern: what
+        -- one owner shares unasked neither slows nor hides the others.
+        select array_agg(m.owner_key), array_agg(m.model_name)
+        into owners, names
+        from (
+            with recursive owner (owner_key) as (
+                select ai_storage_private.next_owner(p_patterns, p_after_owner)
+                union all
+                -- No key holds a blank, so this is what follows it.
+                select ai_storage_private.next_owner(p_patterns, o.owner_key || ' ')
+                from owner as o
+                where o.owner_key is not null
+            )
+            select o.owner_key, f.model_name
+            from owner as o
+            cross join lateral (
+                select distinct g.model_name
+                from unnest(p_patterns) as t (pattern)
+                cross join lateral (
+                    select n.model_name
+                    from (
+                        select s.model_name, s.expires_at
+                        from ai_storage_private.model_share as s
+                        where s.target = t.pattern
+                          and s.owner_key = o.owner_key
+                        order by s.model_name
+                        limit 1000
+                    ) as n
+                    where n.expires_at is null
+                       or n.expires_at > clock_timestamp()
+                    limit 100
+                ) as g
+                order by g.model_name
+                limit 100
+            ) as f
+            where (o.owner_key, f.model_name) > (p_after_owner, p_after_name)
+            limit 100
+        ) as m;
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) IS 'Up to 100 models behind a cursor, by owner and name, on which grants to any of the patterns may be in force: all of a name, all of an owner, or some of each owner.';
 
 --
 -- Name: pass_gate(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8497,6 +9016,48 @@ ALTER FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uui
 --
 
 COMMENT ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) IS 'One sealed event with its path to the root of its seal, the seal, and the seal''s path to its checkpoint. Under row level security it sees what its caller''s policies show. Raises TN401.';
+
+--
+-- Name: reaching(text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) RETURNS SETOF ai_storage_private.model_share
+    LANGUAGE plpgsql STABLE ROWS 10
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+    -- 32 grants for each pattern, the nearest to the owner first: whoever passes a model on to me a
+    -- thousand times neither hides the others nor makes me read all of them.
+    return query
+    select f.*
+    from ai_storage_private.in_force(
+        array(
+            select g.share_id
+            from unnest(ai_storage_private.target_patterns(string_to_array(p_receiver, ':')))
+                as t (pattern)
+            cross join lateral (
+                select s.share_id
+                from ai_storage_private.model_share as s
+                where s.target = t.pattern
+                  and s.owner_key = p_owner
+                  and s.model_name = p_model_name
+                order by cardinality(s.ancestors)
+                limit 32
+            ) as g
+        ),
+        p_receiver
+    ) as f
+    where f.owner_key <> p_receiver;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION reaching(p_receiver text, p_owner text, p_model_name text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) IS 'The grants on one model that count for a receiver.';
 
 --
 -- Name: read_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -8685,13 +9246,30 @@ declare
         'hex'
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
+    -- What another tenant does is in this log too, but not as whom and with what it does it.
+    v_is_other   constant boolean := p_tenant_id > 0
+        and split_part(v_context, '|', 4) <> ''
+        and case split_part(v_context, '|', 3)
+            when p_tenant_id::text then false
+            when '0' then not exists ( -- unless it is being registered
+                select from ai_storage_private.tenant as t
+                where t.tenant_id = p_tenant_id
+                  and t.isolation_key = split_part(v_context, '|', 4)
+            )
+            else true
+        end;
     v_credential text := 'none';
     v_actor      text;
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
+    if current_user <> 'ai_storage_operator' then
+        perform ai_storage_private.require_owner();
+    end if;
     -- Whoever may write a tenant's row has a verified context; without one it was by hand.
-    if p_tenant_id > 0 then
+    if v_is_other then
+        v_credential := 'shared';
+    elsif p_tenant_id > 0 then
         v_credential := coalesce(nullif(split_part(v_context, '|', 6), ''), 'none');
         -- A token's: 'token', its kid, and its sub if it has one.
         if v_credential like 'token % %' then
@@ -8703,11 +9281,10 @@ begin
             v_credential := 'token ' || split_part(v_credential, ' ', 2);
         end if;
     end if;
-    -- What the application calls itself is not for other tenants' logs.
     v_detail := jsonb_strip_nulls(
         p_detail || jsonb_build_object(
             'application',
-            case when coalesce(split_part(v_context, '|', 3), '') in ('', '0', p_tenant_id::text)
+            case when v_is_other is not true
                 then nullif(current_setting('application_name'), '')
             end,
             'actor', v_actor
@@ -8718,8 +9295,8 @@ begin
         content_digest, detail_digest, salt, detail
     )
     values (
-        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action, session_user,
-        v_credential,
+        p_tenant_id, v_event_id, v_now, p_version, p_model_id, p_action,
+        case when v_is_other then 'another tenant' else session_user::text end, v_credential,
         sha256(uuid_send(v_salt) || convert_to(p_content, 'UTF8')),
         sha256(uuid_send(v_salt) || convert_to(v_detail, 'UTF8')),
         v_salt, v_detail
@@ -8787,7 +9364,7 @@ begin
         raise exception using
             errcode = '25006',
             message = 'the use of a shared model is logged, and this transaction is read-only',
-            hint = 'Use a read-write transaction, or p_scope => ''own'' for your own models.';
+            hint = 'Use a read-write transaction.';
     end if;
     -- Both sides are told: the owner who used it, the user whose it was. A user that never wrote
     -- has no log.
@@ -8957,7 +9534,7 @@ COMMENT ON COLUMN ai_storage_private.audit_event.login IS 'The login that did it
 -- Name: COLUMN audit_event.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.audit_event.credential IS 'key, token and its kid, operator, or none for a change by hand.';
+COMMENT ON COLUMN ai_storage_private.audit_event.credential IS 'key, token and its kid, operator, shared for what another tenant did, or none for a change by hand.';
 
 --
 -- Name: COLUMN audit_event.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9220,6 +9797,34 @@ ALTER FUNCTION ai_storage_private.report_models() OWNER TO ai_storage_owner;
 --
 
 COMMENT ON FUNCTION ai_storage_private.report_models() IS 'The rows of the view ai_storage.ai_progress_tenant.';
+
+--
+-- Name: require_owner(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.require_owner() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    -- A restore without owners and rights leaves every function to whoever restored, often a
+    -- superuser, and open to PUBLIC.
+    if current_user <> 'ai_storage_operator' then
+        raise exception using
+            errcode = '55000',
+            message = 'this database was restored without its owners',
+            hint = 'An administrator restores it again, roles first, without --no-owner and '
+                '--no-acl.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.require_owner() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION require_owner(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.require_owner() IS 'Refuses to go on as anybody but ai_storage_operator. Every function that reads or writes more than one tenant calls it, those for tenants in enter(), those that write in record_event(). Raises 55000.';
 
 --
 -- Name: restore_context(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -9653,10 +10258,23 @@ begin
     where s.share_id = any (array(
         select d.share_id
         from ai_storage_private.model_share as d
-        where (ai_storage_private.worth(d)).share_id is null
+        where not exists (
+            select from ai_storage_private.in_force(array[d.share_id], null)
+        )
         for update skip locked
     ));
     get diagnostics v_count = row_count;
+    -- A grant's id is never given again.
+    delete from ai_storage_private.share_end as e
+    where e.share_id = any (array(
+        select d.share_id
+        from ai_storage_private.share_end as d
+        where not exists (
+            select from ai_storage_private.model_share as s
+            where s.share_id = d.share_id
+        )
+        for update skip locked
+    ));
     return v_count;
 end;
 $$;
@@ -9667,7 +10285,7 @@ ALTER FUNCTION ai_storage_private.sweep_shares() OWNER TO ai_storage_sharing;
 -- Name: FUNCTION sweep_shares(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.sweep_shares() IS 'Deletes the grants that are worth nothing any more, such as expired ones. Returns how many.';
+COMMENT ON FUNCTION ai_storage_private.sweep_shares() IS 'Deletes the grants that are over, such as expired ones. Returns how many.';
 
 --
 -- Name: sweep_tenant(bigint, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -9953,6 +10571,33 @@ ALTER FUNCTION ai_storage_private.target_patterns(p_level text[]) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.target_patterns(p_level text[]) IS 'The 32 targets that cover a tenant: each of its levels as it is, or *.';
 
 --
+-- Name: used_patterns(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.used_patterns(p_level text[]) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return array(
+        select t.pattern
+        from unnest(ai_storage_private.target_patterns(p_level)) as t (pattern)
+        where exists (
+            select from ai_storage_private.model_share as s
+            where s.target = t.pattern
+        )
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.used_patterns(p_level text[]) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION used_patterns(p_level text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.used_patterns(p_level text[]) IS 'Those of a tenant''s 32 targets that any grant has.';
+
+--
 -- Name: verified_context(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -10153,73 +10798,6 @@ ALTER FUNCTION ai_storage_private.verify_token(p_token text) OWNER TO ai_storage
 --
 
 COMMENT ON FUNCTION ai_storage_private.verify_token(p_token text) IS 'Verifies a signed token and returns the tenant it names, with the kid, the sub if it has one, and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
-
---
--- Name: worth(ai_storage_private.model_share); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) RETURNS ai_storage_private.model_share
-    LANGUAGE plpgsql STABLE
-    AS $$
-declare
-    v_share    ai_storage_private.model_share := p_share;
-    v_ancestor ai_storage_private.model_share;
-    v_count    integer := 0;
-begin
-    -- Outside its giver's organisation a grant is worth something only while that is permitted.
-    if p_share.expires_at <= clock_timestamp()
-        or (
-            split_part(p_share.target, ':', 1) <> split_part(p_share.sharer_key, ':', 1)
-            and not ai_storage_private.may_share_outside(split_part(p_share.sharer_key, ':', 1))
-        )
-    then
-        return null;
-    end if;
-    if p_share.ancestors = '{}' then
-        return p_share;
-    end if;
-
-    for v_ancestor in
-        select s.*
-        from ai_storage_private.model_share as s
-        where s.share_id = any (p_share.ancestors)
-    loop
-        if not v_ancestor.ancestors <@ p_share.ancestors then
-            return null; -- given anew since, from another line
-        end if;
-        v_ancestor.ancestors := '{}'; -- the others are in this loop
-        v_ancestor := ai_storage_private.worth(v_ancestor);
-        if v_ancestor.share_id is null
-            or not v_ancestor.permissions @> '{share}'
-            or v_share.pinned_version <> v_ancestor.pinned_version
-        then
-            return null;
-        end if;
-        v_count := v_count + 1;
-        v_share.pinned_version := coalesce(v_share.pinned_version, v_ancestor.pinned_version);
-        v_share.expires_at := least(v_share.expires_at, v_ancestor.expires_at);
-        v_share.permissions := array(
-            select p.permission
-            from unnest(v_share.permissions) as p (permission)
-            where p.permission = any (v_ancestor.permissions)
-              and not (p.permission = 'write' and v_share.pinned_version is not null)
-            order by p.permission
-        );
-    end loop;
-    if v_count < cardinality(p_share.ancestors) or v_share.permissions = '{}' then
-        return null;
-    end if;
-    return v_share;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION worth(p_share ai_storage_private.model_share); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) IS 'A grant as it counts now: with the permissions, version and end that it and all its ancestors give, or null when it, an ancestor or the permit to share outside is gone or over.';
 
 --
 -- Name: write_batch(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10558,74 +11136,6 @@ ALTER FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_nam
 COMMENT ON FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'Checks one model state and writes it as the next version. With write_batch() the only writer of ai_progress_tenant and progress_version. p_model_id: only this model, for a borrower. Raises 22023, TN101, TN102.';
 
 --
--- Name: write_share(ai_storage_private.model_share, ai_storage_private.acting_tenant, text, text[], timestamp with time zone, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-CREATE FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) RETURNS uuid
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET client_min_messages TO 'notice'
-    AS $$
-declare
-    v_now       constant timestamptz := clock_timestamp();
-    v_new_id    constant uuid := gen_random_uuid();
-    v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
-    v_sharers   constant bigint[] := p_held.sharer_ids || p_sharer.tenant_id;
-    v_share_id  uuid;
-    v_line      uuid[];
-    v_ended     uuid[];
-begin
-    insert into ai_storage_private.model_share as s (
-        tenant_id, share_id, model_id, sharer_id, pinned_version, created_at, expires_at,
-        model_name, owner_key, sharer_key, target, permissions, ancestors, sharer_ids
-    )
-    values (
-        p_held.tenant_id, v_new_id, p_held.model_id, p_sharer.tenant_id,
-        p_version, v_now, p_expires_at, p_held.model_name, p_held.owner_key,
-        p_sharer.isolation_key, p_target, p_permissions, v_ancestors, v_sharers
-    )
-    on conflict on constraint model_share_once_unique do update set
-        pinned_version = excluded.pinned_version,
-        created_at     = excluded.created_at,
-        expires_at     = excluded.expires_at,
-        permissions    = excluded.permissions,
-        ancestors      = excluded.ancestors,
-        sharer_ids     = excluded.sharer_ids
-    returning s.share_id into v_share_id;
-
-    if v_share_id <> v_new_id then
-        -- It replaced an earlier grant: what was passed on beyond the new one ends.
-        v_line := v_ancestors || v_share_id;
-        v_ended := array(
-            select s.share_id
-            from ai_storage_private.model_share as s
-            where s.tenant_id = p_held.tenant_id
-              and s.model_id = p_held.model_id
-              and s.ancestors @> array[v_share_id]
-              and (
-                  s.ancestors[1:cardinality(v_line)] <> v_line
-                  or not p_permissions @> (s.permissions || '{share}'::text[])
-                  or coalesce(s.expires_at, 'infinity') > coalesce(p_expires_at, 'infinity')
-                  or (p_version is not null and s.pinned_version is distinct from p_version)
-              )
-        );
-        if v_ended <> '{}' then
-            perform ai_storage_private.end_shares(p_held.tenant_id, p_held.model_id, v_ended);
-        end if;
-    end if;
-    return v_share_id;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) OWNER TO ai_storage_sharing;
-
---
--- Name: FUNCTION write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-COMMENT ON FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'Writes one grant, or replaces the one that the same sharer gave to the same target, and ends what was passed on beyond it. Returns its id.';
-
---
 -- Name: write_shared(ai_storage_private.acting_tenant, text, text, double precision, bigint, jsonb, jsonb, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -10633,12 +11143,14 @@ CREATE FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acti
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
+    SET lock_timeout TO '2s'
     AS $$
 declare
     v_context constant text := current_setting('app.tenant_context', true);
     v_share   constant ai_storage_private.model_share
         := ai_storage_private.borrow(p_tenant, p_owner, p_model_name, 'write');
 begin
+    perform ai_storage_private.hurry();
     select w.version, w.created, w.saved_at
     into version, created, saved_at
     from ai_storage_private.write_progress(
@@ -10650,15 +11162,6 @@ begin
         'write model', p_tenant, array[v_share.tenant_id], array[p_owner],
         array[v_share.model_id], array[version], array[p_model_name]
     );
-
-    -- We may have waited for the model longer than the grant lasted.
-    if not ai_storage_private.has_grant(p_tenant, p_owner, p_model_name, 'write') then
-        raise exception using
-            errcode = 'TN101',
-            message = 'no such model',
-            hint = 'Check the name and the owner; a model of another tenant has to be shared with '
-                'you.';
-    end if;
 end;
 $$;
 
@@ -10668,7 +11171,111 @@ ALTER FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.actin
 -- Name: FUNCTION write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'write_progress for a model of another tenant, which has to be shared for writing. Raises 22023, TN101, TN102.';
+COMMENT ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'write_progress for a model of another tenant, which has to be shared for writing, also when the transaction commits. Raises 22023, 55P03, TN101, TN102.';
+
+--
+-- Name: write_shares(ai_storage_private.model_share, ai_storage_private.acting_tenant, text[], text[], timestamp with time zone, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) RETURNS TABLE(share_id uuid, target text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_org       constant text := p_sharer.levels[1];
+    v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
+    v_given     uuid[] := '{}';
+    v_before    uuid[];
+    v_kept      uuid[];
+    v_left      text[];
+begin
+    -- Around again when my other sessions give the same.
+    loop
+        v_before := array(
+            select s.share_id
+            from ai_storage_private.model_share as s
+            where s.tenant_id = p_held.tenant_id
+              and s.model_id = p_held.model_id
+              and s.sharer_id = p_sharer.tenant_id
+              and s.share_id <> all (v_given)
+        );
+        -- What is the same already stays, with all that was passed on from it.
+        v_kept := v_given || array(
+            select f.share_id
+            from ai_storage_private.in_force(v_before, null) as f
+            where f.target <> all (p_targets)
+               or (
+                   f.permissions = p_permissions
+                   and f.expires_at is not distinct from p_expires_at
+                   and f.pinned_version is not distinct from p_version
+                   and f.ancestors = v_ancestors
+               )
+        );
+        -- In one order, so that two sessions of mine do not wait for each other.
+        v_left := array(
+            select t.target
+            from unnest(p_targets) as t (target)
+            where not exists (
+                select from ai_storage_private.model_share as s
+                where s.share_id = any (v_kept)
+                  and s.target = t.target
+            )
+            order by t.target
+        );
+        exit when v_left = '{}';
+        if cardinality(v_kept) + cardinality(v_left) > 1000 then
+            raise exception using
+                errcode = 'TN305',
+                message = 'too many grants on one model',
+                hint = 'A sharer has up to 1,000 grants on a model. End some, or name a wider '
+                    'target with *.';
+        end if;
+        delete from ai_storage_private.model_share as s
+        where s.share_id = any (v_before)
+          and s.share_id <> all (v_kept);
+        with given as (
+            insert into ai_storage_private.model_share as s (
+                tenant_id, share_id, model_id, sharer_id, pinned_version, created_at, expires_at,
+                model_name, owner_key, sharer_key, target, permissions, ancestors, sharer_ids,
+                permit_ids
+            )
+            select
+                p_held.tenant_id, gen_random_uuid(), p_held.model_id, p_sharer.tenant_id,
+                p_version, clock_timestamp(), p_expires_at, p_held.model_name, p_held.owner_key,
+                p_sharer.isolation_key, t.target, p_permissions, v_ancestors,
+                p_held.sharer_ids || p_sharer.tenant_id,
+                p_held.permit_ids || array(
+                    select p.permit_id
+                    from ai_storage_private.external_sharing_permit as p
+                    where p.org_id = v_org
+                      and p.to_org_id = split_part(t.target, ':', 1)
+                      and p.permit_id <> all (p_held.permit_ids)
+                )
+            from unnest(v_left) as t (target)
+            on conflict on constraint model_share_once_unique do nothing
+            returning s.share_id
+        )
+        select v_given || array_agg(g.share_id) into v_given
+        from given as g;
+    end loop;
+    return query
+    select s.share_id, s.target
+    from unnest(p_targets) with ordinality as t (target, place)
+    join ai_storage_private.model_share as s
+        on s.target = t.target
+    where s.share_id = any (v_kept)
+    order by t.place;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'Writes the grants of one call, in place of those that the same sharer gave to the same targets, and deletes those of its grants on the model that count no more. Raises TN305.';
 
 --
 -- Name: ai_progress_tenant; Type: VIEW; Schema: ai_storage; Owner: ai_storage_owner
@@ -11096,7 +11703,7 @@ COMMENT ON COLUMN ai_storage_private.audit_pending.login IS 'The login that did 
 -- Name: COLUMN audit_pending.credential; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.audit_pending.credential IS 'key, token and its kid, operator, or none for a change by hand.';
+COMMENT ON COLUMN ai_storage_private.audit_pending.credential IS 'key, token and its kid, operator, shared for what another tenant did, or none for a change by hand.';
 
 --
 -- Name: COLUMN audit_pending.content_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11249,7 +11856,9 @@ COMMENT ON COLUMN ai_storage_private.erasure_certificate.statement IS 'What was 
 --
 
 CREATE TABLE ai_storage_private.external_sharing_permit (
+    permit_id uuid DEFAULT gen_random_uuid() NOT NULL,
     org_id text NOT NULL COLLATE pg_catalog."C",
+    to_org_id text NOT NULL COLLATE pg_catalog."C",
     permitted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     permitted_by name DEFAULT SESSION_USER NOT NULL
 );
@@ -11262,13 +11871,25 @@ ALTER TABLE ai_storage_private.external_sharing_permit OWNER TO ai_storage_owner
 -- Name: TABLE external_sharing_permit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TABLE ai_storage_private.external_sharing_permit IS 'Organisations that may share models with other organisations.';
+COMMENT ON TABLE ai_storage_private.external_sharing_permit IS 'Which organisation may share models with which other.';
+
+--
+-- Name: COLUMN external_sharing_permit.permit_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.external_sharing_permit.permit_id IS 'Random id: a permit given again is another one.';
 
 --
 -- Name: COLUMN external_sharing_permit.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.external_sharing_permit.org_id IS 'The organisation.';
+COMMENT ON COLUMN ai_storage_private.external_sharing_permit.org_id IS 'The organisation that shares.';
+
+--
+-- Name: COLUMN external_sharing_permit.to_org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.external_sharing_permit.to_org_id IS 'The organisation that receives.';
 
 --
 -- Name: COLUMN external_sharing_permit.permitted_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11875,6 +12496,131 @@ COMMENT ON COLUMN ai_storage_private.retention_rule.set_at IS 'When the rule was
 COMMENT ON COLUMN ai_storage_private.retention_rule.set_by IS 'The login that set it.';
 
 --
+-- Name: share_decline; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.share_decline (
+    tenant_id bigint NOT NULL,
+    owner_id bigint NOT NULL,
+    model_id uuid NOT NULL,
+    sharer_id bigint NOT NULL,
+    declined_at timestamp with time zone NOT NULL,
+    model_name text NOT NULL COLLATE pg_catalog."C",
+    owner_key text NOT NULL COLLATE pg_catalog."C",
+    sharer_key text NOT NULL COLLATE pg_catalog."C",
+    receiver_key text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.share_decline FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.share_decline OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.share_decline IS 'Models that a tenant does not want from a sharer, whatever that one grants later.';
+
+--
+-- Name: COLUMN share_decline.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.tenant_id IS 'The tenant that declined.';
+
+--
+-- Name: COLUMN share_decline.owner_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.owner_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN share_decline.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.model_id IS 'The model as it was then.';
+
+--
+-- Name: COLUMN share_decline.sharer_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.sharer_id IS 'The tenant whose grants are declined.';
+
+--
+-- Name: COLUMN share_decline.declined_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.declined_at IS 'Since when.';
+
+--
+-- Name: COLUMN share_decline.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.model_name IS 'The model, by name: a later one of that name is declined too.';
+
+--
+-- Name: COLUMN share_decline.owner_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.owner_key IS 'Isolation key of the owner.';
+
+--
+-- Name: COLUMN share_decline.sharer_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.sharer_key IS 'Isolation key of the sharer.';
+
+--
+-- Name: COLUMN share_decline.receiver_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_decline.receiver_key IS 'Isolation key of the tenant that declined.';
+
+--
+-- Name: share_end; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.share_end (
+    tenant_id bigint NOT NULL,
+    share_id uuid NOT NULL,
+    ended_by bigint NOT NULL,
+    ended_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY ai_storage_private.share_end FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.share_end OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.share_end IS 'Grants that a tenant above their sharer ended. apply_retention() deletes them with the grant.';
+
+--
+-- Name: COLUMN share_end.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_end.tenant_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN share_end.share_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_end.share_id IS 'The grant.';
+
+--
+-- Name: COLUMN share_end.ended_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_end.ended_by IS 'The tenant that ended it.';
+
+--
+-- Name: COLUMN share_end.ended_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.share_end.ended_at IS 'When.';
+
+--
 -- Name: signing_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12168,11 +12914,18 @@ ALTER TABLE ONLY ai_storage_private.erasure_certificate
     ADD CONSTRAINT erasure_certificate_pk PRIMARY KEY (certificate_id);
 
 --
+-- Name: external_sharing_permit external_sharing_permit_id_unique; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.external_sharing_permit
+    ADD CONSTRAINT external_sharing_permit_id_unique UNIQUE (permit_id);
+
+--
 -- Name: external_sharing_permit external_sharing_permit_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 ALTER TABLE ONLY ai_storage_private.external_sharing_permit
-    ADD CONSTRAINT external_sharing_permit_pk PRIMARY KEY (org_id);
+    ADD CONSTRAINT external_sharing_permit_pk PRIMARY KEY (org_id, to_org_id);
 
 --
 -- Name: idempotency_key idempotency_key_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12238,6 +12991,20 @@ ALTER TABLE ONLY ai_storage_private.retention_rule
     ADD CONSTRAINT retention_rule_pk PRIMARY KEY (org_id, server_id, project_id, environment, code_hash);
 
 --
+-- Name: share_decline share_decline_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.share_decline
+    ADD CONSTRAINT share_decline_pk PRIMARY KEY (tenant_id, owner_id, model_name, sharer_id);
+
+--
+-- Name: share_end share_end_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.share_end
+    ADD CONSTRAINT share_end_pk PRIMARY KEY (share_id, ended_by);
+
+--
 -- Name: signing_key signing_key_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -12290,16 +13057,22 @@ CREATE UNIQUE INDEX context_secret_single ON ai_storage_private.context_secret U
 CREATE INDEX model_artifact_blob ON ai_storage_private.model_artifact USING btree (tenant_id, blob_id);
 
 --
+-- Name: model_share_given; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX model_share_given ON ai_storage_private.model_share USING btree (sharer_id, owner_key, model_name);
+
+--
+-- Name: model_share_named; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX model_share_named ON ai_storage_private.model_share USING btree (target, model_name, owner_key);
+
+--
 -- Name: model_share_received; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE INDEX model_share_received ON ai_storage_private.model_share USING btree (target, model_name, owner_key);
-
---
--- Name: model_share_sharers; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE INDEX model_share_sharers ON ai_storage_private.model_share USING gin (sharer_ids);
+CREATE INDEX model_share_received ON ai_storage_private.model_share USING btree (target, owner_key, model_name, cardinality(ancestors));
 
 --
 -- Name: refusal_report_single; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12312,6 +13085,24 @@ CREATE UNIQUE INDEX refusal_report_single ON ai_storage_private.refusal_report U
 --
 
 CREATE UNIQUE INDEX retention_gate_single ON ai_storage_private.retention_gate USING btree ((true));
+
+--
+-- Name: share_decline_from; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX share_decline_from ON ai_storage_private.share_decline USING btree (owner_id, model_name, sharer_id, receiver_key);
+
+--
+-- Name: progress_version check_shared_write; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE CONSTRAINT TRIGGER check_shared_write AFTER INSERT ON ai_storage_private.progress_version DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.saved_by IS NOT NULL) AND (CURRENT_USER = 'ai_storage_sharing'::name))) EXECUTE FUNCTION ai_storage_private.check_shared_write();
+
+--
+-- Name: TRIGGER check_shared_write ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER check_shared_write ON ai_storage_private.progress_version IS 'What a borrower saved is checked again when it commits.';
 
 --
 -- Name: artifact_chunk count_bytes; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12539,7 +13330,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.erasure_certificate IS 'O
 -- Name: external_sharing_permit record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.external_sharing_permit FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('external sharing permit', 'org_id');
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.external_sharing_permit FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('external sharing permit', 'org_id,to_org_id');
 
 ALTER TABLE ai_storage_private.external_sharing_permit ENABLE ALWAYS TRIGGER record_change;
 
@@ -12632,6 +13423,34 @@ ALTER TABLE ai_storage_private.retention_rule ENABLE ALWAYS TRIGGER record_chang
 --
 
 COMMENT ON TRIGGER record_change ON ai_storage_private.retention_rule IS 'One event per change.';
+
+--
+-- Name: share_decline record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.share_decline FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('share decline', 'model_name,owner_key,sharer_key');
+
+ALTER TABLE ai_storage_private.share_decline ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.share_decline IS 'One event per change.';
+
+--
+-- Name: share_end record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.share_end FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('share end', 'share_id');
+
+ALTER TABLE ai_storage_private.share_end ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.share_end IS 'One event per change.';
 
 --
 -- Name: signing_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12970,6 +13789,34 @@ ALTER TABLE ai_storage_private.retention_rule ENABLE ALWAYS TRIGGER record_trunc
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.retention_rule IS 'One event per TRUNCATE.';
 
 --
+-- Name: share_decline record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.share_decline FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('share_decline', '');
+
+ALTER TABLE ai_storage_private.share_decline ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.share_decline IS 'One event per TRUNCATE.';
+
+--
+-- Name: share_end record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.share_end FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('share_end', '');
+
+ALTER TABLE ai_storage_private.share_end ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.share_end IS 'One event per TRUNCATE.';
+
+--
 -- Name: signing_key record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13114,6 +13961,18 @@ ALTER TABLE ai_storage_private.model_artifact ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ai_storage_private.model_share ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: model_share operator_counts_external_shares; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_counts_external_shares ON ai_storage_private.model_share FOR SELECT TO ai_storage_operator USING (((split_part(target, ':'::text, 1) <> split_part(sharer_key, ':'::text, 1)) OR (permit_ids <> '{}'::uuid[])));
+
+--
+-- Name: POLICY operator_counts_external_shares ON model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_counts_external_shares ON ai_storage_private.model_share IS 'Reports tell administrators which grants leave an organisation.';
+
+--
 -- Name: quota_use operator_counts_use; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13124,18 +13983,6 @@ CREATE POLICY operator_counts_use ON ai_storage_private.quota_use TO ai_storage_
 --
 
 COMMENT ON POLICY operator_counts_use ON ai_storage_private.quota_use IS 'A total is of many tenants, none of whom sees it.';
-
---
--- Name: model_share operator_ends_external_shares; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE POLICY operator_ends_external_shares ON ai_storage_private.model_share TO ai_storage_operator USING (((split_part(target, ':'::text, 1) <> split_part(sharer_key, ':'::text, 1)) OR (ancestors <> '{}'::uuid[]))) WITH CHECK (false);
-
---
--- Name: POLICY operator_ends_external_shares ON model_share; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON POLICY operator_ends_external_shares ON ai_storage_private.model_share IS 'forbid_external_sharing ends grants that leave an organisation and what derives from them, and gives none.';
 
 --
 -- Name: login_authorization operator_keeps_authorizations; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13366,6 +14213,42 @@ ALTER TABLE ai_storage_private.retention_gate ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ai_storage_private.retention_rule ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: share_decline; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.share_decline ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: share_end; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.share_end ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: share_end sharing_ends_grants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_ends_grants ON ai_storage_private.share_end TO ai_storage_sharing USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY sharing_ends_grants ON share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_ends_grants ON ai_storage_private.share_end IS 'The sharing functions end grants of others, and see which have ended.';
+
+--
+-- Name: share_decline sharing_matches_declines; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_matches_declines ON ai_storage_private.share_decline TO ai_storage_sharing USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY sharing_matches_declines ON share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_matches_declines ON ai_storage_private.share_decline IS 'The sharing functions match declines from both ends: as sharer and as receiver.';
+
+--
 -- Name: model_share sharing_matches_grants; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13376,6 +14259,18 @@ CREATE POLICY sharing_matches_grants ON ai_storage_private.model_share TO ai_sto
 --
 
 COMMENT ON POLICY sharing_matches_grants ON ai_storage_private.model_share IS 'The sharing functions match grants with a caller from both ends: as sharer and as receiver.';
+
+--
+-- Name: external_sharing_permit sharing_reads_permits; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY sharing_reads_permits ON ai_storage_private.external_sharing_permit FOR SELECT TO ai_storage_sharing USING (true);
+
+--
+-- Name: POLICY sharing_reads_permits ON external_sharing_permit; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY sharing_reads_permits ON ai_storage_private.external_sharing_permit IS 'The sharing functions ask whether a grant may leave its organisation.';
 
 --
 -- Name: model_artifact sharing_sees_lent_artifacts; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13502,6 +14397,18 @@ CREATE POLICY tenant_keeps_its_contents ON ai_storage_private.artifact_blob TO a
 --
 
 COMMENT ON POLICY tenant_keeps_its_contents ON ai_storage_private.artifact_blob IS 'A tenant sees and changes its own contents and no others.';
+
+--
+-- Name: share_decline tenant_keeps_its_declines; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_keeps_its_declines ON ai_storage_private.share_decline FOR SELECT TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_keeps_its_declines ON share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_keeps_its_declines ON ai_storage_private.share_decline IS 'A tenant exports what it declined.';
 
 --
 -- Name: deleted_model tenant_keeps_its_deletions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -13649,11 +14556,11 @@ REVOKE ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) FR
 GRANT ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION allow_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION allow_external_sharing(p_org_id text, p_to_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text) TO ai_storage_admin;
+REVOKE ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.allow_external_sharing(p_org_id text, p_to_org_id text) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION append_artifact(p_upload_id uuid, p_offset bigint, p_content bytea, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -13759,6 +14666,13 @@ REVOKE ALL ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text
 GRANT ALL ON FUNCTION ai_storage.deauthorize_login(p_login text, p_pattern text) TO ai_storage_admin;
 
 --
+-- Name: FUNCTION decline_share(p_share_id uuid, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text) TO ai_storage_app;
+
+--
 -- Name: FUNCTION delete_artifact(p_model_name text, p_artifact_name text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -13823,11 +14737,11 @@ REVOKE ALL ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes
 GRANT ALL ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION forbid_external_sharing(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION forbid_external_sharing(p_org_id text, p_to_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text) TO ai_storage_admin;
+REVOKE ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -13904,11 +14818,11 @@ GRANT ALL ON FUNCTION ai_storage.list_quotas() TO ai_storage_admin;
 GRANT ALL ON FUNCTION ai_storage.list_quotas() TO ai_storage_auditor;
 
 --
--- Name: FUNCTION list_received_shares(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
+-- Name: FUNCTION list_received_shares(p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage.list_received_shares(p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.list_received_shares(p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.list_received_shares(p_owner text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_received_shares(p_owner text, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION list_retention(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -13955,11 +14869,11 @@ REVOKE ALL ON FUNCTION ai_storage.load_history(p_model_name text, p_owner text, 
 GRANT ALL ON FUNCTION ai_storage.load_history(p_model_name text, p_owner text, p_before_version bigint, p_limit integer, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.load_progress(p_model_name text, p_scope text, p_after text, p_limit integer, p_owner text, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION metrics(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -14159,7 +15073,7 @@ REVOKE ALL ON FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_mode
 -- Name: TABLE model_share; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-GRANT SELECT,DELETE,UPDATE ON TABLE ai_storage_private.model_share TO ai_storage_operator;
+GRANT SELECT ON TABLE ai_storage_private.model_share TO ai_storage_operator;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.model_share TO ai_storage_sharing;
 
 --
@@ -14259,6 +15173,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) FROM P
 GRANT ALL ON FUNCTION ai_storage_private.check_seals(p_tenant_id bigint) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION check_shared_write(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_shared_write() FROM PUBLIC;
+
+--
 -- Name: FUNCTION check_size(p_size_bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14328,10 +15248,23 @@ REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer
 REVOKE ALL ON FUNCTION ai_storage_private.count_bytes() FROM PUBLIC;
 
 --
+-- Name: FUNCTION count_line(p_share_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION count_models(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.count_models() FROM PUBLIC;
+
+--
+-- Name: FUNCTION count_permitted(p_permit_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION count_received(p_tenant ai_storage_private.acting_tenant); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -14385,12 +15318,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.decode_base64url(p_text text) FROM PUB
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) FROM PUBLIC;
-
---
--- Name: FUNCTION end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.end_shares(p_tenant_id bigint, p_model_id uuid, p_share_ids uuid[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION end_upload(p_tenant_id bigint, p_upload_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14477,6 +15404,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.forget_model() FROM PUBLIC;
 REVOKE ALL ON FUNCTION ai_storage_private.forget_shares(p_tenant_id bigint, p_model_id uuid) FROM PUBLIC;
 
 --
+-- Name: FUNCTION grants_on(p_patterns text[], p_owners text[], p_names text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.grants_on(p_patterns text[], p_owners text[], p_names text[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION has_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -14521,6 +15454,12 @@ GRANT SELECT ON TABLE ai_storage_private.artifact_upload TO ai_storage_operator;
 REVOKE ALL ON FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) FROM PUBLIC;
 
 --
+-- Name: FUNCTION hurry(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.hurry() FROM PUBLIC;
+
+--
 -- Name: FUNCTION import_artifact(p_tenant_id bigint, p_record jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14555,6 +15494,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.import_key(p_tenant_id bigint, p_recor
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.import_version(p_tenant_id bigint, p_record jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION in_force(p_share_ids uuid[], p_receiver text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receiver text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION is_base64url(p_text text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14698,11 +15643,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) FROM
 GRANT ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) TO ai_storage_operator;
 
 --
--- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_first text, p_last text, p_after_name text, p_after_owner text, p_limit integer) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION load_shared_history(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_before_version bigint, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -14732,12 +15677,18 @@ REVOKE ALL ON FUNCTION ai_storage_private.may_receive(p_org_id text) FROM PUBLIC
 GRANT ALL ON FUNCTION ai_storage_private.may_receive(p_org_id text) TO ai_storage_owner;
 
 --
--- Name: FUNCTION may_share_outside(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION may_share_with(p_org_id text, p_to_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_owner;
-GRANT ALL ON FUNCTION ai_storage_private.may_share_outside(p_org_id text) TO ai_storage_sharing;
+REVOKE ALL ON FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.may_share_with(p_org_id text, p_to_org_id text) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION may_write(p_owner_id bigint, p_model_id uuid, p_receiver text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.may_write(p_owner_id bigint, p_model_id uuid, p_receiver text) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION measure_tenant(p_tenant_id bigint, OUT models bigint, OUT bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14776,11 +15727,23 @@ GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION next_owner(p_patterns text[], p_from text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) FROM PUBLIC;
 
 --
 -- Name: FUNCTION pass_gate(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -14795,6 +15758,12 @@ GRANT ALL ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) TO ai_sto
 
 REVOKE ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION reaching(p_receiver text, p_owner text, p_model_name text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -14909,6 +15878,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.report_models() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.report_models() TO ai_storage_sql;
 
 --
+-- Name: FUNCTION require_owner(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.require_owner() FROM PUBLIC;
+
+--
 -- Name: FUNCTION restore_context(p_context text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -15001,6 +15976,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) FROM P
 GRANT ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION used_patterns(p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.used_patterns(p_level text[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION verified_context(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -15011,12 +15992,6 @@ REVOKE ALL ON FUNCTION ai_storage_private.verified_context() FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.verify_token(p_token text) FROM PUBLIC;
-
---
--- Name: FUNCTION worth(p_share ai_storage_private.model_share); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.worth(p_share ai_storage_private.model_share) FROM PUBLIC;
 
 --
 -- Name: FUNCTION write_batch(p_tenant_id bigint, p_items jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15038,18 +16013,18 @@ REVOKE ALL ON FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_m
 GRANT ALL ON FUNCTION ai_storage_private.write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.write_share(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_target text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) TO ai_storage_owner;
-
---
 -- Name: FUNCTION write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.write_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_share, p_sharer ai_storage_private.acting_tenant, p_targets text[], p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) TO ai_storage_owner;
 
 --
 -- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -15104,6 +16079,7 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.erasure_certificate TO ai_storag
 --
 
 GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_operator;
+GRANT SELECT ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_sharing;
 
 --
 -- Name: TABLE login_authorization; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15158,6 +16134,18 @@ GRANT SELECT,UPDATE ON TABLE ai_storage_private.retention_gate TO ai_storage_ope
 --
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.retention_rule TO ai_storage_operator;
+
+--
+-- Name: TABLE share_decline; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.share_decline TO ai_storage_sharing;
+
+--
+-- Name: TABLE share_end; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.share_end TO ai_storage_sharing;
 
 --
 -- Name: TABLE signing_key; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
