@@ -10413,7 +10413,7 @@ declare
     v_upload_ids uuid[];
 begin
     if ai_storage_private.is_held(p_tenant_id) then
-        return 0;
+        return 0::bigint;
     end if;
     v_upload_ids := array(
         select u.upload_id
