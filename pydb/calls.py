@@ -824,7 +824,7 @@ def save_progress(
             expected_version,
             idempotency_key,
             owner,
-            _json(artifacts, "artifacts") if artifacts else "{}",
+            to_json(artifacts, "artifacts") if artifacts else "{}",
         ),
         _SAVED,
     )
