@@ -7179,12 +7179,7 @@ begin
         p_record ->> 'artifact_name', p_record ->> 'media_type'
     );
     v_model := ai_storage_private.hold_model(p_tenant_id, p_record ->> 'model_name');
-    if not exists (
-        select from ai_storage_private.progress_version as v
-        where v.tenant_id = p_tenant_id
-          and v.model_id = v_model.model_id
-          and v.version = v_version
-    ) then
+    if (v_version between 1 and v_model.version) is not true then
         raise exception using
             errcode = '22023',
             message = 'invalid record of an artifact',
@@ -11463,17 +11458,41 @@ begin
       and v.version = h.version;
     get diagnostics v_count = row_count;
 
-    -- An artifact goes with its version.
-    with gone as (
-        delete from ai_storage_private.model_artifact as a
-        using unnest(v_model_ids, v_versions) as h (model_id, version)
-        where a.tenant_id = p_tenant_id
-          and a.model_id = h.model_id
-          and a.version = h.version
-        returning a.blob_id
-    )
-    select array_agg(distinct g.blob_id) into v_blob_ids
-    from gone as g;
+    -- An artifact goes with the versions for which it held, once it was put again.
+    delete from ai_storage_private.model_artifact as a
+    using (
+        select
+            m.model_id,
+            m.artifact_name,
+            m.version,
+            lead(m.version) over (
+                partition by m.model_id, m.artifact_name order by m.version
+            ) as next_version
+        from ai_storage_private.model_artifact as m
+        where m.tenant_id = p_tenant_id
+    ) as o
+    where a.tenant_id = p_tenant_id
+      and a.model_id = o.model_id
+      and a.artifact_name = o.artifact_name
+      and a.version = o.version
+      and o.next_version is not null
+      and not exists (
+          select from ai_storage_private.progress_version as v
+          where v.tenant_id = p_tenant_id
+            and v.model_id = o.model_id
+            and v.version >= o.version
+            and v.version < o.next_version
+      );
+    v_blob_ids := array(
+        select b.blob_id
+        from ai_storage_private.artifact_blob as b
+        where b.tenant_id = p_tenant_id
+          and not exists (
+              select from ai_storage_private.model_artifact as a
+              where a.tenant_id = p_tenant_id
+                and a.blob_id = b.blob_id
+          )
+    );
     perform ai_storage_private.sweep_blobs(p_tenant_id, v_blob_ids);
 
     delete from ai_storage_private.idempotency_key as k
