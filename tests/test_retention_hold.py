@@ -85,6 +85,8 @@ GO_UNDER_A_HOLD = {
     "idempotency_key": "nothing but retention and an erasure take it, which pass the gate themselves",
     "tenant_cache_key": "nothing but an erasure takes it",
     "model_share": "a grant may be ended",
+    "share_end": "it says which grants have ended",
+    "share_decline": "it says which grants were declined",
     "tenant": "nothing takes it",
     "audit_pending": "it is sealed",
     "audit_event": "retention and an erasure take names, and pass the gate themselves",
