@@ -10,7 +10,7 @@ DIST ?= dist
 PIN := $(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test attacks clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity pins ci clean
+.PHONY: help install demo example-web servers test attacks settings clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity pins ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -50,6 +50,10 @@ test: servers ## Run all tests on PostgreSQL 18, what asks the server on 15, and
 
 attacks: servers ## Run the attack suite on PostgreSQL 18 and write build/attacks.xml, for pydb evidence --attacks
 	$(BIN)/pytest -q tests/attacks --pg 18 --junitxml build/attacks.xml
+
+settings: servers ## Try each setting that a login may change in sessions of their own, on PostgreSQL 18 and 15
+	$(BIN)/pytest -q tests/attacks/test_settings.py --every-setting --pg 18
+	$(BIN)/pytest -q tests/attacks/test_settings.py --every-setting --pg 15
 
 clients: servers ## Run the clients of examples/clients in each language that is here, and PostGraphile
 	$(BIN)/pytest -q tests/test_clients.py

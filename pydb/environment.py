@@ -6,9 +6,12 @@ Behind the constructors `from_env`, `from_mcp_server` and `from_request` of the 
     AI_STORAGE_ORG_ID        the tenant's organisation
     AI_STORAGE_ENVIRONMENT   its environment, such as production
     AI_STORAGE_SERVER_ID, AI_STORAGE_PROJECT_ID, AI_STORAGE_CODE_HASH   its other levels, for from_env alone
+    AI_STORAGE_TOKEN_FILE    a file with a signed token in place of these names; it is read again when it changes
+    AI_STORAGE_TOKEN         the token itself
     AI_STORAGE_TYPE          the storage type where the code names none: database (the default), or hybrid
     REDIS_URL                for hybrid: the Redis that carries the bytes of artifacts (see pydb.cache)
 
+A token names its tenant: levels may then be left out, and those that are given have to be the token's.
 What is missing or wrong here is a fault of the deployment and not of a request, so it raises ValueError.
 """
 
@@ -16,14 +19,18 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import base64
+import json
 import os
+import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from .storage import AsyncTenantAwareStorage, TenantAwareStorage, open_async_pool, open_pool
+from .storage import AsyncTenantAwareStorage, Credential, TenantAwareStorage, open_async_pool, open_pool
 from .token import LEVEL
 
 if TYPE_CHECKING:
@@ -32,8 +39,10 @@ if TYPE_CHECKING:
 __all__ = [
     "STORAGE_TYPES",
     "StorageType",
+    "TokenFile",
     "close_shared_async_pool",
     "close_shared_pool",
+    "credential",
     "dsn",
     "isolation_key",
     "shared_async_pool",
@@ -46,6 +55,11 @@ __all__ = [
 T = TypeVar("T", bound=TenantAwareStorage | AsyncTenantAwareStorage)
 
 SHARED_POOL_SIZE = 10  # connections at most
+LEVELS = ("org_id", "server_id", "project_id", "environment", "code_hash")
+MAX_TOKEN = 4096  # characters, as the database takes
+SETTLED = 2.0  # seconds after which a file's time tells whether it changed
+# A signature by HS256 has 43 characters, so a token that was cut off is none.
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}")
 
 
 class StorageType(Protocol):
@@ -136,6 +150,102 @@ def isolation_key(server_id: str | None = None, project_id: str | None = None, c
             level = name.removeprefix("AI_STORAGE_").lower()
             raise ValueError(f"The level {level} has to be 1 to 63 characters out of A-Z a-z 0-9 . _ + @ ~ = / -")
     return ":".join(values)
+
+
+# Tokens
+
+
+def credential(server_id: str | None = None, project_id: str | None = None, code_hash: str | None = None) -> Credential:
+    """The credential of this process: a token where the environment has one, else isolation_key() of the same levels.
+
+    Raises: ValueError for both kinds of token at once, one that is none or names another tenant, or a level missing.
+    """
+    path, token = os.environ.get("AI_STORAGE_TOKEN_FILE"), os.environ.get("AI_STORAGE_TOKEN", "").strip()
+    if path and token:
+        raise ValueError("AI_STORAGE_TOKEN and AI_STORAGE_TOKEN_FILE are both set. Unset one of them.")
+    if not path and not token:
+        return isolation_key(server_id, project_id, code_hash)
+    levels = {
+        "org": os.environ.get("AI_STORAGE_ORG_ID"),
+        "srv": server_id or os.environ.get("AI_STORAGE_SERVER_ID"),
+        "prj": project_id or os.environ.get("AI_STORAGE_PROJECT_ID"),
+        "env": os.environ.get("AI_STORAGE_ENVIRONMENT"),
+        "code": code_hash or os.environ.get("AI_STORAGE_CODE_HASH"),
+    }
+    if path:
+        return TokenFile(path, levels)
+    if not _is_token(token):
+        raise ValueError("AI_STORAGE_TOKEN is no token.")
+    _check(token, levels, "AI_STORAGE_TOKEN")
+    return lambda: token  # where a text would be shown by repr()
+
+
+class TokenFile:
+    """A credential: the token in a file, read again when the file changes, as a mounted secret does.
+
+    While the file is away, or written only in part, the token read last is used.
+    """
+
+    def __init__(self, path: str, levels: Mapping[str, str | None]) -> None:
+        self._path = path
+        self._levels = levels
+        self._held: tuple[object, str] | None = None  # which file, and its token
+        self()
+
+    def __repr__(self) -> str:
+        return f"TokenFile({self._path!r})"
+
+    def __call__(self) -> str:
+        held = self._held
+        try:
+            if held is not None and _file(os.stat(self._path)) == held[0]:
+                return held[1]
+            with open(self._path, "rb") as file:
+                before = os.fstat(file.fileno())
+                token = file.read(MAX_TOKEN + 1).decode("ascii", "replace").strip()
+        except OSError as error:
+            if held is None:
+                raise ValueError(f"AI_STORAGE_TOKEN_FILE cannot be read: {error.strerror}.") from error
+            return held[1]
+        if not _is_token(token):
+            if held is None:
+                raise ValueError("AI_STORAGE_TOKEN_FILE names a file without a token.")
+            return held[1]
+        _check(token, self._levels, "the file of AI_STORAGE_TOKEN_FILE")
+        # A file just written may change once more within the same tick of its clock.
+        settled = time.time() - before.st_mtime > SETTLED
+        self._held = (_file(before) if settled else None, token)
+        return token
+
+
+def _file(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _claims(token: str) -> dict[str, Any] | None:
+    """What a token says, which nobody has verified; None for what is no token, or a part of one."""
+    if _TOKEN.fullmatch(token) is None or len(token) > MAX_TOKEN:
+        return None
+    middle = token.split(".")[1]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+def _is_token(token: str) -> bool:
+    return _claims(token) is not None
+
+
+def _check(token: str, levels: Mapping[str, str | None], where: str) -> None:
+    """Refuse a token of another tenant than the process is told it acts for. Raises: ValueError."""
+    claims = _claims(token) or {}
+    if isinstance(claims.get("key"), str):
+        claims = dict(zip(levels, claims["key"].split(":"), strict=False))
+    for (level, value), name in zip(levels.items(), LEVELS, strict=True):
+        if value and claims.get(level) != value:
+            raise ValueError(f"The token in {where} names another {name} than the environment or the code.")
 
 
 # One pool and one cache a process, or an event loop, for storages that live as long as a request

@@ -213,8 +213,8 @@ def translate(error: psycopg.Error | UnicodeEncodeError) -> Exception:
     """Give a database error its class.
 
     Returns: a StorageError for the codes above and for any other data error (SQLSTATE class 22, or a value that cannot
-    be sent, such as a NUL character or half a surrogate pair); otherwise the error itself: a lost connection stays
-    psycopg's.
+    be sent, such as a NUL character or half a surrogate pair) or limit of PostgreSQL (class 54); otherwise the error
+    itself: a lost connection stays psycopg's.
     """
     if isinstance(error, UnicodeEncodeError):
         return InvalidArgument(
@@ -223,9 +223,16 @@ def translate(error: psycopg.Error | UnicodeEncodeError) -> Exception:
             hint="A name taken from a file may have come from another encoding: decode it, or pass another name.",
         )
     cls = _BY_SQLSTATE.get(error.sqlstate or "")
+    diag = error.diag
+    if (error.sqlstate or "").startswith("54") and diag.source_function != "exec_stmt_raise":
+        # Not raised by our functions: a limit of PostgreSQL itself.
+        return InvalidArgument(
+            diag.message_primary or str(error),
+            detail=diag.message_detail,
+            hint="This is beyond a limit of PostgreSQL: send less at once, or flatter JSON.",
+        )
     if cls is None and isinstance(error, psycopg.DataError):
         cls = InvalidArgument
     if cls is None:
         return error
-    diag = error.diag
     return cls(diag.message_primary or str(error), detail=diag.message_detail, hint=diag.message_hint)

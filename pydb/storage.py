@@ -263,7 +263,11 @@ class TenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of a with block closes it.
 
-        dsn, options = parse(dsn), _options(connect)
+        max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
+        mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
+        BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
+        Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
+        refuses the login.
         """
         open_anew = partial(open_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         pool = open_anew()
@@ -277,14 +281,15 @@ class TenantAwareStorage:
     ) -> Self:
         """The storage of an MCP server: what the code does not say, the environment does (see pydb.environment).
 
-        code_hash: the code's version; pydb.code_hash computes one. storage_type: `database`, or `hybrid`, which
-        keeps the bytes of artifacts in Redis too (see pydb.cache); None for AI_STORAGE_TYPE. options: of from_dsn.
+        code_hash: the code's version; pydb.code_hash computes one. A token in AI_STORAGE_TOKEN_FILE or AI_STORAGE_TOKEN
+        has to name the same levels. storage_type: `database`, or `hybrid`, which keeps the bytes of artifacts in Redis
+        too (see pydb.cache); None for AI_STORAGE_TYPE. options: of from_dsn.
         Raises: ValueError when the environment lacks something; what from_dsn raises.
         """
         from . import environment  # the core reads no environment
 
         of_type = environment.storage_type(storage_type)
-        key = environment.isolation_key(server_id, project_id, code_hash)
+        key = environment.credential(server_id, project_id, code_hash)
         return of_type(cls.from_dsn(environment.dsn(), key, **options))
 
     @classmethod
@@ -297,7 +302,7 @@ class TenantAwareStorage:
         from . import environment  # the core reads no environment
 
         of_type = environment.storage_type(None)
-        return of_type(cls.from_dsn(environment.dsn(), environment.isolation_key(), **options))
+        return of_type(cls.from_dsn(environment.dsn(), environment.credential(), **options))
 
     @classmethod
     def from_request(
@@ -502,7 +507,11 @@ class AsyncTenantAwareStorage:
     ) -> Self:
         """Open a pool of its own; close() or the end of an async with block closes it.
 
-        dsn, options = parse(dsn), _options(connect)
+        max_size: most connections at once. connect: options of psycopg.connect; behind PgBouncer in transaction
+        mode pass prepare_threshold=None. trusted_login: serve tenants as this login though it is superuser, has
+        BYPASSRLS, owns the schema, or may become a role that does. cache: as of the class.
+        Raises: LoginTooPowerful for such a login; psycopg.OperationalError when the server cannot be reached or
+        refuses the login.
         """
         open_anew = partial(open_async_pool, dsn, max_size=max_size, trusted_login=trusted_login, **connect)
         pool = await open_anew()
@@ -518,7 +527,7 @@ class AsyncTenantAwareStorage:
         from . import environment  # the core reads no environment
 
         of_type = environment.storage_type(storage_type)
-        key = environment.isolation_key(server_id, project_id, code_hash)
+        key = environment.credential(server_id, project_id, code_hash)
         return of_type(await cls.from_dsn(environment.dsn(), key, **options))
 
     @classmethod
@@ -527,7 +536,7 @@ class AsyncTenantAwareStorage:
         from . import environment  # the core reads no environment
 
         of_type = environment.storage_type(None)
-        return of_type(await cls.from_dsn(environment.dsn(), environment.isolation_key(), **options))
+        return of_type(await cls.from_dsn(environment.dsn(), environment.credential(), **options))
 
     @classmethod
     async def from_request(

@@ -762,12 +762,9 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_level    constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
     -- A login with NOINHERIT has no right of its groups, unless the grant says so.
-    v_inherits constant text := case
-        when current_setting('server_version_num')::integer >= 160000 then ' with inherit true'
-        else ''
-    end;
+    v_inherits text := '';
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -819,6 +816,9 @@ begin
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
     if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+        if current_setting('server_version_num')::integer >= 160000 then
+            v_inherits := ' with inherit true';
+        end if;
         execute format('grant ai_storage_app to %I', p_login) || v_inherits;
         if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
             raise exception using

@@ -181,6 +181,29 @@ comment on function ai_storage_private.is_metadata(jsonb) is
     'True for an object of at most 1 MiB as text and 64 levels, with numbers that a double can '
     'hold.';
 
+create or replace function ai_storage_private.name_wrong_metric(p_metrics jsonb)
+returns text
+language sql
+immutable
+parallel safe
+as $fn$
+    select coalesce(
+        (
+            select format('Metric %s is not a finite number.', to_json(left(m.name, 255)))
+            from jsonb_each(
+                case jsonb_typeof(p_metrics) when 'object' then p_metrics else '{}' end
+            ) as m (name, value)
+            where jsonb_typeof(m.value) <> 'number'
+               or not ai_storage_private.is_metrics(jsonb_build_object('m', m.value))
+            order by m.name collate "C"
+            limit 1
+        ),
+        'It is not such an object, or a name is not one.'
+    );
+$fn$;
+comment on function ai_storage_private.name_wrong_metric(jsonb) is
+    'What to tell about metrics that is_metrics() refused: the name of the first wrong one.';
+
 create or replace function ai_storage_private.check_progress(
     p_model_name       text,
     p_mse              double precision,
@@ -204,6 +227,7 @@ begin
         raise exception using
             errcode = '22023',
             message = 'invalid metrics',
+            detail = ai_storage_private.name_wrong_metric(p_metrics),
             hint = 'Metrics are one flat object of at most 256 names, each with a finite number; a '
                 'name has 1 to 255 characters and no control character.';
     end if;

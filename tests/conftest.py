@@ -46,6 +46,7 @@ LOGINS = {"app": "*:*:*:*:*", "acme_app": "acme:*:*:*:*", "beta_app": "beta:*:*:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg", type=int, default=18, help="major version of PostgreSQL to test on (default: 18)")
+    parser.addoption("--every-setting", action="store_true", help="try each value of a setting in a session of its own")
     parser.addoption("--cache-steps", type=int, default=10_000, help="steps of the model of the cache (default: 10000)")
     parser.addoption("--cache-seed", type=int, default=1, help="where its steps begin (default: 1)")
 

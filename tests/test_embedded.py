@@ -710,7 +710,7 @@ def test_binaries_closed_to_the_servers_user(cluster: Cluster, folder: Path) -> 
     closed.stop()
     copies = upgraded
     os.chown(copies[0], 12345, 12345)
-    with pytest.raises(EmbeddedError, match="does not belong to root"):
+    with pytest.raises(EmbeddedError, match="belongs to somebody else"):
         closed.start()
     closed.destroy()
     assert siblings(folder) == ["closed"]
@@ -823,3 +823,126 @@ def test_windows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EmbeddedError, match="not on Windows") as caught:
         embedded.start()
     assert "DSN" in caught.value.hint
+
+
+def test_the_server_outlives_the_environment_that_started_it(folder: Path) -> None:
+    package = BIN.parents[1]
+    for place in ("one", "two"):
+        (folder / place).mkdir()
+        for part in (package, package.with_name(package.name + ".libs")):
+            if part.exists():
+                subprocess.run(["cp", "-a", str(part), str(folder / place)], check=True)
+    first, second = (
+        Cluster(folder / "data", folder / place / package.name / "pginstall" / "bin", copies=True)
+        for place in ("one", "two")
+    )
+    first.start({"fsync": "off"}, initdb_options=QUICK)
+    shutil.rmtree(folder / "one")
+    assert second.status().state == "running"
+    # Libraries are loaded when a session first needs them.
+    with psycopg.connect(second.url(), autocommit=True) as connection:
+        connection.execute("do $$ begin perform 1; end $$")
+        connection.execute("create extension pg_trgm")
+    second.stop()
+    second.start()
+    assert fetch(second.url(), "select similarity('a', 'a')") == 1
+    second.destroy()
+    assert siblings(folder) == ["two"]
+
+
+def test_the_default_cluster_runs_a_copy() -> None:
+    assert embedded.default_cluster().copies
+
+
+@root_only
+@pytest.mark.parametrize("name", ["AI_STORAGE_CLUSTER", "PG_VERSION", "postmaster.pid", "server.log"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_root_follows_nothing_that_the_servers_user_put_into_its_folder(
+    cluster: Cluster, folder: Path, name: str, kind: str
+) -> None:
+    secret = folder / "secret"
+    secret.write_text("1\nroot's own words\n")
+    secret.chmod(0o600)
+    account = server_account()
+    planted = cluster.data_dir / name
+    planted.unlink(missing_ok=True)
+    if kind == "link":
+        planted.symlink_to(secret)
+    else:
+        os.mkfifo(planted)
+    os.chown(planted, account.uid, account.gid, follow_symlinks=False)
+    said = []
+
+    def act() -> None:
+        for step in (cluster.start, cluster.status, cluster.stop, cluster.destroy):
+            try:
+                step()
+            except (EmbeddedError, OSError) as error:
+                said.append(str(error))
+
+    worker = threading.Thread(target=act, daemon=True)
+    worker.start()
+    worker.join(30)
+    assert not worker.is_alive(), "waits for a pipe's writer"
+    assert "own words" not in " ".join(said)
+    info = secret.stat()
+    assert (info.st_uid, secret.read_text()) == (0, "1\nroot's own words\n")
+    if cluster.data_dir.exists():
+        planted.unlink(missing_ok=True)
+        remove_folder(cluster.data_dir)
+
+
+@root_only
+def test_root_creates_no_cluster_through_a_link_planted_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """initdb runs as the server's user, who may change the folder while root waits for it."""
+    secret = folder / "secret"
+    secret.write_text("root's own words")
+    run = embedded._run
+
+    def slow_run(argv: list[str], *arguments: object, **options: object) -> tuple[int, str]:
+        result = run(argv, *arguments, **options)
+        if argv[0].endswith("initdb") and len(argv) > 2:
+            (made,) = folder.glob("data.tmp-*")
+            (made / "AI_STORAGE_CLUSTER").symlink_to(secret)
+        return result
+
+    monkeypatch.setattr(embedded, "_run", slow_run)
+    with pytest.raises(EmbeddedError):
+        Cluster(folder / "data", BIN).start(initdb_options=QUICK)
+    info = secret.stat()
+    assert (info.st_uid, secret.read_text()) == (0, "root's own words")
+    assert siblings(folder) == ["data.lock", "secret"]
+
+
+@root_only
+@pytest.mark.parametrize("how", ["owned", "writable"])
+def test_root_makes_nothing_in_a_folder_that_others_can_change(folder: Path, how: str) -> None:
+    account = server_account()
+    parent = folder / "theirs"
+    parent.mkdir()
+    if how == "owned":
+        os.chown(parent, account.uid, account.gid)
+    else:
+        parent.chmod(0o777)
+    for place in (parent / "data", parent / "deeper" / "data"):
+        cluster = Cluster(place, BIN)
+        with pytest.raises(EmbeddedError, match="root keeps no data"):
+            cluster.start()
+    assert list(parent.rglob("data*")) == []
+
+
+@root_only
+def test_root_ends_no_process_that_the_folders_owner_names(cluster: Cluster) -> None:
+    # Whoever owns the folder writes any pid, and names a process of another user like a server.
+    command = ["postgres", "-c", "read line", str(cluster.data_dir)]
+    with subprocess.Popen(command, executable="/bin/sh", stdin=subprocess.PIPE) as other:
+        try:
+            (cluster.data_dir / "postmaster.pid").write_text(f"{other.pid}\n\n\n5432\n\n\n\nready\n")
+            assert cluster.pid() is None
+            cluster.stop()
+            assert other.poll() is None
+        finally:
+            other.kill()
+    (cluster.data_dir / "postmaster.pid").unlink()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -14,12 +18,15 @@ from pydb import (
     AsyncTenantAwareStorage,
     LoginTooPowerful,
     MalformedCredential,
+    NotAuthorized,
     NoTenant,
     TenantAwareStorage,
+    TokenExpired,
     environment,
+    token,
 )
 from tests.conftest import Database
-from tests.helpers import until
+from tests.helpers import call, until
 from tests.redis_server import RedisServer
 from tests.webserver import minter
 
@@ -38,7 +45,8 @@ def described(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process whose environment names a tenant, and a database that nobody can reach."""
     for name, value in {**VARIABLES, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AI_STORAGE_TYPE", raising=False)
+    for name in ("AI_STORAGE_TYPE", "AI_STORAGE_TOKEN", "AI_STORAGE_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -73,6 +81,163 @@ def test_the_asynchronous_storages_do_the_same(deployed: Database) -> None:
     assert awaited(AsyncTenantAwareStorage.from_env()) == KEY
     mine = AsyncTenantAwareStorage.from_mcp_server("mcp-2", "toys", "v9")
     assert awaited(mine) == "acme:mcp-2:toys:production:v9"
+
+
+# Tokens
+
+
+Signed = Callable[..., str]
+
+
+@pytest.fixture
+def signed(deployed: Database, monkeypatch: pytest.MonkeyPatch) -> Signed:
+    """Mints tokens for a login that may present nothing else."""
+    admin = deployed.connect()
+    call(admin, "deauthorize_login", login="acme_app")
+    call(admin, "authorize_login", login="acme_app", pattern="acme:*:*:*:*", token_only=True)
+    ((kid, secret),) = call(admin, "create_signing_key", kid="k", audience="here")
+
+    def signed(levels: str = KEY, **options: Any) -> str:
+        return token.mint(token.Tenant(*levels.split(":")), kid=kid, secret=secret, audience="here", **options)
+
+    return signed
+
+
+def put(path: Path, text: str) -> None:
+    """Replace a file as a mounted secret is."""
+    beside = path.with_name("beside")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+@pytest.fixture
+def token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AI_STORAGE_TOKEN_FILE", str(tmp_path / "token"))
+    return tmp_path / "token"
+
+
+def owner(storage: Any) -> str:
+    with storage as mine:
+        mine.save_ai_progress("m", 0.5)
+        return mine.load_ai_progress()[0].owner_key
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_a_token_stands_for_the_names(
+    signed: Signed, token_file: Path, monkeypatch: pytest.MonkeyPatch, by_file: bool
+) -> None:
+    monkeypatch.delenv("AI_STORAGE_TOKEN_FILE")
+    with pytest.raises(NotAuthorized):
+        owner(TenantAwareStorage.from_env())
+    if by_file:
+        put(token_file, signed() + "\n")
+        monkeypatch.setenv("AI_STORAGE_TOKEN_FILE", str(token_file))
+    else:
+        monkeypatch.setenv("AI_STORAGE_TOKEN", signed())
+    # With the names, without them, and with those of the code.
+    assert owner(TenantAwareStorage.from_env()) == KEY
+    for name in VARIABLES:
+        monkeypatch.delenv(name)
+    assert owner(TenantAwareStorage.from_env()) == KEY
+    assert awaited(AsyncTenantAwareStorage.from_env()) == KEY
+    assert owner(TenantAwareStorage.from_mcp_server("mcp-1", "shop", "abc123")) == KEY
+    assert awaited(AsyncTenantAwareStorage.from_mcp_server("mcp-1", "shop", "abc123")) == KEY
+
+
+def test_a_token_of_another_tenant_than_the_process_is_told_is_refused(
+    signed: Signed, token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(token_file, signed())
+    for wrong in (("mcp-2", "shop", "abc123"), ("mcp-1", "toys", "abc123"), ("mcp-1", "shop", "v2")):
+        with pytest.raises(ValueError, match="names another"):
+            TenantAwareStorage.from_mcp_server(*wrong)
+    monkeypatch.setenv("AI_STORAGE_ENVIRONMENT", "test")
+    with pytest.raises(ValueError, match="another environment"):
+        TenantAwareStorage.from_env()
+    monkeypatch.setenv("AI_STORAGE_ENVIRONMENT", "production")
+    with TenantAwareStorage.from_env() as mine:
+        put(token_file, signed(KEY.replace("mcp-1", "mcp-2")))
+        with pytest.raises(ValueError, match="another server_id"):
+            mine.load_ai_progress()
+
+
+def test_a_token_that_is_replaced_is_used_from_the_next_call_on(signed: Signed, token_file: Path) -> None:
+    short = signed(ttl=timedelta(seconds=2))
+    put(token_file, short)
+    os.utime(token_file, (1, 1))  # long ago, so that its time tells
+
+    async def scenario() -> None:
+        async with await AsyncTenantAwareStorage.from_env() as other:
+            with TenantAwareStorage.from_env() as mine:
+                mine.save_ai_progress("m", 0.5)
+                await other.save_ai_progress("m", 0.5)
+                await asyncio.sleep(2.1)
+                with pytest.raises(TokenExpired):
+                    mine.load_ai_progress()
+                put(token_file, signed())
+                assert mine.load_ai_progress()[0].version == 2
+                assert (await other.load_ai_progress())[0].version == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "part", [lambda token: "", lambda token: token[:-1], lambda token: token[:60], lambda token: "x"]
+)
+def test_a_file_written_in_part_or_away_leaves_the_token_read_last(
+    signed: Signed, token_file: Path, part: Callable[[str], str]
+) -> None:
+    put(token_file, signed())
+    with TenantAwareStorage.from_env() as mine:
+        token_file.write_text(part(signed()))
+        mine.save_ai_progress("m", 0.5)
+        token_file.unlink()
+        mine.save_ai_progress("m", 0.5)
+    with pytest.raises(ValueError, match="AI_STORAGE_TOKEN_FILE"):
+        TenantAwareStorage.from_env()
+    token_file.write_text(part(signed()))
+    with pytest.raises(ValueError, match="AI_STORAGE_TOKEN_FILE"):
+        TenantAwareStorage.from_env()
+
+
+def test_a_file_changed_within_a_tick_of_its_clock_is_noticed(signed: Signed, token_file: Path) -> None:
+    put(token_file, signed())
+    found = token_file.stat()
+    credential = environment.credential()
+    assert callable(credential)
+    other = signed(ttl=timedelta(minutes=16))
+    assert len(other) == found.st_size
+    token_file.write_text(other)
+    os.utime(token_file, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert credential() == other
+
+
+def test_a_file_that_does_not_change_is_read_once(signed: Signed, token_file: Path) -> None:
+    put(token_file, signed())
+    os.utime(token_file, (1, 1))
+    credential = environment.credential()
+    assert callable(credential)
+    token_file.chmod(0)
+    with mock.patch("builtins.open", side_effect=AssertionError):
+        assert credential() == credential()
+
+
+def test_a_token_is_given_once_is_one_and_is_not_shown(
+    described: None, token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = token.mint(token.Tenant(*KEY.split(":")), kid="k", secret="s" * 43, audience="here")
+    put(token_file, good)
+    assert good not in repr(environment.credential())
+    monkeypatch.setenv("AI_STORAGE_TOKEN", good)
+    with pytest.raises(ValueError, match="both"):
+        environment.credential()
+    monkeypatch.delenv("AI_STORAGE_TOKEN_FILE")
+    assert good not in repr(environment.credential())
+    for bad in (KEY, good[:-1], "a.b." + "c" * 43, good.replace(".", "..", 1)):
+        monkeypatch.setenv("AI_STORAGE_TOKEN", bad)
+        with pytest.raises(ValueError, match="AI_STORAGE_TOKEN") as caught:
+            environment.credential()
+        assert bad not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [*VARIABLES, "DATABASE_URL"])

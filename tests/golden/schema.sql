@@ -423,12 +423,9 @@ CREATE FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_level    constant text[] := string_to_array(p_pattern collate "C", ':');
+    v_level constant text[] := string_to_array(p_pattern collate "C", ':');
     -- A login with NOINHERIT has no right of its groups, unless the grant says so.
-    v_inherits constant text := case
-        when current_setting('server_version_num')::integer >= 160000 then ' with inherit true'
-        else ''
-    end;
+    v_inherits text := '';
 begin
     if ai_storage_private.is_tenant_pattern(p_pattern) is not true then
         raise exception using
@@ -480,6 +477,9 @@ begin
         authorized_at = excluded.authorized_at,
         authorized_by = excluded.authorized_by;
     if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
+        if current_setting('server_version_num')::integer >= 160000 then
+            v_inherits := ' with inherit true';
+        end if;
         execute format('grant ai_storage_app to %I', p_login) || v_inherits;
         if not pg_has_role(p_login, 'ai_storage_app', 'USAGE') then
             raise exception using
@@ -4581,6 +4581,7 @@ begin
         raise exception using
             errcode = '22023',
             message = 'invalid metrics',
+            detail = ai_storage_private.name_wrong_metric(p_metrics),
             hint = 'Metrics are one flat object of at most 256 names, each with a finite number; a '
                 'name has 1 to 255 characters and no control character.';
     end if;
@@ -8723,6 +8724,36 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 --
 
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
+
+--
+-- Name: name_wrong_metric(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select coalesce(
+        (
+            select format('Metric %s is not a finite number.', to_json(left(m.name, 255)))
+            from jsonb_each(
+                case jsonb_typeof(p_metrics) when 'object' then p_metrics else '{}' end
+            ) as m (name, value)
+            where jsonb_typeof(m.value) <> 'number'
+               or not ai_storage_private.is_metrics(jsonb_build_object('m', m.value))
+            order by m.name collate "C"
+            limit 1
+        ),
+        'It is not such an object, or a name is not one.'
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION name_wrong_metric(p_metrics jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) IS 'What to tell about metrics that is_metrics() refused: the name of the first wrong one.';
 
 --
 -- Name: next_owner(text[], text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -15644,6 +15675,12 @@ GRANT ALL ON FUNCTION ai_storage_private.micros(p_time timestamp with time zone)
 REVOKE ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_owner;
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION name_wrong_metric(p_metrics jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION next_owner(p_patterns text[], p_from text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
