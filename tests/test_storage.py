@@ -498,7 +498,7 @@ def test_a_time_without_a_zone_is_refused_before_it_is_sent(database: Database) 
             lambda naive=naive: mine.audit_trail(since=naive),
             lambda naive=naive: mine.audit_trail(until=naive),
         ):
-            with pytest.raises(InvalidArgument, match="invalid (expires_at|since|until)"):
+            with pytest.raises(InvalidArgument, match=r"invalid (expires_at|since|until)"):
                 use()
     assert mine.list_shares() == []
     zone = timezone(timedelta(hours=5))
