@@ -48,6 +48,7 @@ create table ai_storage_private.idempotency_key (
     created         boolean,
     idempotency_key text collate "C" not null,
     request_digest  bytea not null,
+    sent_digest     bytea,
     constraint idempotency_key_pk primary key (tenant_id, idempotency_key)
 );
 

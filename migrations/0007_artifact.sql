@@ -30,10 +30,12 @@ create table ai_storage_private.artifact_blob (
 create table ai_storage_private.artifact_upload (
     tenant_id      bigint not null,
     upload_id      uuid not null,
-    model_id       uuid not null,
+    model_id       uuid,
+    version        bigint,
     received_bytes bigint not null,
     began_at       timestamptz not null,
     touched_at     timestamptz not null,
+    sha256         bytea,
     artifact_name  text collate "C" not null,
     media_type     text collate "C" not null,
     constraint artifact_upload_pk primary key (tenant_id, upload_id)

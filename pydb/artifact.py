@@ -1,15 +1,17 @@
 """The bytes of models, put and got in parts: in constant memory, and compared by their sha256 at both ends.
 
-put() and get() are generators of steps: Calls, and requests to a cache if there is one. They touch nothing but the
-caller's file. `drive` and `drive_async` run them; the storages' methods put_artifact and get_artifact are that.
+save(), put() and get() are generators of steps: Calls, and requests to a cache if there is one. They touch nothing but
+the caller's files. `drive` and `drive_async` run them; the storages' methods of these names are that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from os import PathLike
@@ -19,7 +21,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from . import _files, calls
-from .calls import OCTETS, Call, Opened, Put, Upload
+from .calls import OCTETS, Call, Opened, Put, Saved, Upload
 from .errors import ContentMismatch, UploadNotFound, UploadOffset
 
 __all__ = [
@@ -39,12 +41,14 @@ __all__ = [
     "drive_async",
     "get",
     "put",
+    "save",
 ]
 
 T = TypeVar("T")
 
 CHUNK = 2**20  # bytes; as the database keeps them
 PART = 2 * CHUNK  # bytes in one call; larger ones cost more: the allocators of both ends give them back each time
+INLINE = 256 * 1024  # bytes that go along with a save, larger ones are uploaded before
 ATTEMPTS = 5  # of what can be repeated; a pool may have as many dead connections
 
 #: A path, bytes, or a file open for reading in binary, from where it stands.
@@ -122,7 +126,85 @@ def _cut(part: bytes) -> list[memoryview]:
     return [view[start : start + CHUNK] for start in range(0, len(view), CHUNK)]
 
 
-# Putting
+# Saving and putting
+
+
+def save(
+    model_name: str,
+    mse: float | None = None,
+    *,
+    artifacts: Mapping[str, Source],
+    progress: Progress | None = None,
+    resume: bool = True,
+    **state: Any,
+) -> Steps[Saved]:
+    """Save the state of one model together with its artifacts: all of it or nothing, in one commit.
+
+    state: as of pydb.calls.save_progress.
+    Raises: what calls.save_progress and put raise.
+    """
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(_files.reading(source)) for name, source in artifacts.items()}
+        measured = {name: _files.measure(file) for name, file in files.items()}
+        sizes = [size for _, size in measured.values()]
+        whole = None if None in sizes else sum(size or 0 for size in sizes)
+        for last in (not resume, True):
+            named: dict[str, Any] = {}
+            uploads: list[Any] = []
+            done = 0
+            try:
+                for name, file in files.items():
+                    start, size = measured[name]
+                    report = partial(_report, progress, done, whole)
+                    if size is not None:
+                        file.seek(start)
+                    part = _read(file)
+                    if len(part) <= INLINE:
+                        named[name] = {"content": b64encode(part).decode()}
+                        report(len(part), None)
+                        done += len(part)
+                        continue
+                    upload_id, digest, _ = yield from _send(
+                        file,
+                        start,
+                        size,
+                        part,
+                        calls.begin_artifact(artifact_name=name),
+                        calls.stage_artifact,
+                        None if last else partial(_is_for_save, name),
+                        report,
+                        resume,
+                    )
+                    uploads.append(upload_id)
+                    named[name] = str(upload_id)
+                    done += digest.size
+                call = calls.save_progress(model_name, mse, artifacts=named, **state)
+                # Under a key it is safe to repeat.
+                saved: Saved = yield from (_again(call) if state.get("idempotency_key") is not None else _once(call))
+            except UploadNotFound:
+                # Somebody else saves the same bytes, and went on with our upload: send them once more.
+                if last or None in sizes:
+                    raise
+            except Exception:
+                if not resume:
+                    for upload_id in uploads:
+                        yield calls.abort_artifact(upload_id)
+                raise
+            else:
+                if state.get("idempotency_key") is not None:
+                    for upload_id in uploads:  # a repetition does not use them up
+                        yield calls.abort_artifact(upload_id)
+                return saved
+    raise AssertionError("unreachable")
+
+
+def _report(progress: Progress | None, before: int, whole: int | None, done: int, total: int | None) -> None:
+    if progress:
+        progress(before + done, whole)
+
+
+def _is_for_save(artifact_name: str, upload: Upload) -> bool:
+    return (upload.model_name, upload.artifact_name) == (None, artifact_name)
 
 
 def put(
@@ -131,15 +213,20 @@ def put(
     source: Source,
     *,
     media_type: str = OCTETS,
+    version: int | None = None,
+    expected_version: int | None = None,
     progress: Progress | None = None,
     resume: bool = True,
 ) -> Steps[Put]:
-    """Keep bytes as an artifact of the current version of an own model, in place of what it had under the name.
+    """Keep bytes as an artifact of one version of an own model, in place of what it had under the name.
 
+    version: None for the one that is current when it begins. expected_version: only if that is the current one. To save
+    a state and its artifacts at once, pass them to save_ai_progress.
     source: read once to its end, in constant memory. progress: of a storage that is asynchronous, called in another
     thread. resume: go on with an interrupted upload of the same bytes under the same name; what arrived of this one
     stays for a day to go on with. False: begin anew, and take back what arrived when it fails.
-    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), ContentMismatch (TN203); OSError.
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102),
+    ContentMismatch (TN203); OSError.
     Source: sql/25_artifact.sql, ai_storage.put_artifact, ai_storage.append_artifact
     """
     report = progress or (lambda done, total: None)
@@ -147,53 +234,90 @@ def put(
         start, size = _files.measure(file)
         part = _read(file)
         if len(part) <= CHUNK and len(part) < PART:
-            saved: Put = yield calls.put_artifact(model_name, artifact_name, part, media_type=media_type)
+            saved: Put = yield calls.put_artifact(
+                model_name,
+                artifact_name,
+                part,
+                media_type=media_type,
+                version=version,
+                expected_version=expected_version,
+            )
             digest = Digest()
             digest.add(*_cut(part))
             if saved.sha256 != digest.hexdigest():
                 raise _mismatch()
             report(len(part), len(part))
             return saved
-        found = None
-        if resume and size is not None:
-            found = yield from _find_upload(file, start, size, model_name, artifact_name, media_type)
-        for attempt in range(ATTEMPTS):
-            if found is None:
-                if size is not None:
-                    file.seek(start)
-                    part = _read(file)
-                upload_id, digest = (
-                    (yield calls.begin_artifact(model_name, artifact_name, media_type=media_type)),
-                    Digest(),
-                )
-            else:
-                upload_id, digest = found
+
+        def fits(upload: Upload) -> bool:
+            return (
+                (upload.model_name, upload.artifact_name, upload.media_type) == (model_name, artifact_name, media_type)
+                and (upload.is_current is True if version is None else upload.version == version)
+                and (expected_version is None or (upload.is_current is True and upload.version == expected_version))
+            )
+
+        _, _, saved = yield from _send(
+            file,
+            start,
+            size,
+            part,
+            calls.begin_artifact(
+                model_name,
+                artifact_name,
+                media_type=media_type,
+                version=version,
+                expected_version=expected_version,
+            ),
+            calls.finish_artifact,
+            fits if resume else None,
+            report,
+            resume,
+        )
+        return saved
+
+
+def _send(
+    file: IO[bytes],
+    start: int,
+    size: int | None,
+    part: bytes,
+    begin: Call[Any],
+    end: Callable[[Any, int, str], Call[T]],
+    fits: Callable[[Upload], bool] | None,
+    report: Progress,
+    resume: bool,
+) -> Steps[tuple[Any, Digest, T]]:
+    """Upload a file of which one part has been read. fits: whether to go on with an upload; None: with none."""
+    found = None
+    if fits is not None and size is not None:
+        found = yield from _find_upload(file, start, size, fits)
+    for attempt in range(ATTEMPTS):
+        if found is None:
+            if size is not None:
+                file.seek(start)
+                part = _read(file)
+            upload_id, digest = (yield begin), Digest()
+        else:
+            upload_id, digest = found
+            report(digest.size, size)
+            part = _read(file)
+        try:
+            while part:
+                digest.add(*_cut(part))
+                yield from _append(upload_id, digest.size - len(part), part)
                 report(digest.size, size)
                 part = _read(file)
-            try:
-                return (yield from _upload(file, part, upload_id, digest, size, report))
-            except (UploadOffset, UploadNotFound):
-                # Somebody else sends the same bytes, and went on with this upload: leave it to him.
-                if size is None or attempt == ATTEMPTS - 1:
-                    raise
-                found = None
-            except Exception:
-                if not resume:
-                    yield calls.abort_artifact(upload_id)
+            return upload_id, digest, (yield end(upload_id, digest.size, digest.hexdigest()))
+        except (UploadOffset, UploadNotFound):
+            # Somebody else sends the same bytes, and went on with this upload: leave it to him.
+            if size is None or attempt == ATTEMPTS - 1:
                 raise
+            found = None
+        except Exception:
+            if not resume:
+                yield calls.abort_artifact(upload_id)
+            raise
     raise AssertionError("unreachable")
-
-
-def _upload(
-    file: IO[bytes], part: bytes, upload_id: Any, digest: Digest, size: int | None, report: Progress
-) -> Steps[Put]:
-    while part:
-        digest.add(*_cut(part))
-        yield from _append(upload_id, digest.size - len(part), part)
-        report(digest.size, size)
-        part = _read(file)
-    saved: Put = yield calls.finish_artifact(upload_id, digest.size, digest.hexdigest())
-    return saved
 
 
 def _append(upload_id: Any, offset: int, part: bytes) -> Steps[None]:
@@ -214,13 +338,13 @@ def _append(upload_id: Any, offset: int, part: bytes) -> Steps[None]:
 
 
 def _find_upload(
-    file: IO[bytes], start: int, size: int, model_name: str, artifact_name: str, media_type: str
+    file: IO[bytes], start: int, size: int, fits: Callable[[Upload], bool]
 ) -> Steps[tuple[Any, Digest] | None]:
     """The upload last interrupted, if what arrived is how this file begins. The file then stands behind that."""
     uploads: list[Upload] = [
         upload
         for upload in (yield calls.list_uploads())
-        if (upload.model_name, upload.artifact_name, upload.media_type) == (model_name, artifact_name, media_type)
+        if fits(upload)
         and 0 < upload.received_bytes <= size
         and (upload.received_bytes % CHUNK == 0 or upload.received_bytes == size)
     ]
@@ -254,6 +378,7 @@ def get(
     *,
     owner: str | None = None,
     version: int | None = None,
+    or_earlier: bool = False,
     progress: Progress | None = None,
     cache: ContentCache | None = None,
 ) -> Steps[bytes | Opened]:
@@ -261,7 +386,8 @@ def get(
 
     target: None for all the bytes at once. A path is written in constant memory: beside, and put in its place once the
     sha256 fits. A file is written as the bytes come; what stands there is worth nothing when this raises.
-    version: as it was then; None: as it is. progress: of a storage that is asynchronous, called in another thread.
+    version: the artifact of exactly this version; None: of the current one. or_earlier: the last one that was put up
+    to it. progress: of a storage that is asynchronous, called in another thread.
     Returns: the bytes; with a target what they are.
     Raises: ModelNotFound (TN101), ContentMismatch (TN203), ArtifactNotFound (TN204); OSError.
     Source: sql/25_artifact.sql, ai_storage.open_artifact, ai_storage.read_chunks
@@ -269,7 +395,9 @@ def get(
     for attempt in range(ATTEMPTS):
         try:
             with _writing(target) as file:
-                opened = yield from _download(file, model_name, artifact_name, owner, version, progress, cache)
+                opened = yield from _download(
+                    file, model_name, artifact_name, owner, version, or_earlier, progress, cache
+                )
                 if isinstance(file, _Whole):
                     return file.getvalue()
             return replace(opened, cache_key=None)
@@ -286,10 +414,13 @@ def _download(
     artifact_name: str,
     owner: str | None,
     version: int | None,
+    or_earlier: bool,
     progress: Progress | None,
     cache: ContentCache | None,
 ) -> Steps[Opened]:
-    opened: Opened = yield from _again(calls.open_artifact(model_name, artifact_name, owner=owner, version=version))
+    opened: Opened = yield from _again(
+        calls.open_artifact(model_name, artifact_name, owner=owner, version=version, or_earlier=or_earlier)
+    )
     if isinstance(file, _Whole):
         file.reserve(opened.size_bytes)
     cached = (yield from cache.content(opened)) if cache is not None else None
@@ -304,7 +435,13 @@ def _download(
         if chunks is None:
             chunks = yield from _again(
                 calls.read_chunks(
-                    model_name, artifact_name, owner=owner, version=opened.version, first=first, count=count
+                    model_name,
+                    artifact_name,
+                    owner=owner,
+                    version=opened.for_version,
+                    first=first,
+                    count=count,
+                    or_earlier=or_earlier,
                 )
             )
             digests = digest.add(*chunks)
@@ -370,8 +507,13 @@ def _lost(error: psycopg.OperationalError) -> bool:
     return not isinstance(error, PoolTimeout) and (code is None or code.startswith("08") or code.startswith("57P"))
 
 
+def _once(call: Call[T]) -> Steps[T]:
+    answer: T = yield call
+    return answer
+
+
 def _again(call: Call[T]) -> Steps[T]:
-    """A call that only reads; again when the connection was lost."""
+    """A call that may be repeated; again when the connection was lost."""
     for attempt in range(ATTEMPTS):
         try:
             answer: T = yield call

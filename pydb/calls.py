@@ -23,6 +23,7 @@ __all__ = [
     "AuditVerification",
     "Authorization",
     "Call",
+    "CodeVersion",
     "Control",
     "Erasure",
     "ExternalSharing",
@@ -81,6 +82,7 @@ __all__ = [
     "isolation_key",
     "list_artifacts",
     "list_authorizations",
+    "list_code_versions",
     "list_erasures",
     "list_external_sharing",
     "list_quotas",
@@ -112,6 +114,7 @@ __all__ = [
     "set_retention",
     "set_tenant",
     "share_model",
+    "stage_artifact",
     "tenant_stats",
     "unshare_model",
     "verify_all_audit",
@@ -214,6 +217,16 @@ class Promoted:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeVersion:
+    """A code version of the caller's other four levels. models: how many it has. last_saved_at: None without any."""
+
+    code_hash: str
+    is_own: bool
+    models: int
+    last_saved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Put:
     """The answer to putting bytes. sha256: hexadecimal. is_new: the tenant did not have them before."""
 
@@ -224,11 +237,16 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that is not finished. received_bytes: how many have arrived; sha256: of those, hexadecimal."""
+    """An upload that is not finished. received_bytes: how many have arrived; sha256: of those, hexadecimal.
+
+    model_name, version: what it was begun for, None for a save. is_current: the version is still the model's.
+    """
 
     upload_id: UUID
-    model_name: str
+    model_name: str | None
     artifact_name: str
+    version: int | None
+    is_current: bool | None
     received_bytes: int
     sha256: str
     media_type: str
@@ -238,12 +256,13 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What an artifact is. version: at which it was put. sha256: hexadecimal.
+    """What an artifact is. version: at which it was put; for_version: for which it was opened. sha256: hexadecimal.
 
     cache_key: 32 bytes that seal what a cache keeps for the caller, a secret; or None.
     """
 
     version: int
+    for_version: int
     sha256: str
     size_bytes: int
     media_type: str
@@ -530,6 +549,7 @@ _SAVED_EACH = _rows_of(Saved)
 _LOADED = _rows_of(Progress)
 _VERSIONS = _rows_of(Version)
 _PROMOTED = _rows_of(Promoted)
+_CODE_VERSIONS = _rows_of(CodeVersion)
 _AUTHORIZATIONS = _rows_of(Authorization)
 _NEW_KEY = _row_of(NewSigningKey)
 _KEYS = _rows_of(SigningKey)
@@ -777,21 +797,25 @@ def save_progress(
     expected_version: int | None = None,
     idempotency_key: str | None = None,
     owner: str | None = None,
+    artifacts: Mapping[str, Any] | None = None,
 ) -> Call[Saved]:
     """Save the state of one model as its next version.
 
     mse: finite; may be left out when metrics is not empty. metrics: up to 256 finite numbers by name.
-    metadata: any JSON object up to 1 MiB. expected_version: 0 = must not exist yet, n = must be the current version,
-    None = last writer wins. idempotency_key: a repeated request returns the first answer.
-    owner: the owner's isolation key, when the model was shared for writing.
-    Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102), IdempotencyConflict (TN103).
+    metadata: any JSON object up to 1 MiB. Numbers of numpy and torch, but no arrays, count as numbers everywhere.
+    expected_version: 0 = must not exist yet, n = must be the current version, None = last writer wins.
+    idempotency_key: a repeated request returns the first answer. owner: the owner's isolation key, when the model was
+    shared for writing. artifacts: of an own model, by name the id of an upload that stage_artifact ended, or a mapping
+    with upload or content (base64), and media_type.
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102),
+    IdempotencyConflict (TN103), UploadNotFound (TN201).
     Source: sql/20_progress.sql, ai_storage.save_progress
     """
     return Call(
         "select model_name, version, created, saved_at "
         "from ai_storage.save_progress(p_model_name => %s, p_mse => %s::double precision, "
         "p_training_samples => %s::bigint, p_metrics => %s, p_metadata => %s, "
-        "p_expected_version => %s::bigint, p_idempotency_key => %s, p_owner => %s, p_as => %s)",
+        "p_expected_version => %s::bigint, p_idempotency_key => %s, p_owner => %s, p_artifacts => %s, p_as => %s)",
         (
             model_name,
             number(mse, "mse"),
@@ -801,6 +825,7 @@ def save_progress(
             expected_version,
             idempotency_key,
             owner,
+            to_json(artifacts, "artifacts") if artifacts else "{}",
         ),
         _SAVED,
     )
@@ -810,8 +835,9 @@ def save_progress_batch(items: Iterable[Mapping[str, Any]]) -> Call[list[Saved]]
     """Save many model states, all or none, in the order given.
 
     items: each with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key,
-    owner, as in save_progress; all of them together at most 64 MiB of JSON.
-    Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102), IdempotencyConflict (TN103).
+    owner, artifacts, as in save_progress; all of them together at most 64 MiB of JSON.
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102),
+    IdempotencyConflict (TN103), UploadNotFound (TN201).
     Source: sql/20_progress.sql, ai_storage.save_progress_batch
     """
     batch = to_json(list(items), "batch")
@@ -902,18 +928,33 @@ def delete_progress(model_name: str, *, expected_version: int | None = None) -> 
     )
 
 
-def promote_progress(from_code_hash: str, model_name: str | None = None) -> Call[list[Promoted]]:
-    """Copy the models of another code version of the same four levels into the caller's tenant.
+def promote_progress(
+    from_code_hash: str, model_name: str | None = None, *, with_history: bool = False
+) -> Call[list[Promoted]]:
+    """Copy the models of another code version of the same four levels into the caller's tenant, with their artifacts.
 
+    with_history: all versions, and not only the current one. A token names in its claim `from` what it may copy from.
     Returns: what was copied; names that exist already are left alone.
-    Raises: InvalidArgument (22023), NotAuthorized (TN003).
+    Raises: InvalidArgument (22023), NotAuthorized (TN003), ModelNotFound (TN101), VersionConflict (TN102).
     Source: sql/20_progress.sql, ai_storage.promote_progress
     """
     return Call(
-        "select model_name, version "
-        "from ai_storage.promote_progress(p_from_code_hash => %s, p_model_name => %s, p_as => %s)",
-        (from_code_hash, model_name),
+        "select model_name, version from ai_storage.promote_progress(p_from_code_hash => %s, p_model_name => %s, "
+        "p_with_history => %s::boolean, p_as => %s)",
+        (from_code_hash, model_name, with_history),
         _PROMOTED,
+    )
+
+
+def list_code_versions() -> Call[list[CodeVersion]]:
+    """The code versions that promote_progress takes with this credential, and the caller's own, the newest first.
+
+    Source: sql/20_progress.sql, ai_storage.list_code_versions
+    """
+    return Call(
+        "select code_hash, is_own, models, last_saved_at from ai_storage.list_code_versions(p_as => %s)",
+        (),
+        _CODE_VERSIONS,
     )
 
 
@@ -924,31 +965,50 @@ Content = bytes | bytearray | memoryview
 OCTETS = "application/octet-stream"
 
 
-def put_artifact(model_name: str, artifact_name: str, content: Content, *, media_type: str = OCTETS) -> Call[Put]:
-    """Keep bytes as an artifact of the current version of an own model, in place of what it had under the name.
+def put_artifact(
+    model_name: str,
+    artifact_name: str,
+    content: Content,
+    *,
+    media_type: str = OCTETS,
+    version: int | None = None,
+    expected_version: int | None = None,
+) -> Call[Put]:
+    """Keep bytes as an artifact of one version of an own model, in place of what it had under the name.
 
-    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101).
+    version: None for the current one. expected_version: only if it is the current one.
+    Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102).
     Source: sql/25_artifact.sql, ai_storage.put_artifact
     """
     return Call(
         "select sha256, size_bytes, is_new "
         "from ai_storage.put_artifact(p_model_name => %s, p_artifact_name => %s, p_content => %s, "
-        "p_media_type => %s, p_as => %s)",
-        (model_name, artifact_name, content, media_type),
+        "p_media_type => %s, p_version => %s::bigint, p_expected_version => %s::bigint, p_as => %s)",
+        (model_name, artifact_name, content, media_type, version, expected_version),
         _PUT,
     )
 
 
-def begin_artifact(model_name: str, artifact_name: str, *, media_type: str = OCTETS) -> Call[UUID]:
-    """Begin an upload in parts. Nothing is visible before finish_artifact.
+def begin_artifact(
+    model_name: str | None = None,
+    artifact_name: str = "upload",
+    *,
+    media_type: str = OCTETS,
+    version: int | None = None,
+    expected_version: int | None = None,
+) -> Call[UUID]:
+    """Begin an upload in parts. Nothing is visible before finish_artifact, or a save after stage_artifact.
 
+    model_name: None for a save, whose model need not exist yet. version: None for the one that is current now.
+    expected_version: only if it is the current one.
     Returns: the id of the upload, which is abandoned when it stands still for a day.
-    Raises: InvalidArgument (22023), ModelNotFound (TN101).
+    Raises: InvalidArgument (22023), ModelNotFound (TN101), VersionConflict (TN102).
     Source: sql/25_artifact.sql, ai_storage.begin_artifact
     """
     return Call(
-        "select ai_storage.begin_artifact(p_model_name => %s, p_artifact_name => %s, p_media_type => %s, p_as => %s)",
-        (model_name, artifact_name, media_type),
+        "select ai_storage.begin_artifact(p_model_name => %s, p_artifact_name => %s, p_media_type => %s, "
+        "p_version => %s::bigint, p_expected_version => %s::bigint, p_as => %s)",
+        (model_name, artifact_name, media_type, version, expected_version),
         _value,
     )
 
@@ -969,10 +1029,10 @@ def append_artifact(upload_id: UUID, offset: int, content: Content) -> Call[int]
 
 
 def finish_artifact(upload_id: UUID, size_bytes: int, sha256: str) -> Call[Put]:
-    """Make an upload an artifact of the current version of its model.
+    """Make an upload an artifact of the version for which it was begun.
 
     sha256: hexadecimal; of the bytes up to 1 MiB, above of the sha256s of the chunks of 1 MiB.
-    Raises: UploadNotFound (TN201), ContentMismatch (TN203).
+    Raises: ModelNotFound (TN101), UploadNotFound (TN201), ContentMismatch (TN203).
     Source: sql/25_artifact.sql, ai_storage.finish_artifact
     """
     return Call(
@@ -981,6 +1041,19 @@ def finish_artifact(upload_id: UUID, size_bytes: int, sha256: str) -> Call[Put]:
         "p_as => %s)",
         (upload_id, size_bytes, sha256),
         _PUT,
+    )
+
+
+def stage_artifact(upload_id: UUID, size_bytes: int, sha256: str) -> Call[None]:
+    """End an upload that a save is to name. size_bytes, sha256: as for finish_artifact.
+
+    Raises: UploadNotFound (TN201), ContentMismatch (TN203).
+    Source: sql/25_artifact.sql, ai_storage.stage_artifact
+    """
+    return Call(
+        "select ai_storage.stage_artifact(p_upload_id => %s, p_size_bytes => %s::bigint, p_sha256 => %s, p_as => %s)",
+        (upload_id, size_bytes, sha256),
+        lambda rows: None,
     )
 
 
@@ -999,8 +1072,8 @@ def list_uploads() -> Call[list[Upload]]:
     Source: sql/25_artifact.sql, ai_storage.list_uploads
     """
     return Call(
-        "select upload_id, model_name, artifact_name, received_bytes, sha256, media_type, began_at, "
-        "touched_at "
+        "select upload_id, model_name, artifact_name, version, is_current, received_bytes, sha256, media_type, "
+        "began_at, touched_at "
         "from ai_storage.list_uploads(p_as => %s)",
         (),
         _UPLOADS,
@@ -1008,20 +1081,25 @@ def list_uploads() -> Call[list[Upload]]:
 
 
 def open_artifact(
-    model_name: str, artifact_name: str, *, owner: str | None = None, version: int | None = None
+    model_name: str,
+    artifact_name: str,
+    *,
+    owner: str | None = None,
+    version: int | None = None,
+    or_earlier: bool = False,
 ) -> Call[Opened]:
     """Say what an artifact is, without its bytes.
 
-    owner: isolation key of another tenant that shared the model for execute; None: an own model. version: as it was
-    then; None: as it is.
+    owner: isolation key of another tenant that shared the model for execute; None: an own model. version: the artifact
+    of exactly this version; None: of the current one. or_earlier: the last one up to it.
     Raises: ModelNotFound (TN101), ArtifactNotFound (TN204).
     Source: sql/25_artifact.sql, ai_storage.open_artifact
     """
     return Call(
-        "select version, sha256, size_bytes, media_type, put_at, cache_key "
+        "select version, for_version, sha256, size_bytes, media_type, put_at, cache_key "
         "from ai_storage.open_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
-        "p_version => %s::bigint, p_as => %s)",
-        (model_name, artifact_name, owner, version),
+        "p_version => %s::bigint, p_as_of => %s::boolean, p_as => %s)",
+        (model_name, artifact_name, owner, version, or_earlier),
         _OPENED,
     )
 
@@ -1034,16 +1112,17 @@ def read_artifact(
     version: int | None = None,
     offset: int = 0,
     length: int | None = None,
+    or_earlier: bool = False,
 ) -> Call[bytes]:
-    """Part of an artifact. offset, length: in bytes; None reads to the end.
+    """Part of an artifact. offset, length: in bytes; None reads to the end. version, or_earlier: see open_artifact.
 
     Raises: InvalidArgument (22023), ModelNotFound (TN101), ArtifactNotFound (TN204).
     Source: sql/25_artifact.sql, ai_storage.read_artifact
     """
     return Call(
         "select ai_storage.read_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
-        "p_version => %s::bigint, p_offset => %s::bigint, p_length => %s::integer, p_as => %s)",
-        (model_name, artifact_name, owner, version, offset, length),
+        "p_version => %s::bigint, p_offset => %s::bigint, p_length => %s::integer, p_as_of => %s::boolean, p_as => %s)",
+        (model_name, artifact_name, owner, version, offset, length, or_earlier),
         _value,
     )
 
@@ -1056,47 +1135,59 @@ def read_chunks(
     version: int | None = None,
     first: int = 0,
     count: int = 4,
+    or_earlier: bool = False,
 ) -> Call[list[bytes]]:
     """Chunks of an artifact by their numbers, from 0: 1 MiB each, less only the last.
 
+    version, or_earlier: see open_artifact.
     Raises: InvalidArgument (22023), ModelNotFound (TN101), ArtifactNotFound (TN204).
     Source: sql/25_artifact.sql, ai_storage.read_chunks
     """
     return Call(
         "select read_chunks "
         "from ai_storage.read_chunks(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
-        "p_version => %s::bigint, p_first => %s::integer, p_count => %s::integer, p_as => %s)",
-        (model_name, artifact_name, owner, version, first, count),
+        "p_version => %s::bigint, p_first => %s::integer, p_count => %s::integer, p_as_of => %s::boolean, p_as => %s)",
+        (model_name, artifact_name, owner, version, first, count, or_earlier),
         _values,
     )
 
 
 def get_artifact(
-    model_name: str, artifact_name: str, *, owner: str | None = None, version: int | None = None
+    model_name: str,
+    artifact_name: str,
+    *,
+    owner: str | None = None,
+    version: int | None = None,
+    or_earlier: bool = False,
 ) -> Call[bytes]:
-    """All bytes of an artifact in one value: for small ones.
+    """All bytes of an artifact in one value: for small ones. version, or_earlier: see open_artifact.
 
     Raises: ModelNotFound (TN101), ArtifactNotFound (TN204).
     Source: sql/25_artifact.sql, ai_storage.get_artifact
     """
     return Call(
         "select ai_storage.get_artifact(p_model_name => %s, p_artifact_name => %s, p_owner => %s, "
-        "p_version => %s::bigint, p_as => %s)",
-        (model_name, artifact_name, owner, version),
+        "p_version => %s::bigint, p_as_of => %s::boolean, p_as => %s)",
+        (model_name, artifact_name, owner, version, or_earlier),
         _value,
     )
 
 
-def list_artifacts(model_name: str | None = None, *, owner: str | None = None) -> Call[list[Artifact]]:
+def list_artifacts(
+    model_name: str | None = None, *, owner: str | None = None, version: int | None = None, or_earlier: bool = False
+) -> Call[list[Artifact]]:
     """The artifacts of one own model or of all, or with owner of one that is shared for execute, the newest first.
 
+    version: those of exactly this version; None: of all. or_earlier: those that were put last up to version, or up to
+    the current one.
     Raises: ModelNotFound (TN101).
     Source: sql/25_artifact.sql, ai_storage.list_artifacts
     """
     return Call(
         "select model_name, owner_key, artifact_name, version, sha256, size_bytes, media_type, put_at "
-        "from ai_storage.list_artifacts(p_model_name => %s, p_owner => %s, p_as => %s)",
-        (model_name, owner),
+        "from ai_storage.list_artifacts(p_model_name => %s, p_owner => %s, p_version => %s::bigint, "
+        "p_as_of => %s::boolean, p_as => %s)",
+        (model_name, owner, version, or_earlier),
         _ARTIFACTS,
     )
 

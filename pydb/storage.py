@@ -6,7 +6,7 @@ import inspect
 import os
 import select
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial, update_wrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Protocol, Self, TypeVar, overload
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import psycopg
 
 from . import aio, calls, session
-from .calls import OCTETS, Call, Opened, Put
+from .calls import OCTETS, Call, Opened, Put, Saved
 from .dsn import parse
 from .errors import LoginTooPowerful
 
@@ -353,13 +353,13 @@ class TenantAwareStorage:
                 _parents.append(self._source)
                 self._source = self._owned = self._open()
 
-    save_ai_progress = _method(calls.save_progress)
     save_ai_progress_batch = _method(calls.save_progress_batch)
     load_ai_progress = _method(calls.load_progress)
     load_model = _method(calls.load_model)
     load_history = _method(calls.load_history)
     delete = _method(calls.delete_progress)
     promote = _method(calls.promote_progress)
+    list_code_versions = _method(calls.list_code_versions)
     list_artifacts = _method(calls.list_artifacts)
     delete_artifact = _method(calls.delete_artifact)
     list_uploads = _method(calls.list_uploads)
@@ -379,6 +379,48 @@ class TenantAwareStorage:
     import_tenant = _method(calls.import_tenant)
     get_tenant_stats = _method(calls.tenant_stats)
 
+    def save_ai_progress(
+        self,
+        model_name: str,
+        mse: float | None = None,
+        *,
+        training_samples: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        expected_version: int | None = None,
+        idempotency_key: str | None = None,
+        owner: str | None = None,
+        artifacts: Mapping[str, Source] | None = None,
+        progress: Progress | None = None,
+        resume: bool = True,
+    ) -> Saved:
+        """Save the state of one model as its next version, and its artifacts with it: all of it or nothing.
+
+        mse: finite; may be left out when metrics is not empty. metrics: up to 256 finite numbers by name.
+        metadata: any JSON object up to 1 MiB. expected_version: 0 = must not exist yet, n = must be the current
+        version, None = last writer wins. idempotency_key: a repeated request returns the first answer.
+        owner: the owner's isolation key, when the model was shared for writing; without artifacts.
+        artifacts: by name what to keep with exactly this version: a path, bytes, or a file, each read once to its end.
+        progress, resume: as of put_artifact, for all of them.
+        Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102),
+        IdempotencyConflict (TN103), ContentMismatch (TN203); OSError.
+        Source: sql/20_progress.sql, ai_storage.save_progress
+        """
+        state: dict[str, Any] = {
+            "training_samples": training_samples,
+            "metrics": metrics,
+            "metadata": metadata,
+            "expected_version": expected_version,
+            "idempotency_key": idempotency_key,
+            "owner": owner,
+        }
+        if not artifacts:
+            return self.run(calls.save_progress(model_name, mse, **state))
+        from . import artifact
+
+        steps = artifact.save(model_name, mse, artifacts=artifacts, progress=progress, resume=resume, **state)
+        return artifact.drive(steps, self._step)
+
     def put_artifact(
         self,
         model_name: str,
@@ -386,21 +428,34 @@ class TenantAwareStorage:
         source: Source,
         *,
         media_type: str = OCTETS,
+        version: int | None = None,
+        expected_version: int | None = None,
         progress: Progress | None = None,
         resume: bool = True,
     ) -> Put:
-        """Keep bytes as an artifact of the current version of an own model, in place of what it had under the name.
+        """Keep bytes as an artifact of one version of an own model, in place of what it had under the name.
 
+        version: None for the one that is current when it begins. expected_version: only if that is the current one. To
+        save a state and its artifacts at once, pass them to save_ai_progress.
         source: read once to its end, in constant memory. progress: of a storage that is asynchronous, called in another
         thread. resume: go on with an interrupted upload of the same bytes under the same name; what arrived of this one
         stays for a day to go on with. False: begin anew, and take back what arrived when it fails.
-        Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), ContentMismatch (TN203);
-        OSError.
+        Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102),
+        ContentMismatch (TN203); OSError.
         Source: sql/25_artifact.sql, ai_storage.put_artifact, ai_storage.append_artifact
         """
         from . import artifact
 
-        steps = artifact.put(model_name, artifact_name, source, media_type=media_type, progress=progress, resume=resume)
+        steps = artifact.put(
+            model_name,
+            artifact_name,
+            source,
+            media_type=media_type,
+            version=version,
+            expected_version=expected_version,
+            progress=progress,
+            resume=resume,
+        )
         return artifact.drive(steps, self._step)
 
     @overload
@@ -412,6 +467,7 @@ class TenantAwareStorage:
         *,
         owner: str | None = None,
         version: int | None = None,
+        or_earlier: bool = False,
         progress: Progress | None = None,
     ) -> bytes: ...
 
@@ -424,6 +480,7 @@ class TenantAwareStorage:
         *,
         owner: str | None = None,
         version: int | None = None,
+        or_earlier: bool = False,
         progress: Progress | None = None,
     ) -> Opened: ...
 
@@ -435,13 +492,15 @@ class TenantAwareStorage:
         *,
         owner: str | None = None,
         version: int | None = None,
+        or_earlier: bool = False,
         progress: Progress | None = None,
     ) -> bytes | Opened:
         """Get an artifact's bytes: of an own model, or with owner of one that is shared for execute.
 
         target: None for all the bytes at once. A path is written in constant memory: beside, and put in its place once
         the sha256 fits. A file is written as the bytes come; what stands there is worth nothing when this raises.
-        version: as it was then; None: as it is. progress: of a storage that is asynchronous, called in another thread.
+        version: the artifact of exactly this version; None: of the current one. or_earlier: the last one that was put
+        up to it. progress: of a storage that is asynchronous, called in another thread.
         Returns: the bytes; with a target what they are.
         Raises: ModelNotFound (TN101), ContentMismatch (TN203), ArtifactNotFound (TN204); OSError.
         Source: sql/25_artifact.sql, ai_storage.open_artifact, ai_storage.read_chunks
@@ -449,7 +508,14 @@ class TenantAwareStorage:
         from . import artifact
 
         steps = artifact.get(
-            model_name, artifact_name, target, owner=owner, version=version, progress=progress, cache=self._cache
+            model_name,
+            artifact_name,
+            target,
+            owner=owner,
+            version=version,
+            or_earlier=or_earlier,
+            progress=progress,
+            cache=self._cache,
         )
         return artifact.drive(steps, self._step)
 
@@ -580,13 +646,13 @@ class AsyncTenantAwareStorage:
         else:
             await pool.close()  # another task was faster
 
-    save_ai_progress = _async_method(calls.save_progress)
     save_ai_progress_batch = _async_method(calls.save_progress_batch)
     load_ai_progress = _async_method(calls.load_progress)
     load_model = _async_method(calls.load_model)
     load_history = _async_method(calls.load_history)
     delete = _async_method(calls.delete_progress)
     promote = _async_method(calls.promote_progress)
+    list_code_versions = _async_method(calls.list_code_versions)
     list_artifacts = _async_method(calls.list_artifacts)
     delete_artifact = _async_method(calls.delete_artifact)
     list_uploads = _async_method(calls.list_uploads)
@@ -606,6 +672,36 @@ class AsyncTenantAwareStorage:
     import_tenant = _async_method(calls.import_tenant)
     get_tenant_stats = _async_method(calls.tenant_stats)
 
+    async def save_ai_progress(
+        self,
+        model_name: str,
+        mse: float | None = None,
+        *,
+        training_samples: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        expected_version: int | None = None,
+        idempotency_key: str | None = None,
+        owner: str | None = None,
+        artifacts: Mapping[str, Source] | None = None,
+        progress: Progress | None = None,
+        resume: bool = True,
+    ) -> Saved:
+        state: dict[str, Any] = {
+            "training_samples": training_samples,
+            "metrics": metrics,
+            "metadata": metadata,
+            "expected_version": expected_version,
+            "idempotency_key": idempotency_key,
+            "owner": owner,
+        }
+        if not artifacts:
+            return await self.run(calls.save_progress(model_name, mse, **state))
+        from . import artifact
+
+        steps = artifact.save(model_name, mse, artifacts=artifacts, progress=progress, resume=resume, **state)
+        return await artifact.drive_async(steps, self._step)
+
     async def put_artifact(
         self,
         model_name: str,
@@ -613,12 +709,23 @@ class AsyncTenantAwareStorage:
         source: Source,
         *,
         media_type: str = OCTETS,
+        version: int | None = None,
+        expected_version: int | None = None,
         progress: Progress | None = None,
         resume: bool = True,
     ) -> Put:
         from . import artifact
 
-        steps = artifact.put(model_name, artifact_name, source, media_type=media_type, progress=progress, resume=resume)
+        steps = artifact.put(
+            model_name,
+            artifact_name,
+            source,
+            media_type=media_type,
+            version=version,
+            expected_version=expected_version,
+            progress=progress,
+            resume=resume,
+        )
         return await artifact.drive_async(steps, self._step)
 
     @overload
@@ -630,6 +737,7 @@ class AsyncTenantAwareStorage:
         *,
         owner: str | None = None,
         version: int | None = None,
+        or_earlier: bool = False,
         progress: Progress | None = None,
     ) -> bytes: ...
 
@@ -642,6 +750,7 @@ class AsyncTenantAwareStorage:
         *,
         owner: str | None = None,
         version: int | None = None,
+        or_earlier: bool = False,
         progress: Progress | None = None,
     ) -> Opened: ...
 
@@ -653,15 +762,24 @@ class AsyncTenantAwareStorage:
         *,
         owner: str | None = None,
         version: int | None = None,
+        or_earlier: bool = False,
         progress: Progress | None = None,
     ) -> bytes | Opened:
         from . import artifact
 
         steps = artifact.get(
-            model_name, artifact_name, target, owner=owner, version=version, progress=progress, cache=self._cache
+            model_name,
+            artifact_name,
+            target,
+            owner=owner,
+            version=version,
+            or_earlier=or_earlier,
+            progress=progress,
+            cache=self._cache,
         )
         return await artifact.drive_async(steps, self._step)
 
+    save_ai_progress.__doc__ = TenantAwareStorage.save_ai_progress.__doc__
     put_artifact.__doc__ = TenantAwareStorage.put_artifact.__doc__
     get_artifact.__doc__ = TenantAwareStorage.get_artifact.__doc__
 

@@ -627,7 +627,31 @@ comment on function ai_storage_private.enter(text, boolean, text) is
     'set_tenant, and makes the transaction act for that tenant. p_register: register a new tenant, '
     'as writes do. Raises TN001 to TN005.';
 
-create or replace function ai_storage_private.enter_code_version(p_code_hash text)
+create or replace function ai_storage_private.covers_version(
+    p_levels    text[],
+    p_code_hash text,
+    p_sources   text[]
+)
+returns boolean
+language sql
+stable
+as $fn$
+    select exists (
+        select from ai_storage_private.login_authorization as a
+        where a.login_name = session_user
+          and a.org_id in ('*', p_levels[1])
+          and a.server_id in ('*', p_levels[2])
+          and a.project_id in ('*', p_levels[3])
+          and a.environment in ('*', p_levels[4])
+          and a.code_hash in ('*', p_code_hash)
+          and (p_code_hash = any (p_sources) or not a.token_only)
+    );
+$fn$;
+comment on function ai_storage_private.covers_version(text[], text, text[]) is
+    'Whether this login may read another code version for a promotion: by key, or since its token '
+    'names the version.';
+
+create or replace function ai_storage_private.enter_code_version(p_code_hash text, p_as text)
 returns ai_storage_private.acting_tenant
 language plpgsql
 volatile
@@ -637,21 +661,65 @@ set client_min_messages = notice
 as $fn$
 declare
     v_field  constant text[] := ai_storage_private.verified_context();
-    v_level  constant text[] := string_to_array(v_field[3], ':');
+    v_level  text[] := string_to_array(v_field[3], ':');
+    v_key    constant text := ai_storage.isolation_key(
+        v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash
+    );
     v_tenant ai_storage_private.acting_tenant;
 begin
-    v_tenant := ai_storage_private.check_credential(
-        ai_storage.isolation_key(v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash),
-        v_field[1]
+    if not ai_storage_private.covers_version(
+        v_level, p_code_hash, ai_storage_private.promotion_sources(p_as, v_field[3])
+    ) then
+        perform ai_storage_private.count_refusal();
+        raise exception using
+            errcode = 'TN003',
+            message = 'this credential does not cover the other code version',
+            hint = 'A token names the code versions that it may promote from in its claim from, '
+                'and is passed in p_as; a login that presents keys has to be authorised for the '
+                'other code version too.';
+    end if;
+    v_level[5] := p_code_hash;
+    v_tenant := (
+        ai_storage_private.find_tenant(v_level, false), v_key, v_level, v_field[5], v_field[4]
     );
-    v_tenant.expires_at := v_field[4];
     perform ai_storage_private.set_context(v_field[1], v_tenant);
     return v_tenant;
 end;
 $fn$;
-comment on function ai_storage_private.enter_code_version(text) is
-    'Turns the context to another code version of the same four levels, which the login must be '
-    'authorised for too. For promote_progress, which turns it back. Raises 22023, TN003.';
+comment on function ai_storage_private.enter_code_version(text, text) is
+    'Turns the context to another code version of the same four levels, which the credential must '
+    'cover too. For promote_progress and list_code_versions, which turn it back. Raises 22023, '
+    'TN003.';
+
+create or replace function ai_storage_private.list_covered_versions(p_as text)
+returns text[]
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_field   constant text[] := ai_storage_private.verified_context();
+    v_level   constant text[] := string_to_array(v_field[3], ':');
+    v_prefix  constant text collate "C" := array_to_string(v_level[1:4], ':');
+    v_sources constant text[] := ai_storage_private.promotion_sources(p_as, v_field[3]);
+begin
+    -- ';' is what follows ':' in the order of the index.
+    return array(
+        select t.code_hash
+        from ai_storage_private.tenant as t
+        where t.isolation_key between v_prefix || ':' and v_prefix || ';'
+          and (
+              t.code_hash = v_level[5]
+              or ai_storage_private.covers_version(v_level, t.code_hash, v_sources)
+          )
+        order by t.registered_at desc, t.code_hash
+    );
+end;
+$fn$;
+comment on function ai_storage_private.list_covered_versions(text) is
+    'The registered code versions of the caller''s other four levels that its credential covers.';
 
 create or replace function ai_storage_private.find_tenant(p_levels text[], p_register boolean)
 returns bigint

@@ -2,8 +2,9 @@
 --
 -- A token is a JWT (RFC 7519) signed with HS256 (RFC 7515) under a key that only this file's
 -- functions read. Any JWT library mints one: header alg and kid; claims aud, exp, and the tenant as
--- org, srv, prj, env, code or as one key; sub may name who acts, for the log. HMAC is two sha256
--- over padded keys, so the pads are kept and no extension is needed.
+-- org, srv, prj, env, code or as one key; sub may name who acts, for the log, and from the code
+-- versions that it may promote from. HMAC is two sha256 over padded keys, so the pads are kept and
+-- no extension is needed.
 --
 -- Reading is strict: one spelling of base64url, no claim twice, no algorithm but HS256. What is
 -- wrong before the signature fits is told as malformed, what is wrong with it as not authorised;
@@ -87,6 +88,24 @@ end;
 $fn$;
 comment on function ai_storage_private.hmac_pad(bytea, integer) is
     'A secret of up to 64 bytes, padded and xored, as RFC 2104 begins.';
+
+create or replace function ai_storage_private.is_code_list(p_claim jsonb)
+returns boolean
+language sql
+immutable
+parallel safe
+as $fn$
+    select count(*) between 1 and 32
+        and bool_and(
+            jsonb_typeof(c.code) = 'string'
+            and c.code #>> '{}' ~ '^[A-Za-z0-9._+@~=/-]{1,63}$'
+        )
+    from jsonb_array_elements(
+        case jsonb_typeof(p_claim) when 'array' then p_claim else jsonb_build_array(p_claim) end
+    ) as c (code);
+$fn$;
+comment on function ai_storage_private.is_code_list(jsonb) is
+    'True for a code version, or 1 to 32 of them in an array; false for anything else.';
 
 create or replace function ai_storage_private.verify_token(p_token text)
 returns ai_storage_private.acting_tenant
@@ -172,6 +191,7 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'prj'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
+        or (v_claims ? 'from' and not ai_storage_private.is_code_list(v_claims -> 'from'))
         or coalesce(jsonb_typeof(v_claims -> 'sub'), 'string') <> 'string'
         or length(v_claims ->> 'sub') not between 1 and 255
         or v_claims ->> 'sub' ~ E'[\\x01-\\x1f\\x7f-\\x9f]'
@@ -244,6 +264,37 @@ $fn$;
 comment on function ai_storage_private.verify_token(text) is
     'Verifies a signed token and returns the tenant it names, with the kid, the sub if it has one, '
     'and the end of its time; the caller checks that the key is one. Raises TN002, TN003, TN005.';
+
+create or replace function ai_storage_private.promotion_sources(p_token text, p_key text)
+returns text[]
+language plpgsql
+volatile
+as $fn$
+declare
+    v_claims jsonb;
+begin
+    -- Only a token that is genuine and of this tenant says anything; a key has colons.
+    if p_token is null or strpos(p_token, ':') > 0 then
+        return '{}';
+    end if;
+    if p_key is distinct from (ai_storage_private.verify_token(p_token)).isolation_key then
+        return '{}';
+    end if;
+    v_claims := convert_from(
+        ai_storage_private.decode_base64url(split_part(p_token, '.', 2)), 'UTF8'
+    )::jsonb;
+    if jsonb_typeof(v_claims -> 'from') = 'string' then
+        return array[v_claims ->> 'from'];
+    end if;
+    return array(
+        select c.code
+        from jsonb_array_elements_text(v_claims -> 'from') as c (code)
+    );
+end;
+$fn$;
+comment on function ai_storage_private.promotion_sources(text, text) is
+    'The code versions that a token of a tenant may promote from: its claim from; none for a key. '
+    'Raises TN002, TN003, TN005.';
 
 -- Keys --------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@
 --
 -- Tables: ai_progress_tenant, progress_version, deleted_model, idempotency_key (0002_progress).
 -- Every statement names tenant_id itself, although the policies would add it: the planner needs it.
--- Errors: 22023, 23505, TN101 to TN103, TN501, those of 10_context.sql.
+-- Errors: 22023, 23505, 54000, TN101 to TN103, TN201, TN501, those of 10_context.sql.
 
 set local role ai_storage_owner;
 
@@ -73,6 +73,8 @@ comment on column ai_storage_private.idempotency_key.idempotency_key is
     'The key, 1 to 255 characters, chosen by the caller.';
 comment on column ai_storage_private.idempotency_key.request_digest is
     'sha256 of the first request: tells a repetition from another request.';
+comment on column ai_storage_private.idempotency_key.sent_digest is
+    'For a save with artifacts, sha256 of the first request with the ids of its uploads.';
 
 -- Checks ------------------------------------------------------------------------------------------
 
@@ -414,6 +416,7 @@ create or replace function ai_storage_private.save_version(
     p_expected_version bigint,
     p_idempotency_key  text,
     p_owner            text,
+    p_artifacts        jsonb default '{}',
     out version        bigint,
     out created        boolean,
     out saved_at       timestamptz
@@ -423,16 +426,30 @@ language plpgsql
 volatile
 as $fn$
 declare
-    v_saved  record;
-    v_digest bytea;
-    v_first  ai_storage_private.idempotency_key;
+    v_saved       record;
+    v_request     jsonb;
+    v_digest      bytea;
+    v_sent_digest bytea; -- only with artifacts
+    v_first       ai_storage_private.idempotency_key;
 begin
+    if p_artifacts <> '{}' and p_owner <> p_tenant.isolation_key then
+        raise exception using
+            errcode = '22023',
+            message = 'artifacts of a shared model',
+            hint = 'The bytes of a model lie with its owner: only the owner saves artifacts with '
+                'it. Save the state without them.';
+    end if;
     if p_idempotency_key is null then
         if coalesce(p_owner, p_tenant.isolation_key) = p_tenant.isolation_key then
             v_saved := ai_storage_private.write_progress(
                 p_tenant.tenant_id, p_model_name, p_mse, p_training_samples,
                 p_metrics, p_metadata, p_expected_version
             );
+            if p_artifacts <> '{}' then
+                perform ai_storage_private.attach_artifacts(
+                    p_tenant.tenant_id, p_model_name, v_saved.version, p_artifacts
+                );
+            end if;
         else
             v_saved := ai_storage_private.write_shared(
                 p_tenant, p_owner, p_model_name, p_mse, p_training_samples,
@@ -454,26 +471,32 @@ begin
     perform ai_storage_private.check_progress(
         p_model_name, p_mse, p_training_samples, p_metrics, p_metadata, p_expected_version
     );
-    v_digest := sha256(convert_to(
-        jsonb_build_array(
-            p_model_name, encode(float8send(p_mse), 'hex'), p_training_samples,
-            coalesce(p_metrics, '{}'), coalesce(p_metadata, '{}'), p_expected_version, p_owner
-        )::text,
-        'UTF8'
-    ));
+    v_request := jsonb_build_array(
+        p_model_name, encode(float8send(p_mse), 'hex'), p_training_samples,
+        coalesce(p_metrics, '{}'), coalesce(p_metadata, '{}'), p_expected_version, p_owner
+    );
+    if p_artifacts <> '{}' then
+        -- A repetition has the same contents in other uploads, or names those that are used up.
+        v_sent_digest := sha256(convert_to((v_request || p_artifacts)::text, 'UTF8'));
+        v_request := v_request
+            || ai_storage_private.digest_artifacts(p_tenant.tenant_id, p_artifacts);
+    end if;
+    v_digest := sha256(convert_to(v_request::text, 'UTF8'));
 
     -- The key comes first: a twin of this request waits here until the first has committed, then
     -- repeats its answer.
     insert into ai_storage_private.idempotency_key (
-        tenant_id, saved_at, idempotency_key, request_digest
+        tenant_id, saved_at, idempotency_key, request_digest, sent_digest
     )
-    values (p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, v_digest)
+    values (
+        p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, v_digest, v_sent_digest
+    )
     on conflict do nothing;
 
     if found then
         v_saved := ai_storage_private.save_version(
             p_tenant, p_model_name, p_mse, p_training_samples,
-            p_metrics, p_metadata, p_expected_version, null, p_owner
+            p_metrics, p_metadata, p_expected_version, null, p_owner, p_artifacts
         );
         update ai_storage_private.idempotency_key as k set
             version  = v_saved.version,
@@ -491,7 +514,9 @@ begin
     from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant.tenant_id
       and k.idempotency_key = p_idempotency_key;
-    if v_first.request_digest is distinct from v_digest then
+    if v_first.request_digest is distinct from v_digest
+        and (v_first.sent_digest = v_sent_digest) is not true
+    then
         raise exception using
             errcode = 'TN103',
             message = 'this idempotency key belongs to another request',
@@ -504,10 +529,11 @@ end;
 $fn$;
 comment on function ai_storage_private.save_version(
     ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb,
-    bigint, text, text
+    bigint, text, text, jsonb
 ) is
     'One save, of an own model or of a shared one, with an idempotency key or without: a repeated '
-    'request returns the first answer and writes nothing. Raises 22023, TN101, TN102, TN103.';
+    'request returns the first answer and writes nothing. Raises 22023, 54000, TN101, TN102, '
+    'TN103, TN201.';
 
 create or replace function ai_storage.save_progress(
     p_model_name       text,
@@ -518,6 +544,7 @@ create or replace function ai_storage.save_progress(
     p_expected_version bigint default null,
     p_idempotency_key  text default null,
     p_owner            text default null,
+    p_artifacts        jsonb default '{}',
     p_as               text default null
 )
 returns table (model_name text, version bigint, created boolean, saved_at timestamptz)
@@ -532,7 +559,7 @@ declare
         := ai_storage_private.enter(p_as, p_register => true);
     v_saved  constant record := ai_storage_private.save_version(
         v_tenant, p_model_name collate "C", p_mse, p_training_samples, p_metrics, p_metadata,
-        p_expected_version, p_idempotency_key collate "C", p_owner collate "C"
+        p_expected_version, p_idempotency_key collate "C", p_owner collate "C", p_artifacts
     );
 begin
     model_name := p_model_name;
@@ -543,15 +570,18 @@ begin
 end;
 $fn$;
 comment on function ai_storage.save_progress(
-    text, double precision, bigint, jsonb, jsonb, bigint, text, text, text
+    text, double precision, bigint, jsonb, jsonb, bigint, text, text, jsonb, text
 ) is
     'Saves the state of one model as its next version and keeps the earlier ones. p_mse: finite; '
     'null only with metrics. p_training_samples: 0 or more. p_metrics: up to 256 finite numbers by '
     'name. p_metadata: an object of up to 1 MiB and 64 levels. p_expected_version: 0 = the model '
     'must not exist yet, another number = it must be the current version, null = last writer wins. '
     'A repeated p_idempotency_key with the same content returns the first answer. p_owner: the '
-    'owner''s isolation key when the model was shared for writing. Raises 22023, TN001 to TN005, '
-    'TN101, TN102, TN103.';
+    'owner''s isolation key when the model was shared for writing. p_artifacts: what is attached '
+    'to exactly this version, all or nothing, not with p_owner: by name the id of an upload that '
+    'stage_artifact() ended, used once, or an object with upload (such an id) or content (bytes in '
+    'base64, for small ones), and media_type. Raises 22023, 54000, TN001 to TN005, TN101, TN102, '
+    'TN103, TN201.';
 
 create or replace function ai_storage_private.is_item(p_item jsonb)
 returns boolean
@@ -565,11 +595,12 @@ begin
     -- Numbers are looked at here, since a cast would refuse them in words of its own.
     return p_item - array[
             'model_name', 'mse', 'training_samples', 'metrics', 'metadata',
-            'expected_version', 'idempotency_key', 'owner'
+            'expected_version', 'idempotency_key', 'owner', 'artifacts'
         ] = '{}'
         and jsonb_typeof(p_item -> 'model_name') = 'string'
         and coalesce(jsonb_typeof(p_item -> 'idempotency_key'), 'null') in ('string', 'null')
         and coalesce(jsonb_typeof(p_item -> 'owner'), 'null') in ('string', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'artifacts'), 'null') in ('object', 'null')
         and coalesce(jsonb_typeof(p_item -> 'mse'), 'null') in ('number', 'null')
         and coalesce(jsonb_typeof(p_item -> 'training_samples'), 'null') in ('number', 'null')
         and coalesce(jsonb_typeof(p_item -> 'expected_version'), 'null') in ('number', 'null')
@@ -791,7 +822,8 @@ begin
             errcode = '22023',
             message = 'invalid batch',
             hint = 'A batch is an array of objects with model_name and any of mse, '
-                'training_samples, metrics, metadata, expected_version, idempotency_key and owner.';
+                'training_samples, metrics, metadata, expected_version, idempotency_key, owner and '
+                'artifacts.';
     end if;
 
     -- In a few statements where no item has to come after another. Under an older snapshot only
@@ -800,8 +832,9 @@ begin
         select
             count(distinct i.model_name collate "C") = count(*)
                 and count(i.idempotency_key) = 0 and count(i.owner) = 0
+                and count(i.artifacts) = 0
         from jsonb_to_recordset(p_items) as i (
-            model_name text, idempotency_key text, owner text
+            model_name text, idempotency_key text, owner text, artifacts jsonb
         )
     )
     then
@@ -822,7 +855,8 @@ begin
                 metadata         jsonb,
                 expected_version numeric,
                 idempotency_key  text,
-                owner            text
+                owner            text,
+                artifacts        jsonb
             )
         ) with ordinality as i
         order by i.ordinality
@@ -830,7 +864,7 @@ begin
         v_saved := ai_storage_private.save_version(
             v_tenant, v_item.model_name, v_item.mse, v_item.training_samples::bigint,
             v_item.metrics, v_item.metadata, v_item.expected_version::bigint,
-            v_item.idempotency_key, v_item.owner
+            v_item.idempotency_key, v_item.owner, coalesce(v_item.artifacts, '{}')
         );
         model_name := v_item.model_name;
         version := v_saved.version;
@@ -843,9 +877,9 @@ $fn$;
 comment on function ai_storage.save_progress_batch(jsonb, text) is
     'Saves many model states, all or none, in the order given. p_items: an array of objects with '
     'model_name and any of mse, training_samples, metrics, metadata, expected_version, '
-    'idempotency_key, owner, each as in save_progress. Several times as fast where each model is '
-    'named once and no item has a key or an owner. Raises 22023, TN001 to TN005, TN101, TN102, '
-    'TN103.';
+    'idempotency_key, owner, artifacts, each as in save_progress. Several times as fast where each '
+    'model is named once and no item has a key, an owner or artifacts. Raises 22023, 54000, TN001 '
+    'to TN005, TN101, TN102, TN103, TN201.';
 
 create or replace function ai_storage.delete_progress(
     p_model_name       text,
@@ -1162,8 +1196,9 @@ comment on function ai_storage.load_history(text, text, bigint, integer, text) i
 
 create or replace function ai_storage.promote_progress(
     p_from_code_hash text,
-    p_model_name     text default null,
-    p_as             text default null
+    p_model_name     text    default null,
+    p_with_history   boolean default false,
+    p_as             text    default null
 )
 returns table (model_name text, version bigint)
 language plpgsql
@@ -1175,12 +1210,15 @@ as $fn$
 declare
     v_target constant ai_storage_private.acting_tenant
         := ai_storage_private.enter(p_as, p_register => true);
+    -- Even here the policies show one tenant at a time: read as the source, write as the target.
+    v_to     constant text := current_setting('app.tenant_context', true);
+    v_from   text;
     v_first  constant text collate "C" := coalesce(p_model_name, '');
     v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
     v_name   text collate "C" := '';
     v_source ai_storage_private.acting_tenant;
     v_model  ai_storage_private.ai_progress_tenant;
-    v_saved  record;
+    v_found  boolean := false;
 begin
     if p_from_code_hash is null or p_from_code_hash = v_target.levels[5] then
         raise exception using
@@ -1188,43 +1226,173 @@ begin
             message = 'invalid code hash',
             hint = 'Name the code version to promote from; it is another one than your own.';
     end if;
+    v_source := ai_storage_private.enter_code_version(p_from_code_hash collate "C", p_as);
+    v_from := current_setting('app.tenant_context', true);
 
-    -- Even here the policies show one tenant at a time: read a model as the source, write it as the
-    -- target.
     loop
-        v_source := ai_storage_private.enter_code_version(p_from_code_hash collate "C");
+        perform ai_storage_private.restore_context(v_from);
         select p.* into v_model
         from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = v_source.tenant_id
           and p.model_name between v_first and v_last
           and p.model_name > v_name
         order by p.model_name
-        limit 1;
+        limit 1
+        for key share;
         v_name := v_model.model_name;
-
-        perform ai_storage_private.enter_code_version(v_target.levels[5]);
+        perform ai_storage_private.restore_context(v_to);
         exit when v_name is null;
+        v_found := true;
         continue when exists (
             select from ai_storage_private.ai_progress_tenant as p
             where p.tenant_id = v_target.tenant_id
               and p.model_name = v_name
         );
-
-        v_saved := ai_storage_private.write_progress(
-            v_target.tenant_id, v_name, v_model.mse, v_model.training_samples,
-            v_model.metrics, v_model.metadata, 0
-        );
         model_name := v_name;
-        version := v_saved.version;
+        version := ai_storage_private.copy_model(
+            v_from, v_source, v_model, v_to, v_target, coalesce(p_with_history, false)
+        );
+        return next;
+    end loop;
+    if not v_found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model in the other code version',
+            hint = 'list_code_versions() shows the code versions that have models.';
+    end if;
+end;
+$fn$;
+comment on function ai_storage.promote_progress(text, text, boolean, text) is
+    'Copies the current state of the models of another code version, with the same four other '
+    'levels, into the caller''s tenant: one model, or all, each with the artifacts of its current '
+    'version. p_with_history: all versions instead, under their numbers, with the artifacts of '
+    'each. Names that exist already are left alone and not returned. The credential must cover the '
+    'other code version too: a key by the login''s authorisation, a token by its claim from. '
+    'Raises 22023, TN001 to TN005, TN101 when there is nothing to copy, and TN102 or 23505 when '
+    'another session creates the same name meanwhile.';
+
+create or replace function ai_storage_private.copy_model(
+    p_from_context text,
+    p_source       ai_storage_private.acting_tenant,
+    p_model        ai_storage_private.ai_progress_tenant,
+    p_to_context   text,
+    p_target       ai_storage_private.acting_tenant,
+    p_with_history boolean
+)
+returns bigint
+language plpgsql
+volatile
+as $fn$
+declare
+    v_saved    record;
+    v_model_id uuid;
+    v_deleted  bigint; -- a name that was deleted here goes on counting
+    v_last     bigint; -- the version copied last
+    v_version  ai_storage_private.progress_version;
+begin
+    if not p_with_history then
+        v_saved := ai_storage_private.write_progress(
+            p_target.tenant_id, p_model.model_name, p_model.mse, p_model.training_samples,
+            p_model.metrics, p_model.metadata, 0
+        );
+        select p.model_id into v_model_id
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_target.tenant_id
+          and p.model_name = p_model.model_name;
+        perform ai_storage_private.copy_artifacts(
+            p_from_context, p_source.tenant_id, p_model.model_id, p_model.version,
+            p_to_context, p_target.tenant_id, v_model_id, v_saved.version
+        );
+        return v_saved.version;
+    end if;
+
+    v_deleted := coalesce((
+        select d.last_version
+        from ai_storage_private.deleted_model as d
+        where d.tenant_id = p_target.tenant_id
+          and d.model_name = p_model.model_name
+    ), 0);
+    loop
+        perform ai_storage_private.restore_context(p_from_context);
+        select v.* into v_version
+        from ai_storage_private.progress_version as v
+        where v.tenant_id = p_source.tenant_id
+          and v.model_id = p_model.model_id
+          and v.version > coalesce(v_last, 0)
+          and v.version <= p_model.version
+        order by v.version
+        limit 1;
+        perform ai_storage_private.restore_context(p_to_context);
+        exit when v_version.version is null;
+
+        perform ai_storage_private.import_version(p_target.tenant_id, jsonb_build_object(
+            'model_name', p_model.model_name,
+            'version', v_deleted + v_version.version,
+            'previous_version', v_deleted + v_last,
+            'mse', v_version.mse,
+            'training_samples', v_version.training_samples,
+            'metrics', v_version.metrics,
+            'metadata', v_version.metadata,
+            'created_at', p_model.created_at,
+            'saved_at', v_version.saved_at,
+            'saved_by', coalesce(v_version.saved_by, p_source.isolation_key)
+        ));
+        select p.model_id into v_model_id
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_target.tenant_id
+          and p.model_name = p_model.model_name;
+        perform ai_storage_private.copy_artifacts(
+            p_from_context, p_source.tenant_id, p_model.model_id, v_version.version,
+            p_to_context, p_target.tenant_id, v_model_id, v_deleted + v_version.version
+        );
+        v_last := v_version.version;
+    end loop;
+    return v_deleted + v_last;
+end;
+$fn$;
+comment on function ai_storage_private.copy_model(
+    text, ai_storage_private.acting_tenant, ai_storage_private.ai_progress_tenant,
+    text, ai_storage_private.acting_tenant, boolean
+) is
+    'Copies one model into another tenant of the caller''s that has none of its name, each side '
+    'under its own context. Returns the version it has there. Raises 23505, TN102.';
+
+create or replace function ai_storage.list_code_versions(p_as text default null)
+returns table (
+    code_hash     text,
+    is_own        boolean,
+    models        bigint,
+    last_saved_at timestamptz
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_own    constant text := current_setting('app.tenant_context', true);
+    v_source ai_storage_private.acting_tenant;
+begin
+    foreach code_hash in array ai_storage_private.list_covered_versions(p_as) loop
+        is_own := code_hash = v_tenant.levels[5];
+        v_source := v_tenant;
+        if not is_own then
+            v_source := ai_storage_private.enter_code_version(code_hash collate "C", p_as);
+        end if;
+        select count(*), max(p.updated_at) into models, last_saved_at
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_source.tenant_id;
+        perform ai_storage_private.restore_context(v_own);
         return next;
     end loop;
 end;
 $fn$;
-comment on function ai_storage.promote_progress(text, text, text) is
-    'Copies the current state of the models of another code version, with the same four other '
-    'levels, into the caller''s tenant: one model, or all. Names that exist already are left alone '
-    'and not returned. The credential must cover the other code version too. Raises 22023, TN001 '
-    'to TN005, and TN102 when another session creates the same name meanwhile.';
+comment on function ai_storage.list_code_versions(text) is
+    'The code versions of the caller''s other four levels that ever wrote and that its credential '
+    'covers, the newest first: what promote_progress() takes, and the caller''s own. Raises TN001 '
+    'to TN005.';
 
 -- Policies ----------------------------------------------------------------------------------------
 

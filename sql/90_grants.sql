@@ -131,7 +131,8 @@ grant execute on function
     ai_storage_private.render_target(jsonb, text[]),
     ai_storage_private.check_targets(jsonb, text[]),
     ai_storage_private.check_version(bigint, uuid, bigint),
-    ai_storage_private.join_chunks(bigint, uuid, bigint, bigint)
+    ai_storage_private.join_chunks(bigint, uuid, bigint, bigint),
+    ai_storage_private.refuse_artifact()
 to ai_storage_sharing;
 
 set local role ai_storage_sharing;
@@ -158,15 +159,17 @@ grant execute on function
     ),
     ai_storage_private.count_received(ai_storage_private.acting_tenant),
     ai_storage_private.open_shared_artifact(
-        ai_storage_private.acting_tenant, text, text, text, bigint
+        ai_storage_private.acting_tenant, text, text, text, bigint, boolean
     ),
     ai_storage_private.read_shared_artifact(
-        ai_storage_private.acting_tenant, text, text, text, bigint, bigint, integer
+        ai_storage_private.acting_tenant, text, text, text, bigint, boolean, bigint, integer
     ),
     ai_storage_private.read_shared_chunks(
-        ai_storage_private.acting_tenant, text, text, text, bigint, integer, integer
+        ai_storage_private.acting_tenant, text, text, text, bigint, boolean, integer, integer
     ),
-    ai_storage_private.list_shared_artifacts(ai_storage_private.acting_tenant, text, text)
+    ai_storage_private.list_shared_artifacts(
+        ai_storage_private.acting_tenant, text, text, bigint, boolean
+    )
 to ai_storage_owner;
 grant execute on function
     ai_storage_private.erase_shares(bigint),
@@ -183,7 +186,8 @@ grant execute on function
     ai_storage_private.current_tenant_id()
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
-    ai_storage_private.enter_code_version(text),
+    ai_storage_private.enter_code_version(text, text),
+    ai_storage_private.list_covered_versions(text),
     ai_storage_private.current_credential(),
     ai_storage.current_tenant()
 to ai_storage_owner;
@@ -238,24 +242,26 @@ grant execute on function
     ai_storage.isolation_key(text, text, text, text, text),
     ai_storage.parse_isolation_key(text),
     ai_storage.save_progress(
-        text, double precision, bigint, jsonb, jsonb, bigint, text, text, text
+        text, double precision, bigint, jsonb, jsonb, bigint, text, text, jsonb, text
     ),
     ai_storage.save_progress_batch(jsonb, text),
     ai_storage.load_progress(text, text, text, integer, text, text),
     ai_storage.load_history(text, text, bigint, integer, text),
     ai_storage.delete_progress(text, bigint, text),
-    ai_storage.promote_progress(text, text, text),
-    ai_storage.put_artifact(text, text, bytea, text, text),
-    ai_storage.begin_artifact(text, text, text, text),
+    ai_storage.promote_progress(text, text, boolean, text),
+    ai_storage.list_code_versions(text),
+    ai_storage.put_artifact(text, text, bytea, text, bigint, bigint, text),
+    ai_storage.begin_artifact(text, text, text, bigint, bigint, text),
     ai_storage.append_artifact(uuid, bigint, bytea, text),
     ai_storage.finish_artifact(uuid, bigint, text, text),
+    ai_storage.stage_artifact(uuid, bigint, text, text),
     ai_storage.abort_artifact(uuid, text),
     ai_storage.list_uploads(text),
-    ai_storage.open_artifact(text, text, text, bigint, text),
-    ai_storage.read_artifact(text, text, text, bigint, bigint, integer, text),
-    ai_storage.read_chunks(text, text, text, bigint, integer, integer, text),
-    ai_storage.get_artifact(text, text, text, bigint, text),
-    ai_storage.list_artifacts(text, text, text),
+    ai_storage.open_artifact(text, text, text, bigint, boolean, text),
+    ai_storage.read_artifact(text, text, text, bigint, bigint, integer, boolean, text),
+    ai_storage.read_chunks(text, text, text, bigint, integer, integer, boolean, text),
+    ai_storage.get_artifact(text, text, text, bigint, boolean, text),
+    ai_storage.list_artifacts(text, text, bigint, boolean, text),
     ai_storage.delete_artifact(text, text, bigint, text),
     ai_storage.share_model(text, jsonb, text[], timestamptz, bigint, text, text),
     ai_storage.has_permission(text, text, text, text),

@@ -108,7 +108,7 @@ class TestPut:
         assert tuple(row) == (digest(content), size, True)
         assert get(app) == content
         (opened,) = call(app, "open_artifact", model_name="m", artifact_name="weights", as_=ACME)
-        assert tuple(opened)[:4] == (1, digest(content), size, "model/gltf+json")
+        assert tuple(opened)[:5] == (1, 1, digest(content), size, "model/gltf+json")
         (listed,) = call(app, "list_artifacts", as_=ACME)
         assert tuple(listed)[:7] == ("m", ACME, "weights", 1, digest(content), size, "model/gltf+json")
 
@@ -130,22 +130,77 @@ class TestPut:
             )
             assert part == CONTENT[offset:][:length], (offset, length)
 
-    def test_it_holds_from_its_version_on(self, app: Connection) -> None:
+    def test_a_version_has_its_own_and_no_others(self, app: Connection) -> None:
         put(app, b"one")
         save(app, "m", 2, as_=ACME)
-        assert get(app) == b"one"
+        for without in ({}, {"version": 2}, {"as_of": None}):
+            with refused("TN204"):
+                get(app, **without)
         save(app, "m", 3, as_=ACME)
         put(app, b"three")
-        assert [get(app, version=version) for version in (1, 2, 3, 4, None)] == [
-            b"one",
-            b"one",
-            b"three",
+        assert [get(app, version=version) for version in (1, 3, None)] == [b"one", b"three", b"three"]
+        for version in (-1, 0, 2, 4, 999999):
+            for function in ("get_artifact", "open_artifact", "read_artifact", "read_chunks"):
+                with refused("TN204"):
+                    call(app, function, model_name="m", artifact_name="weights", version=version, as_=ACME)
+        assert [row.version for row in call(app, "list_artifacts", model_name="m", as_=ACME)] == [3, 1]
+
+    def test_the_last_one_up_to_a_version_is_got_by_asking_for_it(self, app: Connection) -> None:
+        put(app, CONTENT)
+        save(app, "m", 2, as_=ACME)
+        save(app, "m", 3, as_=ACME)
+        put(app, b"three")
+        as_of = {"as_of": True, "as_": ACME}
+        assert [get(app, version=version, as_of=True) for version in (1, 2, 3, None)] == [
+            CONTENT,
+            CONTENT,
             b"three",
             b"three",
         ]
-        assert [row.version for row in call(app, "list_artifacts", model_name="m", as_=ACME)] == [3, 1]
-        with refused("TN204"):
-            get(app, version=0)
+        (opened,) = call(app, "open_artifact", model_name="m", artifact_name="weights", version=2, **as_of)
+        assert (opened.version, opened.for_version, opened.sha256) == (1, 2, digest(CONTENT))
+        chunks = call(app, "read_chunks", model_name="m", artifact_name="weights", version=2, first=1, count=1, **as_of)
+        assert [chunk for (chunk,) in chunks] == [CONTENT[MIB : 2 * MIB]]
+        part = value(app, "read_artifact", model_name="m", artifact_name="weights", version=2, length=3, **as_of)
+        assert part == CONTENT[:3]
+        for version in (-1, 0, 4, 999999):
+            with refused("TN204"):
+                get(app, version=version, as_of=True)
+
+    def test_a_list_is_of_all_versions_or_of_one(self, app: Connection) -> None:
+        put(app, b"one", "a")
+        put(app, b"one", "b")
+        save(app, "m", 2, as_=ACME)
+        put(app, b"two", "a")
+        save(app, "m", 3, as_=ACME)
+
+        def listed(**arguments: Any) -> list[tuple[str, int]]:
+            rows = call(app, "list_artifacts", as_=ACME, **arguments)
+            return [(row.artifact_name, row.version) for row in rows]
+
+        assert listed() == listed(model_name="m") == [("a", 2), ("a", 1), ("b", 1)]
+        assert listed(model_name="m", version=2) == [("a", 2)]
+        assert listed(model_name="m", version=3) == []
+        assert listed(model_name="m", version=1, as_of=True) == [("a", 1), ("b", 1)]
+        assert listed(model_name="m", version=3, as_of=True) == listed(as_of=True) == [("a", 2), ("b", 1)]
+        for arguments in ({"model_name": "m", "version": 4}, {"model_name": "n", "version": 1}, {"version": 1}):
+            for as_of in (False, True):
+                with refused("TN101"):
+                    listed(as_of=as_of, **arguments)
+
+    def test_it_is_put_at_the_version_that_is_named(self, database: Database, app: Connection) -> None:
+        save(app, "m", 2, as_=ACME)
+        put(app, b"one", version=1)
+        put(app, b"two", version=2)
+        put(app, b"two again", version=None, expected_version=2)
+        assert [get(app, version=version) for version in (1, 2)] == [b"one", b"two again"]
+        for version in (-1, 0, 3, 999999):
+            with unchanged(database), refused("TN101"):
+                put(app, b"x", version=version)
+        for expected in (0, 1, 3):
+            with unchanged(database), refused("TN102") as caught:
+                put(app, b"x", version=1, expected_version=expected)
+            assert "current version 2" in caught.value.diag.message_detail
 
     def test_a_content_is_kept_once_and_as_long_as_it_is_named(self, database: Database, app: Connection) -> None:
         save(app, "n", as_=ACME)
@@ -185,10 +240,10 @@ class TestPut:
             put(app, b"%d" % version)
             save(app, "m", version, as_=ACME)
         assert value(app, "delete_artifact", model_name="m", artifact_name="weights", version=3, as_=ACME) == 1
-        assert get(app) == b"2"
+        assert get(app, as_of=True) == b"2"
         assert value(app, "delete_artifact", model_name="m", artifact_name="weights", as_=ACME) == 2
         with refused("TN204"):
-            get(app)
+            get(app, as_of=True)
 
     @pytest.mark.parametrize(
         ("arguments", "sqlstate"),
@@ -262,7 +317,7 @@ class TestUpload:
         with refused("TN204"):
             get(app)
         (going,) = call(app, "list_uploads", as_=ACME)
-        assert tuple(going)[:4] == (upload, "m", "weights", len(CONTENT))
+        assert tuple(going)[:6] == (upload, "m", "weights", 1, True, len(CONTENT))
         assert tuple(finish(app, upload, CONTENT)) == (digest(CONTENT), len(CONTENT), True)
         assert get(app) == CONTENT
         assert call(app, "list_uploads", as_=ACME) == []
@@ -280,12 +335,39 @@ class TestUpload:
         finish(app, begin(app), b"")
         assert get(app) == b""
 
-    def test_it_belongs_to_the_version_there_is_when_it_is_finished(self, app: Connection) -> None:
+    def test_it_belongs_to_the_version_there_was_when_it_began(self, app: Connection) -> None:
         upload = begin(app)
         save(app, "m", 2, as_=ACME)
+        (going,) = call(app, "list_uploads", as_=ACME)
+        assert (going.version, going.is_current) == (1, False)
         finish(app, upload, b"")
         (row,) = call(app, "list_artifacts", as_=ACME)
-        assert row.version == 2
+        assert row.version == 1
+
+    def test_it_may_be_begun_for_an_earlier_version(self, database: Database, app: Connection) -> None:
+        save(app, "m", 2, as_=ACME)
+        arguments = {"model_name": "m", "artifact_name": "weights", "as_": ACME}
+        finish(app, value(app, "begin_artifact", version=1, **arguments), b"")
+        finish(app, value(app, "begin_artifact", expected_version=2, **arguments), b"")
+        assert [row.version for row in call(app, "list_artifacts", as_=ACME)] == [2, 1]
+        with unchanged(database), refused("TN101"):
+            call(app, "begin_artifact", version=3, **arguments)
+        with unchanged(database), refused("TN102"):
+            call(app, "begin_artifact", expected_version=1, **arguments)
+        for version in ({"version": 1}, {"expected_version": 1}):
+            with unchanged(database), refused("22023"):
+                call(app, "begin_artifact", artifact_name="weights", as_=ACME, **version)
+
+    def test_a_version_that_retention_deleted_meanwhile_gets_nothing(self, database: Database, app: Connection) -> None:
+        upload = begin(app)
+        save(app, "m", 2, as_=ACME)
+        admin = database.connect()
+        call(admin, "set_retention", pattern="acme:*:*:*:*", keep_versions=1)
+        call(admin, "apply_retention")
+        with unchanged(database), refused("TN101"):
+            finish(app, upload, b"")
+        with unchanged(database), refused("TN101"):
+            put(app, b"", version=1)
 
     @pytest.mark.parametrize("offset", [0, 1, MIB - 1, 2 * MIB, -1, None])
     def test_a_part_goes_where_the_last_one_ended(self, database: Database, app: Connection, offset: Any) -> None:
@@ -397,17 +479,61 @@ class TestSharing:
         with refused("TN101"):
             get(app, **arguments)
 
-    def test_a_pinned_grant_shows_the_artifact_of_its_version(self, app: Connection) -> None:
-        put(app, b"one")
+    def test_a_pinned_grant_shows_the_artifacts_of_its_version_and_no_others(self, app: Connection) -> None:
+        put(app, b"secret of one")
+        put(app, b"held", "once")
         save(app, "m", 2, as_=ACME)
         put(app, b"two")
-        put(app, b"new", "only in two")
-        share(app, version=1)
-        assert get(app, owner=ACME, as_=OTHER) == b"one"
-        assert get(app, owner=ACME, version=2, as_=OTHER) == b"one"
+        save(app, "m", 3, as_=ACME)
+        put(app, b"three")
+        put(app, b"new", "only in three")
+        share(app, version=2)
+        theirs = {"owner": ACME, "as_": OTHER}
+        assert get(app, **theirs) == get(app, version=2, **theirs) == get(app, as_of=True, **theirs) == b"two"
+        for version in (-1, 0, 1, 3, 999999):
+            for as_of in (False, True):
+                for function in ("get_artifact", "open_artifact", "read_artifact", "read_chunks"):
+                    with refused("TN204"):
+                        call(
+                            app,
+                            function,
+                            model_name="m",
+                            artifact_name="weights",
+                            version=version,
+                            as_of=as_of,
+                            **theirs,
+                        )
+                with refused("TN101"):
+                    call(app, "list_artifacts", model_name="m", version=version, as_of=as_of, **theirs)
+        for artifact in ("once", "only in three"):
+            with refused("TN204"):
+                get(app, artifact, **theirs)
         with refused("TN204"):
-            get(app, "only in two", owner=ACME, as_=OTHER)
-        assert [row.version for row in call(app, "list_artifacts", model_name="m", owner=ACME, as_=OTHER)] == [1]
+            get(app, "only in three", as_of=True, **theirs)
+        # put before, and what holds at the pinned version
+        assert get(app, "once", as_of=True, **theirs) == get(app, "once", version=2, as_of=True, **theirs) == b"held"
+
+        def listed(**arguments: Any) -> list[tuple[str, int]]:
+            rows = call(app, "list_artifacts", model_name="m", **theirs, **arguments)
+            return [(row.artifact_name, row.version) for row in rows]
+
+        assert listed() == listed(version=2) == [("weights", 2)]
+        assert listed(as_of=True) == listed(version=2, as_of=True) == [("once", 1), ("weights", 2)]
+
+    def test_another_tenants_versions_are_as_exact_as_ones_own(self, app: Connection) -> None:
+        put(app, b"one")
+        save(app, "m", 2, as_=ACME)
+        share(app)
+        theirs = {"owner": ACME, "as_": OTHER}
+        assert get(app, version=1, **theirs) == get(app, version=2, as_of=True, **theirs) == b"one"
+        assert get(app, as_of=True, **theirs) == b"one"
+        for arguments in ({}, {"version": 2}, {"version": 3, "as_of": True}, {"version": 0, "as_of": True}):
+            with refused("TN204"):
+                get(app, **arguments, **theirs)
+        assert [row.version for row in call(app, "list_artifacts", model_name="m", **theirs)] == [1]
+        assert call(app, "list_artifacts", model_name="m", version=2, **theirs) == []
+        with refused("TN101"):
+            call(app, "list_artifacts", model_name="m", version=3, **theirs)
 
     def test_each_use_is_in_both_logs(self, app: Connection) -> None:
         save(app, "mine", as_=OTHER)
@@ -505,7 +631,12 @@ class TestTenants:
         call(admin, "set_retention", pattern="acme:*:*:*:*", keep_versions=4)  # 4, 5, 6 and 7
         call(admin, "apply_retention")
         assert [row.version for row in call(app, "list_artifacts", as_=ACME)] == [1, 4]
-        assert (get(app), get(app, "kept")) == (b"4", b"once")
+        assert (get(app, version=4), get(app, "kept", as_of=True)) == (b"4", b"once")
+        for version in (1, 3):  # which the history has no longer, though what holds for the others is kept
+            for artifact in ("weights", "kept"):
+                for as_of in (False, True):
+                    with refused("TN204"):
+                        get(app, artifact, version=version, as_of=as_of)
         assert count(database, "artifact_blob") == 2
 
 
@@ -587,7 +718,8 @@ class TestExport:
         )
         assert theirs == ours
         assert get(app, version=1, as_=BETA) == CONTENT
-        assert get(app, "empty", as_=BETA) == b""
+        assert get(app, "empty", version=1, as_=BETA) == b""
+        assert get(app, version=2, as_=BETA) == CONTENT[:5]
         assert count(database, "artifact_upload") == 0
 
     @pytest.mark.parametrize("damage", ["another byte", "a chunk is missing", "another size", "no chunk"])

@@ -847,8 +847,8 @@ def test_promotion_of_one_model_copies_that_alone(database: Database) -> None:
     app = database.connect("app")
     for name in ("a", "ab", "b"):
         save(app, name, as_=ACME)
-    assert call(app, "promote_progress", from_code_hash="c1", model_name="nothing", as_=ACME_2) == []
-    assert call(app, "promote_progress", from_code_hash="c1", model_name="", as_=ACME_2) == []
+    for nothing in ("nothing", ""):
+        assert_refused(database, app, "TN101", "promote_progress", from_code_hash="c1", model_name=nothing, as_=ACME_2)
     assert names(app, as_=ACME_2) == []
     assert [tuple(row) for row in call(app, "promote_progress", from_code_hash="c1", model_name="ab", as_=ACME_2)] == [
         ("ab", 1)
@@ -866,12 +866,14 @@ def test_promotion_copies_any_number_of_models_of_any_name(database: Database) -
     assert names(app, limit=None, as_=ACME_2) == many
 
 
-def test_promotion_from_a_tenant_that_never_wrote_copies_nothing(database: Database) -> None:
+def test_promotion_from_a_code_version_that_has_nothing_is_refused(database: Database) -> None:
     app = database.connect("app")
     save(app, "m", as_=ACME)
     save(app, "of beta", as_=key("beta", code="c9"))
-    with unchanged(database):
-        assert call(app, "promote_progress", from_code_hash="c9", as_=ACME) == []
+    save(app, "gone", as_=ACME_2)
+    value(app, "delete_progress", model_name="gone", as_=ACME_2)
+    for nothing in ("c9", "c2"):
+        assert_refused(database, app, "TN101", "promote_progress", from_code_hash=nothing, as_=ACME)
 
 
 def test_promotion_needs_a_credential_that_covers_the_source(database: Database) -> None:

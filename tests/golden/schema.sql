@@ -177,7 +177,8 @@ begin
     );
     update ai_storage_private.artifact_upload as u set
         received_bytes = v_upload.received_bytes + length(p_content),
-        touched_at     = v_now
+        touched_at     = v_now,
+        sha256         = null -- no longer staged
     where u.tenant_id = v_tenant.tenant_id
       and u.upload_id = p_upload_id;
     return v_upload.received_bytes + length(p_content);
@@ -500,42 +501,54 @@ ALTER FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_
 COMMENT ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) IS 'Lets a login role act for every tenant the pattern covers, and grants it the application role. p_token_only: only with a signed token. Repeating it replaces p_token_only. Raises 22023, 42704, TN006.';
 
 --
--- Name: begin_artifact(text, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: begin_artifact(text, text, text, bigint, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text DEFAULT 'application/octet-stream'::text, p_as text DEFAULT NULL::text) RETURNS uuid
+CREATE FUNCTION ai_storage.begin_artifact(p_model_name text DEFAULT NULL::text, p_artifact_name text DEFAULT 'upload'::text, p_media_type text DEFAULT 'application/octet-stream'::text, p_version bigint DEFAULT NULL::bigint, p_expected_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant    constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_tenant    constant ai_storage_private.acting_tenant
+        := ai_storage_private.enter(p_as, p_register => p_model_name is null);
     v_now       constant timestamptz := clock_timestamp();
     v_upload_id constant uuid := gen_random_uuid();
-    v_model     record;
+    v_model_id  uuid;
+    v_version   bigint;
 begin
     perform ai_storage_private.check_artifact(p_artifact_name, p_media_type);
     perform ai_storage_private.sweep_uploads(v_tenant.tenant_id);
-    v_model := ai_storage_private.hold_model(v_tenant.tenant_id, p_model_name);
+    if p_model_name is not null then
+        select m.model_id, m.version into v_model_id, v_version
+        from ai_storage_private.hold_model(
+            v_tenant.tenant_id, p_model_name, p_version, p_expected_version
+        ) as m;
+    elsif p_version is not null or p_expected_version is not null then
+        raise exception using
+            errcode = '22023',
+            message = 'a version of no model',
+            hint = 'Name the model whose version it is; an upload for save_progress() has none.';
+    end if;
     insert into ai_storage_private.artifact_upload (
-        tenant_id, upload_id, model_id, received_bytes, began_at, touched_at,
+        tenant_id, upload_id, model_id, version, received_bytes, began_at, touched_at,
         artifact_name, media_type
     )
     values (
-        v_tenant.tenant_id, v_upload_id, v_model.model_id, 0, v_now, v_now,
+        v_tenant.tenant_id, v_upload_id, v_model_id, v_version, 0, v_now, v_now,
         p_artifact_name, p_media_type
     );
     return v_upload_id;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) IS 'Begins an upload in parts and returns its id. Nothing is visible before finish_artifact(). An upload that stands still for a day is abandoned, and swept. Raises 22023, TN001 to TN005, TN101.';
+COMMENT ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) IS 'Begins an upload in parts and returns its id. Nobody sees it before finish_artifact() makes it an artifact of the version for which it was begun: p_version, or the current version when it began. Without a model, which need not exist yet, it is for stage_artifact() and save_progress(). p_expected_version: only if it is the current one. An upload that stands still for a day is abandoned, and swept. Raises 22023, TN001 to TN005, TN101, TN102.';
 
 --
 -- Name: break_glass(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1725,16 +1738,12 @@ CREATE FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant  constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_now     constant timestamptz := clock_timestamp();
-    v_upload  ai_storage_private.artifact_upload;
-    v_version bigint;
-    v_sha256  bytea;
-    v_blob_id uuid;
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_upload ai_storage_private.artifact_upload;
+    v_sha256 bytea;
 begin
     -- The model first: whoever deletes it goes on to its uploads.
-    select p.version into v_version
-    from ai_storage_private.artifact_upload as u
+    perform from ai_storage_private.artifact_upload as u
     join ai_storage_private.ai_progress_tenant as p
         on p.tenant_id = u.tenant_id
         and p.model_id = u.model_id
@@ -1743,47 +1752,22 @@ begin
       and u.upload_id = p_upload_id
     for key share of p;
     v_upload := ai_storage_private.hold_upload(v_tenant.tenant_id, p_upload_id);
-    v_sha256 := ai_storage_private.content_sha256(array(
-        select c.sha256
-        from ai_storage_private.artifact_chunk as c
-        where c.tenant_id = v_tenant.tenant_id
-          and c.blob_id = p_upload_id
-        order by c.chunk_number
-    ));
-    if p_size_bytes is distinct from v_upload.received_bytes
-        or p_sha256 is distinct from encode(v_sha256, 'hex')
-    then
+    v_sha256 := ai_storage_private.check_upload(v_upload, p_size_bytes, p_sha256);
+    if v_upload.model_id is null then
         raise exception using
-            errcode = 'TN203',
-            message = 'the upload is not what was announced',
-            detail = format(
-                '%s bytes have arrived, with sha256 %s.',
-                v_upload.received_bytes, encode(v_sha256, 'hex')
-            ),
-            hint = 'Compare size and sha256; above 1 MiB it is the sha256 of the sha256s of the '
-                'chunks of 1 MiB. Send the rest, or abort the upload and begin again.';
+            errcode = 'TN101',
+            message = 'the upload is for no model',
+            hint = 'It was begun for a save: end it with stage_artifact() and name it in '
+                'save_progress().';
     end if;
-
-    insert into ai_storage_private.artifact_blob as b (
-        tenant_id, blob_id, size_bytes, put_at, sha256
-    )
-    values (v_tenant.tenant_id, p_upload_id, p_size_bytes, v_now, v_sha256)
-    on conflict on constraint artifact_blob_content_unique do update set
-        put_at = excluded.put_at
-    returning b.blob_id into v_blob_id;
-    is_new := v_blob_id = p_upload_id;
-    if not is_new then
-        delete from ai_storage_private.artifact_chunk as c
-        where c.tenant_id = v_tenant.tenant_id
-          and c.blob_id = p_upload_id;
-    end if;
-    perform ai_storage_private.attach_blob(
-        v_tenant.tenant_id, v_upload.model_id, v_version,
-        v_upload.artifact_name, v_upload.media_type, v_blob_id
+    -- Retention may have deleted it meanwhile.
+    perform ai_storage_private.hold_version(
+        v_tenant.tenant_id, v_upload.model_id, v_upload.version
     );
-    delete from ai_storage_private.artifact_upload as u
-    where u.tenant_id = v_tenant.tenant_id
-      and u.upload_id = p_upload_id;
+    is_new := ai_storage_private.attach_upload(
+        v_upload, v_upload.model_id, v_upload.version,
+        v_upload.artifact_name, v_upload.media_type, v_sha256
+    );
     sha256 := p_sha256;
     size_bytes := p_size_bytes;
     return next;
@@ -1796,7 +1780,7 @@ ALTER FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint,
 -- Name: FUNCTION finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) IS 'Makes an upload an artifact of the current version of its model, if its size and sha256 are those announced. Returns as put_artifact(). Raises TN001 to TN005, TN201, TN203.';
+COMMENT ON FUNCTION ai_storage.finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) IS 'Makes an upload an artifact of the version for which it was begun, if its size and sha256 are those announced. Returns as put_artifact(). Raises TN001 to TN005, TN101, TN201, TN203.';
 
 --
 -- Name: forbid_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1831,28 +1815,28 @@ ALTER FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id tex
 COMMENT ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) IS 'Ends allow_external_sharing for one organisation, or with null for all that p_org_id may share with, and with it every grant that names such an organisation and all that derives from it, for good. A target with * reaches it no more. Returns how many grants ended.';
 
 --
--- Name: get_artifact(text, text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: get_artifact(text, text, text, bigint, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS bytea
+CREATE FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 begin
     return ai_storage.read_artifact(
-        p_model_name, p_artifact_name, p_owner, p_version, p_as => p_as
+        p_model_name, p_artifact_name, p_owner, p_version, p_as_of => p_as_of, p_as => p_as
     );
 end;
 $$;
 
-ALTER FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) IS 'All bytes of an artifact: of an own model, or with p_owner of one that is shared for execute, as it was at p_version or as it is. Above some MiB read_chunks() is faster. Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) IS 'All bytes of an artifact: of an own model, or with p_owner of one that is shared for execute. p_version, p_as_of: as in open_artifact(); without them that of exactly the current version. Above some MiB read_chunks() is faster. Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
 
 --
 -- Name: has_permission(text, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -2015,10 +1999,10 @@ ALTER FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_proje
 COMMENT ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) IS 'Renders five tenant levels as an isolation key. Two different tenants never render alike. Raises 22023.';
 
 --
--- Name: list_artifacts(text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: list_artifacts(text, text, bigint, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.list_artifacts(p_model_name text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
+CREATE FUNCTION ai_storage.list_artifacts(p_model_name text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2029,8 +2013,25 @@ begin
     if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
         return query
         select s.*
-        from ai_storage_private.list_shared_artifacts(v_tenant, p_owner, p_model_name) as s;
+        from ai_storage_private.list_shared_artifacts(
+            v_tenant, p_owner, p_model_name, p_version, p_as_of
+        ) as s;
         return;
+    end if;
+    if p_version is not null and not exists (
+        select from ai_storage_private.ai_progress_tenant as p
+        join ai_storage_private.progress_version as v
+            on v.tenant_id = p.tenant_id
+            and v.model_id = p.model_id
+        where p.tenant_id = v_tenant.tenant_id
+          and p.model_name = p_model_name collate "C"
+          and v.tenant_id = v_tenant.tenant_id
+          and v.version = p_version
+    ) then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such version of the model',
+            hint = 'Name a model and one of its versions; load_history() shows those there are.';
     end if;
     return query
     select
@@ -2052,17 +2053,28 @@ begin
     where p.tenant_id = v_tenant.tenant_id
       and a.tenant_id = v_tenant.tenant_id
       and (p_model_name is null or p.model_name = p_model_name collate "C")
+      and case when p_as_of
+          then a.version = (
+              select max(o.version)
+              from ai_storage_private.model_artifact as o
+              where o.tenant_id = v_tenant.tenant_id
+                and o.model_id = a.model_id
+                and o.artifact_name = a.artifact_name
+                and o.version <= coalesce(p_version, p.version)
+          )
+          else a.version = coalesce(p_version, a.version)
+      end
     order by p.model_name, a.artifact_name, a.version desc;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) IS 'The artifacts of one own model or of all, or with p_owner of one model that is shared for execute, at every version at which one was put, the newest first. Raises TN001 to TN005, TN101.';
+COMMENT ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) IS 'The artifacts of one own model or of all, or with p_owner of one model that is shared for execute, at every version at which one was put, the newest first. p_version: those of exactly this version of one model. p_as_of: instead those that were put last up to p_version, or up to the current version. Raises TN001 to TN005, TN101.';
 
 --
 -- Name: list_authorizations(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2094,6 +2106,43 @@ ALTER FUNCTION ai_storage.list_authorizations() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage.list_authorizations() IS 'Who may name which tenants: one row per login and pattern.';
+
+--
+-- Name: list_code_versions(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.list_code_versions(p_as text DEFAULT NULL::text) RETURNS TABLE(code_hash text, is_own boolean, models bigint, last_saved_at timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_own    constant text := current_setting('app.tenant_context', true);
+    v_source ai_storage_private.acting_tenant;
+begin
+    foreach code_hash in array ai_storage_private.list_covered_versions(p_as) loop
+        is_own := code_hash = v_tenant.levels[5];
+        v_source := v_tenant;
+        if not is_own then
+            v_source := ai_storage_private.enter_code_version(code_hash collate "C", p_as);
+        end if;
+        select count(*), max(p.updated_at) into models, last_saved_at
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = v_source.tenant_id;
+        perform ai_storage_private.restore_context(v_own);
+        return next;
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_code_versions(p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_code_versions(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.list_code_versions(p_as text) IS 'The code versions of the caller''s other four levels that ever wrote and that its credential covers, the newest first: what promote_progress() takes, and the caller''s own. Raises TN001 to TN005.';
 
 --
 -- Name: list_erasures(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2418,7 +2467,7 @@ COMMENT ON FUNCTION ai_storage.list_tenants(p_pattern text) IS 'The registered t
 -- Name: list_uploads(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.list_uploads(p_as text DEFAULT NULL::text) RETURNS TABLE(upload_id uuid, model_name text, artifact_name text, received_bytes bigint, sha256 text, media_type text, began_at timestamp with time zone, touched_at timestamp with time zone)
+CREATE FUNCTION ai_storage.list_uploads(p_as text DEFAULT NULL::text) RETURNS TABLE(upload_id uuid, model_name text, artifact_name text, version bigint, is_current boolean, received_bytes bigint, sha256 text, media_type text, began_at timestamp with time zone, touched_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2431,6 +2480,8 @@ begin
         u.upload_id,
         p.model_name,
         u.artifact_name,
+        u.version,
+        u.version = p.version,
         u.received_bytes,
         encode(ai_storage_private.content_sha256(array(
             select c.sha256
@@ -2443,10 +2494,11 @@ begin
         u.began_at,
         u.touched_at
     from ai_storage_private.artifact_upload as u
-    join ai_storage_private.ai_progress_tenant as p
-        on p.tenant_id = u.tenant_id
+    left join ai_storage_private.ai_progress_tenant as p
+        on p.tenant_id = v_tenant.tenant_id
         and p.model_id = u.model_id
     where u.tenant_id = v_tenant.tenant_id
+      and (u.model_id is null or p.model_id is not null)
     order by u.began_at, u.upload_id;
 end;
 $$;
@@ -2457,7 +2509,7 @@ ALTER FUNCTION ai_storage.list_uploads(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION list_uploads(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.list_uploads(p_as text) IS 'The caller''s uploads that are not finished, the oldest first: an interrupted one goes on after received_bytes, if these bytes have this sha256. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.list_uploads(p_as text) IS 'The caller''s uploads that are not finished, the oldest first: an interrupted one goes on after received_bytes, if these bytes have this sha256. version: for which it was begun, and is_current whether that is still the model''s; null, as the model, in one for a save. Raises TN001 to TN005.';
 
 --
 -- Name: load_history(text, text, bigint, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -2826,10 +2878,10 @@ ALTER FUNCTION ai_storage.metrics() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.metrics() IS 'Figures of the whole database for a monitor, in the terms of Prometheus: kind is gauge or counter. None tells of a tenant, and each costs the same however many there are. pydb metrics prints them as text.';
 
 --
--- Name: open_artifact(text, text, text, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: open_artifact(text, text, text, bigint, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS TABLE(version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone, cache_key bytea)
+CREATE FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS TABLE(version bigint, for_version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone, cache_key bytea)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2840,14 +2892,15 @@ declare
 begin
     if coalesce(p_owner, v_tenant.isolation_key) = v_tenant.isolation_key then
         v_artifact := ai_storage_private.find_artifact(
-            v_tenant, p_model_name, p_artifact_name, p_version
+            v_tenant, p_model_name, p_artifact_name, p_version, p_as_of
         );
     else
         v_artifact := ai_storage_private.open_shared_artifact(
-            v_tenant, p_owner, p_model_name, p_artifact_name, p_version
+            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_as_of
         );
     end if;
     version := v_artifact.version;
+    for_version := v_artifact.for_version;
     sha256 := encode(v_artifact.sha256, 'hex');
     size_bytes := v_artifact.size_bytes;
     media_type := v_artifact.media_type;
@@ -2857,13 +2910,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) IS 'Says what an artifact is, without its bytes: of an own model, or with p_owner of one that is shared for execute, as it was at p_version or as it is. version: at which it was put; pass it to read_artifact() to read one content to its end. cache_key: 32 bytes that seal what a cache outside keeps for the caller, or null; only who holds a verified credential gets them. Each use of another tenant''s artifact is logged for both. Raises 25006, TN001 to TN005, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) IS 'Says what an artifact is, without its bytes: of an own model, or with p_owner of one that is shared for execute. p_version: the artifact of exactly this version, null for the current one; with p_as_of the last one that was put up to it. version: at which it was put. for_version: the version it was opened for; pass it to read_artifact() with the same p_as_of to read one content to its end. cache_key: 32 bytes that seal what a cache outside keeps for the caller, or null; only who holds a verified credential gets them. Each use of another tenant''s artifact is logged for both; a grant that pins a version shows the artifacts of that version alone. Raises 25006, TN001 to TN005, TN101, TN204.';
 
 --
 -- Name: parse_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -2896,10 +2949,10 @@ ALTER FUNCTION ai_storage.parse_isolation_key(p_key text) OWNER TO ai_storage_ow
 COMMENT ON FUNCTION ai_storage.parse_isolation_key(p_key text) IS 'Splits an isolation key into its five levels. The inverse of isolation_key. Raises 22023.';
 
 --
--- Name: promote_progress(text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: promote_progress(text, text, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint)
+CREATE FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text DEFAULT NULL::text, p_with_history boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2907,12 +2960,15 @@ CREATE FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name 
 declare
     v_target constant ai_storage_private.acting_tenant
         := ai_storage_private.enter(p_as, p_register => true);
+    -- Even here the policies show one tenant at a time: read as the source, write as the target.
+    v_to     constant text := current_setting('app.tenant_context', true);
+    v_from   text;
     v_first  constant text collate "C" := coalesce(p_model_name, '');
     v_last   constant text collate "C" := coalesce(p_model_name, repeat(chr(1114111), 255));
     v_name   text collate "C" := '';
     v_source ai_storage_private.acting_tenant;
     v_model  ai_storage_private.ai_progress_tenant;
-    v_saved  record;
+    v_found  boolean := false;
 begin
     if p_from_code_hash is null or p_from_code_hash = v_target.levels[5] then
         raise exception using
@@ -2920,63 +2976,63 @@ begin
             message = 'invalid code hash',
             hint = 'Name the code version to promote from; it is another one than your own.';
     end if;
+    v_source := ai_storage_private.enter_code_version(p_from_code_hash collate "C", p_as);
+    v_from := current_setting('app.tenant_context', true);
 
-    -- Even here the policies show one tenant at a time: read a model as the source, write it as the
-    -- target.
     loop
-        v_source := ai_storage_private.enter_code_version(p_from_code_hash collate "C");
+        perform ai_storage_private.restore_context(v_from);
         select p.* into v_model
         from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = v_source.tenant_id
           and p.model_name between v_first and v_last
           and p.model_name > v_name
         order by p.model_name
-        limit 1;
+        limit 1
+        for key share;
         v_name := v_model.model_name;
-
-        perform ai_storage_private.enter_code_version(v_target.levels[5]);
+        perform ai_storage_private.restore_context(v_to);
         exit when v_name is null;
+        v_found := true;
         continue when exists (
             select from ai_storage_private.ai_progress_tenant as p
             where p.tenant_id = v_target.tenant_id
               and p.model_name = v_name
         );
-
-        v_saved := ai_storage_private.write_progress(
-            v_target.tenant_id, v_name, v_model.mse, v_model.training_samples,
-            v_model.metrics, v_model.metadata, 0
-        );
         model_name := v_name;
-        version := v_saved.version;
+        version := ai_storage_private.copy_model(
+            v_from, v_source, v_model, v_to, v_target, coalesce(p_with_history, false)
+        );
         return next;
     end loop;
+    if not v_found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such model in the other code version',
+            hint = 'list_code_versions() shows the code versions that have models.';
+    end if;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) IS 'Copies the current state of the models of another code version, with the same four other levels, into the caller''s tenant: one model, or all. Names that exist already are left alone and not returned. The credential must cover the other code version too. Raises 22023, TN001 to TN005, and TN102 when another session creates the same name meanwhile.';
+COMMENT ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text) IS 'Copies the current state of the models of another code version, with the same four other levels, into the caller''s tenant: one model, or all, each with the artifacts of its current version. p_with_history: all versions instead, under their numbers, with the artifacts of each. Names that exist already are left alone and not returned. The credential must cover the other code version too: a key by the login''s authorisation, a token by its claim from. Raises 22023, TN001 to TN005, TN101 when there is nothing to copy, and TN102 or 23505 when another session creates the same name meanwhile.';
 
 --
--- Name: put_artifact(text, text, bytea, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: put_artifact(text, text, bytea, text, bigint, bigint, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text DEFAULT 'application/octet-stream'::text, p_as text DEFAULT NULL::text) RETURNS TABLE(sha256 text, size_bytes bigint, is_new boolean)
+CREATE FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text DEFAULT 'application/octet-stream'::text, p_version bigint DEFAULT NULL::bigint, p_expected_version bigint DEFAULT NULL::bigint, p_as text DEFAULT NULL::text) RETURNS TABLE(sha256 text, size_bytes bigint, is_new boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant  constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_now     constant timestamptz := clock_timestamp();
-    v_new_id  constant uuid := gen_random_uuid();
-    v_model   record;
-    v_sha256  bytea;
-    v_blob_id uuid;
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_model  record;
 begin
     perform ai_storage_private.check_artifact(p_artifact_name, p_media_type);
     if p_content is null then
@@ -2985,49 +3041,31 @@ begin
             message = 'no content',
             hint = 'Pass the bytes; an empty artifact is an empty bytea.';
     end if;
-    perform ai_storage_private.check_size(length(p_content));
-    v_model := ai_storage_private.hold_model(v_tenant.tenant_id, p_model_name);
-    v_sha256 := ai_storage_private.content_sha256(array(
-        select pg_catalog.sha256(substr(p_content, n.place * 1048576 + 1, 1048576))
-        from generate_series(0, (length(p_content) - 1) / 1048576) as n (place)
-        where length(p_content) > 0
-        order by n.place
-    ));
-
-    insert into ai_storage_private.artifact_blob as b (
-        tenant_id, blob_id, size_bytes, put_at, sha256
-    )
-    values (v_tenant.tenant_id, v_new_id, length(p_content), v_now, v_sha256)
-    on conflict on constraint artifact_blob_content_unique do update set
-        put_at = excluded.put_at
-    returning b.blob_id into v_blob_id;
-    is_new := v_blob_id = v_new_id;
-    if is_new then
-        perform ai_storage_private.write_chunks(v_tenant.tenant_id, v_blob_id, 0, p_content);
-    end if;
-    perform ai_storage_private.attach_blob(
-        v_tenant.tenant_id, v_model.model_id, v_model.version,
-        p_artifact_name, p_media_type, v_blob_id
+    v_model := ai_storage_private.hold_model(
+        v_tenant.tenant_id, p_model_name, p_version, p_expected_version
     );
-    sha256 := encode(v_sha256, 'hex');
-    size_bytes := length(p_content)::bigint;
-    return next;
+    return query
+    select a.sha256, a.size_bytes, a.is_new
+    from ai_storage_private.attach_content(
+        v_tenant.tenant_id, v_model.model_id, v_model.version,
+        p_artifact_name, p_media_type, p_content
+    ) as a;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) IS 'Keeps bytes as an artifact of the current version of an own model, in place of what the version had under the name. Returns the sha256 (hexadecimal; above 1 MiB that of the sha256s of the chunks of 1 MiB), the size, and whether the tenant did not have these bytes before. For more than some 100 MiB use begin_artifact(). Raises 22023, 54000, TN001 to TN005, TN101.';
+COMMENT ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) IS 'Keeps bytes as an artifact of one version of an own model, in place of what the version had under the name. p_version: null for the current one. p_expected_version: only if it is the current one. Returns the sha256 (hexadecimal; above 1 MiB that of the sha256s of the chunks of 1 MiB), the size, and whether the tenant did not have these bytes before. For more than some 100 MiB use begin_artifact(). To save a state and its artifacts at once use save_progress(). Raises 22023, 54000, TN001 to TN005, TN101, TN102.';
 
 --
--- Name: read_artifact(text, text, text, bigint, bigint, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: read_artifact(text, text, text, bigint, bigint, integer, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_offset bigint DEFAULT 0, p_length integer DEFAULT NULL::integer, p_as text DEFAULT NULL::text) RETURNS bytea
+CREATE FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_offset bigint DEFAULT 0, p_length integer DEFAULT NULL::integer, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -3044,11 +3082,12 @@ begin
     end if;
     if coalesce(p_owner, v_tenant.isolation_key) <> v_tenant.isolation_key then
         return ai_storage_private.read_shared_artifact(
-            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_offset, p_length
+            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_as_of,
+            p_offset, p_length
         );
     end if;
     v_artifact := ai_storage_private.find_artifact(
-        v_tenant, p_model_name, p_artifact_name, p_version
+        v_tenant, p_model_name, p_artifact_name, p_version, p_as_of
     );
     return ai_storage_private.join_chunks(
         v_tenant.tenant_id, v_artifact.blob_id, p_offset,
@@ -3057,19 +3096,19 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) IS 'Part of an artifact, less than p_length bytes only at its end, none behind it. Otherwise as get_artifact(). Read large artifacts so, 1 to 16 MiB at a time. Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text) IS 'Part of an artifact, less than p_length bytes only at its end, none behind it. Otherwise as get_artifact(). Read large artifacts so, 1 to 16 MiB at a time. Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
 
 --
--- Name: read_chunks(text, text, text, bigint, integer, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: read_chunks(text, text, text, bigint, integer, integer, boolean, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_first integer DEFAULT 0, p_count integer DEFAULT 4, p_as text DEFAULT NULL::text) RETURNS SETOF bytea
+CREATE FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text DEFAULT NULL::text, p_version bigint DEFAULT NULL::bigint, p_first integer DEFAULT 0, p_count integer DEFAULT 4, p_as_of boolean DEFAULT false, p_as text DEFAULT NULL::text) RETURNS SETOF bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -3088,12 +3127,13 @@ begin
         return query
         select s.content
         from ai_storage_private.read_shared_chunks(
-            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_first, p_count
+            v_tenant, p_owner, p_model_name, p_artifact_name, p_version, p_as_of,
+            p_first, p_count
         ) as s (content);
         return;
     end if;
     v_artifact := ai_storage_private.find_artifact(
-        v_tenant, p_model_name, p_artifact_name, p_version
+        v_tenant, p_model_name, p_artifact_name, p_version, p_as_of
     );
     -- What is returned are references to the bytes, which are read only where they are sent.
     return query
@@ -3107,13 +3147,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) IS 'Chunks of an artifact, a row each, in their order: 1 MiB of its bytes, less only in the last, none behind it. The fastest way to read a large one. p_first: a chunk''s number, from 0. Otherwise as get_artifact(). Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) IS 'Chunks of an artifact, a row each, in their order: 1 MiB of its bytes, less only in the last, none behind it. The fastest way to read a large one. p_first: a chunk''s number, from 0. Otherwise as get_artifact(). Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
 
 --
 -- Name: renew_context_secret(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3246,10 +3286,10 @@ ALTER FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) OWNER TO ai_s
 COMMENT ON FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) IS 'Ends one grant that the caller gave, or that derives from one it gave, and all that derive from it. Holds from the next statement on. Returns false when there is no such grant. Raises TN001 to TN005.';
 
 --
--- Name: save_progress(text, double precision, bigint, jsonb, jsonb, bigint, text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: save_progress(text, double precision, bigint, jsonb, jsonb, bigint, text, text, jsonb, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision DEFAULT NULL::double precision, p_training_samples bigint DEFAULT NULL::bigint, p_metrics jsonb DEFAULT '{}'::jsonb, p_metadata jsonb DEFAULT '{}'::jsonb, p_expected_version bigint DEFAULT NULL::bigint, p_idempotency_key text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint, created boolean, saved_at timestamp with time zone)
+CREATE FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision DEFAULT NULL::double precision, p_training_samples bigint DEFAULT NULL::bigint, p_metrics jsonb DEFAULT '{}'::jsonb, p_metadata jsonb DEFAULT '{}'::jsonb, p_expected_version bigint DEFAULT NULL::bigint, p_idempotency_key text DEFAULT NULL::text, p_owner text DEFAULT NULL::text, p_artifacts jsonb DEFAULT '{}'::jsonb, p_as text DEFAULT NULL::text) RETURNS TABLE(model_name text, version bigint, created boolean, saved_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -3259,7 +3299,7 @@ declare
         := ai_storage_private.enter(p_as, p_register => true);
     v_saved  constant record := ai_storage_private.save_version(
         v_tenant, p_model_name collate "C", p_mse, p_training_samples, p_metrics, p_metadata,
-        p_expected_version, p_idempotency_key collate "C", p_owner collate "C"
+        p_expected_version, p_idempotency_key collate "C", p_owner collate "C", p_artifacts
     );
 begin
     model_name := p_model_name;
@@ -3270,13 +3310,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) IS 'Saves the state of one model as its next version and keeps the earlier ones. p_mse: finite; null only with metrics. p_training_samples: 0 or more. p_metrics: up to 256 finite numbers by name. p_metadata: an object of up to 1 MiB and 64 levels. p_expected_version: 0 = the model must not exist yet, another number = it must be the current version, null = last writer wins. A repeated p_idempotency_key with the same content returns the first answer. p_owner: the owner''s isolation key when the model was shared for writing. Raises 22023, TN001 to TN005, TN101, TN102, TN103.';
+COMMENT ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text) IS 'Saves the state of one model as its next version and keeps the earlier ones. p_mse: finite; null only with metrics. p_training_samples: 0 or more. p_metrics: up to 256 finite numbers by name. p_metadata: an object of up to 1 MiB and 64 levels. p_expected_version: 0 = the model must not exist yet, another number = it must be the current version, null = last writer wins. A repeated p_idempotency_key with the same content returns the first answer. p_owner: the owner''s isolation key when the model was shared for writing. p_artifacts: what is attached to exactly this version, all or nothing, not with p_owner: by name the id of an upload that stage_artifact() ended, used once, or an object with upload (such an id) or content (bytes in base64, for small ones), and media_type. Raises 22023, 54000, TN001 to TN005, TN101, TN102, TN103, TN201.';
 
 --
 -- Name: save_progress_batch(jsonb, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3303,7 +3343,8 @@ begin
             errcode = '22023',
             message = 'invalid batch',
             hint = 'A batch is an array of objects with model_name and any of mse, '
-                'training_samples, metrics, metadata, expected_version, idempotency_key and owner.';
+                'training_samples, metrics, metadata, expected_version, idempotency_key, owner and '
+                'artifacts.';
     end if;
 
     -- In a few statements where no item has to come after another. Under an older snapshot only
@@ -3312,8 +3353,9 @@ begin
         select
             count(distinct i.model_name collate "C") = count(*)
                 and count(i.idempotency_key) = 0 and count(i.owner) = 0
+                and count(i.artifacts) = 0
         from jsonb_to_recordset(p_items) as i (
-            model_name text, idempotency_key text, owner text
+            model_name text, idempotency_key text, owner text, artifacts jsonb
         )
     )
     then
@@ -3334,7 +3376,8 @@ begin
                 metadata         jsonb,
                 expected_version numeric,
                 idempotency_key  text,
-                owner            text
+                owner            text,
+                artifacts        jsonb
             )
         ) with ordinality as i
         order by i.ordinality
@@ -3342,7 +3385,7 @@ begin
         v_saved := ai_storage_private.save_version(
             v_tenant, v_item.model_name, v_item.mse, v_item.training_samples::bigint,
             v_item.metrics, v_item.metadata, v_item.expected_version::bigint,
-            v_item.idempotency_key, v_item.owner
+            v_item.idempotency_key, v_item.owner, coalesce(v_item.artifacts, '{}')
         );
         model_name := v_item.model_name;
         version := v_saved.version;
@@ -3359,7 +3402,7 @@ ALTER FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) OWNER TO
 -- Name: FUNCTION save_progress_batch(p_items jsonb, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) IS 'Saves many model states, all or none, in the order given. p_items: an array of objects with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key, owner, each as in save_progress. Several times as fast where each model is named once and no item has a key or an owner. Raises 22023, TN001 to TN005, TN101, TN102, TN103.';
+COMMENT ON FUNCTION ai_storage.save_progress_batch(p_items jsonb, p_as text) IS 'Saves many model states, all or none, in the order given. p_items: an array of objects with model_name and any of mse, training_samples, metrics, metadata, expected_version, idempotency_key, owner, artifacts, each as in save_progress. Several times as fast where each model is named once and no item has a key, an owner or artifacts. Raises 22023, 54000, TN001 to TN005, TN101, TN102, TN103, TN201.';
 
 --
 -- Name: seal_audit(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3654,6 +3697,36 @@ ALTER FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_perm
 COMMENT ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) IS 'Lets other tenants reach one model. p_targets: an array of objects with any of org_id, server_id, project_id, environment, code_hash (or orgId ...); a level left out is the sharer''s own, * is any. p_permissions: read, execute, write, share. p_expires_at: null for no end. p_version: the only version to be seen. p_owner: the owner''s isolation key, to pass on a model that was shared with the permission share, never wider or longer than it is held. Sharing again with the same target replaces what was given, and ends what was passed on from it; the same grant once more changes nothing. A sharer has up to 1,000 grants on a model, and a model is passed on up to 8 times in a row. Returns one row per target. Raises 22023, TN001 to TN005, TN101, TN301 to TN306.';
 
 --
+-- Name: stage_artifact(uuid, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_upload ai_storage_private.artifact_upload;
+begin
+    v_upload := ai_storage_private.hold_upload(v_tenant.tenant_id, p_upload_id);
+    update ai_storage_private.artifact_upload as u set
+        sha256     = ai_storage_private.check_upload(v_upload, p_size_bytes, p_sha256),
+        touched_at = clock_timestamp()
+    where u.tenant_id = v_tenant.tenant_id
+      and u.upload_id = p_upload_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) IS 'Ends an upload in parts without an artifact, if its size and sha256 are those announced: nobody sees it before a save names its id. Raises TN001 to TN005, TN201, TN203.';
+
+--
 -- Name: tenant_stats(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -3939,6 +4012,67 @@ ALTER FUNCTION ai_storage_private.artifact_limit() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage_private.artifact_limit() IS 'How many bytes an artifact may have.';
 
 --
+-- Name: attach_artifacts(bigint, text, bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_model_id uuid;
+    v_name     text;
+    v_item     record;
+    v_upload   ai_storage_private.artifact_upload;
+begin
+    perform ai_storage_private.check_artifacts(p_artifacts);
+    select p.model_id into strict v_model_id
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = p_tenant_id
+      and p.model_name = p_model_name collate "C";
+    for v_name in select jsonb_object_keys(p_artifacts)
+    loop
+        v_item := ai_storage_private.parse_artifact(v_name, p_artifacts -> v_name);
+        perform ai_storage_private.check_artifact(
+            v_name, coalesce(v_item.media_type, 'application/octet-stream')
+        );
+        if v_item.content is not null then
+            perform ai_storage_private.attach_content(
+                p_tenant_id, v_model_id, p_version, v_name,
+                coalesce(v_item.media_type, 'application/octet-stream'), v_item.content
+            );
+            continue;
+        end if;
+        select u.* into v_upload
+        from ai_storage_private.artifact_upload as u
+        where u.tenant_id = p_tenant_id
+          and u.upload_id::text = lower(v_item.upload_id)
+          and u.sha256 is not null
+        for update;
+        if not found then
+            raise exception using
+                errcode = 'TN201',
+                message = 'no such staged upload',
+                detail = format('It was to be the artifact %s.', quote_ident(v_name)),
+                hint = 'Name an upload that stage_artifact() has ended, once: the save that names '
+                    'it uses it up.';
+        end if;
+        perform ai_storage_private.attach_upload(
+            v_upload, v_model_id, p_version, v_name,
+            coalesce(v_item.media_type, v_upload.media_type), v_upload.sha256
+        );
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb) IS 'Attaches the artifacts of a save to the version that this transaction has just made. Raises 22023, 54000, TN201.';
+
+--
 -- Name: attach_blob(bigint, uuid, bigint, text, text, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -3978,9 +4112,166 @@ ALTER FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uui
 
 COMMENT ON FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid) IS 'Names a content as an artifact at a version of a model, in place of another.';
 
+--
+-- Name: attach_content(bigint, uuid, bigint, text, text, bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_new_id  constant uuid := gen_random_uuid();
+    v_sha256  bytea;
+    v_blob_id uuid;
+begin
+    perform ai_storage_private.check_size(length(p_content));
+    v_sha256 := ai_storage_private.digest_content(p_content);
+    v_blob_id := ai_storage_private.keep_blob(p_tenant_id, v_new_id, v_sha256, length(p_content));
+    is_new := v_blob_id = v_new_id;
+    if is_new then
+        perform ai_storage_private.write_chunks(p_tenant_id, v_blob_id, 0, p_content);
+    end if;
+    perform ai_storage_private.attach_blob(
+        p_tenant_id, p_model_id, p_version, p_artifact_name, p_media_type, v_blob_id
+    );
+    sha256 := encode(v_sha256, 'hex');
+    size_bytes := length(p_content);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean) IS 'Keeps bytes as an artifact at a version of a model. Raises 54000.';
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;
+
+--
+-- Name: artifact_upload; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.artifact_upload (
+    tenant_id bigint NOT NULL,
+    upload_id uuid NOT NULL,
+    model_id uuid,
+    version bigint,
+    received_bytes bigint NOT NULL,
+    began_at timestamp with time zone NOT NULL,
+    touched_at timestamp with time zone NOT NULL,
+    sha256 bytea,
+    artifact_name text NOT NULL COLLATE pg_catalog."C",
+    media_type text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY ai_storage_private.artifact_upload FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.artifact_upload OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.artifact_upload IS 'Contents that are still arriving.';
+
+--
+-- Name: COLUMN artifact_upload.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.tenant_id IS 'The tenant that uploads.';
+
+--
+-- Name: COLUMN artifact_upload.upload_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.upload_id IS 'Random id of the upload, and of the content that comes of it.';
+
+--
+-- Name: COLUMN artifact_upload.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.model_id IS 'The model it is for; null for one that a save is to name.';
+
+--
+-- Name: COLUMN artifact_upload.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.version IS 'The model''s version it is for, or null.';
+
+--
+-- Name: COLUMN artifact_upload.received_bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.received_bytes IS 'How many bytes have arrived.';
+
+--
+-- Name: COLUMN artifact_upload.began_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.began_at IS 'When it began.';
+
+--
+-- Name: COLUMN artifact_upload.touched_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.touched_at IS 'When bytes last arrived.';
+
+--
+-- Name: COLUMN artifact_upload.sha256; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.sha256 IS 'That of the whole content, once it is staged; null before.';
+
+--
+-- Name: COLUMN artifact_upload.artifact_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.artifact_name IS 'The name it is going to have.';
+
+--
+-- Name: COLUMN artifact_upload.media_type; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.artifact_upload.media_type IS 'What the bytes are.';
+
+--
+-- Name: attach_upload(ai_storage_private.artifact_upload, uuid, bigint, text, text, bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_blob_id constant uuid := ai_storage_private.keep_blob(
+        p_upload.tenant_id, p_upload.upload_id, p_sha256, p_upload.received_bytes
+    );
+begin
+    if v_blob_id <> p_upload.upload_id then
+        delete from ai_storage_private.artifact_chunk as c
+        where c.tenant_id = p_upload.tenant_id
+          and c.blob_id = p_upload.upload_id;
+    end if;
+    perform ai_storage_private.attach_blob(
+        p_upload.tenant_id, p_model_id, p_version, p_artifact_name, p_media_type, v_blob_id
+    );
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_upload.tenant_id
+      and u.upload_id = p_upload.upload_id;
+    return v_blob_id = p_upload.upload_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea) IS 'Makes an upload, which the caller has locked and checked, an artifact at a version of a model, and ends it. Returns whether the tenant did not have these bytes before.';
 
 --
 -- Name: model_share; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -4223,6 +4514,33 @@ ALTER FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_t
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) IS 'Refuses a name or media type that breaks a documented rule. Raises 22023.';
+
+--
+-- Name: check_artifacts(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    AS $_$
+begin
+    if jsonb_typeof(p_artifacts) <> 'object'
+        or jsonb_array_length(jsonb_path_query_array(p_artifacts, 'strict $.*')) > 100
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid artifacts',
+            hint = 'Artifacts are one object, of at most 100 names.';
+    end if;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_artifacts(p_artifacts jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) IS 'Refuses what are no artifacts of a save. Raises 22023.';
 
 --
 -- Name: check_controls(boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4882,6 +5200,47 @@ ALTER FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[])
 COMMENT ON FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) IS 'Renders an array of targets as patterns, in its order. Raises TN301.';
 
 --
+-- Name: check_upload(ai_storage_private.artifact_upload, bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text) RETURNS bytea
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_sha256 constant bytea := ai_storage_private.content_sha256(array(
+        select c.sha256
+        from ai_storage_private.artifact_chunk as c
+        where c.tenant_id = p_upload.tenant_id
+          and c.blob_id = p_upload.upload_id
+        order by c.chunk_number
+    ));
+begin
+    if p_size_bytes is distinct from p_upload.received_bytes
+        or p_sha256 is distinct from encode(v_sha256, 'hex')
+    then
+        raise exception using
+            errcode = 'TN203',
+            message = 'the upload is not what was announced',
+            detail = format(
+                '%s bytes have arrived, with sha256 %s.',
+                p_upload.received_bytes, encode(v_sha256, 'hex')
+            ),
+            hint = 'Compare size and sha256; above 1 MiB it is the sha256 of the sha256s of the '
+                'chunks of 1 MiB. Send the rest, or abort the upload and begin again.';
+    end if;
+    return v_sha256;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text) IS 'The sha256 of what an upload has received, which has to be what was announced. Raises TN203.';
+
+--
 -- Name: check_version(bigint, uuid, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5142,6 +5501,247 @@ ALTER FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key byt
 --
 
 COMMENT ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC.';
+
+--
+-- Name: copy_artifacts(text, bigint, uuid, bigint, text, bigint, uuid, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_offset  bigint;
+    v_length  bigint;
+    v_name    text collate "C" := '';
+    v_from    record;
+    v_new_id  uuid;
+    v_blob_id uuid;
+    v_content bytea;
+begin
+    loop
+        -- Held as they are until the end: nobody deletes or replaces them meanwhile.
+        perform ai_storage_private.restore_context(p_from_context);
+        select a.artifact_name, a.media_type, b.blob_id, b.sha256, b.size_bytes into v_from
+        from ai_storage_private.model_artifact as a
+        join ai_storage_private.artifact_blob as b
+            on b.tenant_id = a.tenant_id
+            and b.blob_id = a.blob_id
+        where a.tenant_id = p_from_tenant_id
+          and a.model_id = p_from_model_id
+          and a.version = p_from_version
+          and a.artifact_name > v_name
+          and b.tenant_id = p_from_tenant_id
+        order by a.artifact_name
+        limit 1
+        for share of a;
+        v_name := v_from.artifact_name;
+        perform ai_storage_private.restore_context(p_to_context);
+        exit when v_name is null;
+
+        v_new_id := gen_random_uuid();
+        v_blob_id := ai_storage_private.keep_blob(
+            p_to_tenant_id, v_new_id, v_from.sha256, v_from.size_bytes
+        );
+        if v_blob_id = v_new_id then
+            v_offset := 0;
+            while v_offset < v_from.size_bytes loop
+                v_length := least(4 * 1048576, v_from.size_bytes - v_offset);
+                perform ai_storage_private.restore_context(p_from_context);
+                v_content := ai_storage_private.join_chunks(
+                    p_from_tenant_id, v_from.blob_id, v_offset, v_length
+                );
+                perform ai_storage_private.restore_context(p_to_context);
+                perform ai_storage_private.write_chunks(
+                    p_to_tenant_id, v_blob_id, (v_offset / 1048576)::integer, v_content
+                );
+                v_offset := v_offset + v_length;
+            end loop;
+        end if;
+        perform ai_storage_private.attach_blob(
+            p_to_tenant_id, p_to_model_id, p_to_version, v_name, v_from.media_type, v_blob_id
+        );
+    end loop;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint) IS 'Copies the artifacts of one version of a model into another tenant of the caller''s, each side under its own context; ends under the second.';
+
+--
+-- Name: ai_progress_tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.ai_progress_tenant (
+    tenant_id bigint NOT NULL,
+    model_id uuid NOT NULL,
+    version bigint NOT NULL,
+    mse double precision,
+    training_samples bigint,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    model_name text NOT NULL COLLATE pg_catalog."C",
+    metrics jsonb NOT NULL,
+    metadata jsonb NOT NULL
+)
+WITH (fillfactor='88');
+
+ALTER TABLE ONLY ai_storage_private.ai_progress_tenant FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.ai_progress_tenant OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.ai_progress_tenant IS 'The current state of each model of each tenant.';
+
+--
+-- Name: COLUMN ai_progress_tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.tenant_id IS 'The tenant that owns the model.';
+
+--
+-- Name: COLUMN ai_progress_tenant.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_id IS 'Random id of the model; a new model of the same name gets another.';
+
+--
+-- Name: COLUMN ai_progress_tenant.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.version IS 'The current version; counts from 1 without a gap.';
+
+--
+-- Name: COLUMN ai_progress_tenant.mse; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.mse IS 'Mean squared error, finite; null only when metrics is not empty.';
+
+--
+-- Name: COLUMN ai_progress_tenant.training_samples; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.training_samples IS 'How many samples the model has been trained on, or null.';
+
+--
+-- Name: COLUMN ai_progress_tenant.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.created_at IS 'When the first version was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.updated_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.updated_at IS 'When the current version was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_name IS 'Name of the model, unique in its tenant, 1 to 255 characters.';
+
+--
+-- Name: COLUMN ai_progress_tenant.metrics; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metrics IS 'Further measures: a flat object of name to finite number.';
+
+--
+-- Name: COLUMN ai_progress_tenant.metadata; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metadata IS 'Anything else, an object of at most 1 MiB.';
+
+--
+-- Name: copy_model(text, ai_storage_private.acting_tenant, ai_storage_private.ai_progress_tenant, text, ai_storage_private.acting_tenant, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_saved    record;
+    v_model_id uuid;
+    v_deleted  bigint; -- a name that was deleted here goes on counting
+    v_last     bigint; -- the version copied last
+    v_version  ai_storage_private.progress_version;
+begin
+    if not p_with_history then
+        v_saved := ai_storage_private.write_progress(
+            p_target.tenant_id, p_model.model_name, p_model.mse, p_model.training_samples,
+            p_model.metrics, p_model.metadata, 0
+        );
+        select p.model_id into v_model_id
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_target.tenant_id
+          and p.model_name = p_model.model_name;
+        perform ai_storage_private.copy_artifacts(
+            p_from_context, p_source.tenant_id, p_model.model_id, p_model.version,
+            p_to_context, p_target.tenant_id, v_model_id, v_saved.version
+        );
+        return v_saved.version;
+    end if;
+
+    v_deleted := coalesce((
+        select d.last_version
+        from ai_storage_private.deleted_model as d
+        where d.tenant_id = p_target.tenant_id
+          and d.model_name = p_model.model_name
+    ), 0);
+    loop
+        perform ai_storage_private.restore_context(p_from_context);
+        select v.* into v_version
+        from ai_storage_private.progress_version as v
+        where v.tenant_id = p_source.tenant_id
+          and v.model_id = p_model.model_id
+          and v.version > coalesce(v_last, 0)
+          and v.version <= p_model.version
+        order by v.version
+        limit 1;
+        perform ai_storage_private.restore_context(p_to_context);
+        exit when v_version.version is null;
+
+        perform ai_storage_private.import_version(p_target.tenant_id, jsonb_build_object(
+            'model_name', p_model.model_name,
+            'version', v_deleted + v_version.version,
+            'previous_version', v_deleted + v_last,
+            'mse', v_version.mse,
+            'training_samples', v_version.training_samples,
+            'metrics', v_version.metrics,
+            'metadata', v_version.metadata,
+            'created_at', p_model.created_at,
+            'saved_at', v_version.saved_at,
+            'saved_by', coalesce(v_version.saved_by, p_source.isolation_key)
+        ));
+        select p.model_id into v_model_id
+        from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_target.tenant_id
+          and p.model_name = p_model.model_name;
+        perform ai_storage_private.copy_artifacts(
+            p_from_context, p_source.tenant_id, p_model.model_id, v_version.version,
+            p_to_context, p_target.tenant_id, v_model_id, v_deleted + v_version.version
+        );
+        v_last := v_version.version;
+    end loop;
+    return v_deleted + v_last;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean) IS 'Copies one model into another tenant of the caller''s that has none of its name, each side under its own context. Returns the version it has there. Raises 23505, TN102.';
 
 --
 -- Name: count_bytes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5416,6 +6016,33 @@ ALTER FUNCTION ai_storage_private.covered_tenants(p_pattern text) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) IS 'The registered tenants that a pattern covers. Raises 22023.';
 
 --
+-- Name: covers_version(text[], text, text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.covers_version(p_levels text[], p_code_hash text, p_sources text[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    select exists (
+        select from ai_storage_private.login_authorization as a
+        where a.login_name = session_user
+          and a.org_id in ('*', p_levels[1])
+          and a.server_id in ('*', p_levels[2])
+          and a.project_id in ('*', p_levels[3])
+          and a.environment in ('*', p_levels[4])
+          and a.code_hash in ('*', p_code_hash)
+          and (p_code_hash = any (p_sources) or not a.token_only)
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.covers_version(p_levels text[], p_code_hash text, p_sources text[]) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION covers_version(p_levels text[], p_code_hash text, p_sources text[]); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.covers_version(p_levels text[], p_code_hash text, p_sources text[]) IS 'Whether this login may read another code version for a promotion: by key, or since its token names the version.';
+
+--
 -- Name: current_credential(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -5485,6 +6112,74 @@ ALTER FUNCTION ai_storage_private.decode_base64url(p_text text) OWNER TO ai_stor
 --
 
 COMMENT ON FUNCTION ai_storage_private.decode_base64url(p_text text) IS 'The inverse of encode_base64url; it also takes other spellings of the last character.';
+
+--
+-- Name: digest_artifacts(bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.digest_artifacts(p_tenant_id bigint, p_artifacts jsonb) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_digests jsonb := '{}';
+    v_name    text;
+    v_item    record;
+begin
+    perform ai_storage_private.check_artifacts(p_artifacts);
+    for v_name in select jsonb_object_keys(p_artifacts)
+    loop
+        v_item := ai_storage_private.parse_artifact(v_name, p_artifacts -> v_name);
+        v_digests := v_digests || jsonb_build_object(v_name, case
+            when v_item.content is not null then jsonb_build_array(
+                encode(ai_storage_private.digest_content(v_item.content), 'hex'),
+                length(v_item.content),
+                coalesce(v_item.media_type, 'application/octet-stream')
+            )
+            else (
+                select jsonb_build_array(
+                    encode(u.sha256, 'hex'), u.received_bytes,
+                    coalesce(v_item.media_type, u.media_type)
+                )
+                from ai_storage_private.artifact_upload as u
+                where u.tenant_id = p_tenant_id
+                  and u.upload_id::text = lower(v_item.upload_id)
+            )
+        end);
+    end loop;
+    return v_digests;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.digest_artifacts(p_tenant_id bigint, p_artifacts jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION digest_artifacts(p_tenant_id bigint, p_artifacts jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.digest_artifacts(p_tenant_id bigint, p_artifacts jsonb) IS 'What the artifacts of a save are, whichever uploads brought them; null for an upload that is not there. Raises 22023.';
+
+--
+-- Name: digest_content(bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.digest_content(p_content bytea) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select ai_storage_private.content_sha256(array(
+        select sha256(substr(p_content, n.place * 1048576 + 1, 1048576))
+        from generate_series(0, (length(p_content) - 1) / 1048576) as n (place)
+        where length(p_content) > 0
+        order by n.place
+    ));
+$$;
+
+ALTER FUNCTION ai_storage_private.digest_content(p_content bytea) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION digest_content(p_content bytea); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.digest_content(p_content bytea) IS 'The sha256 of a content.';
 
 --
 -- Name: encode_base64url(bytea); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5602,36 +6297,49 @@ ALTER FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope t
 COMMENT ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) IS 'The first step of every tenant function: checks the credential, or without one the context of set_tenant, and makes the transaction act for that tenant. p_register: register a new tenant, as writes do. Raises TN001 to TN005.';
 
 --
--- Name: enter_code_version(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: enter_code_version(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.enter_code_version(p_code_hash text) RETURNS ai_storage_private.acting_tenant
+CREATE FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) RETURNS ai_storage_private.acting_tenant
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
 declare
     v_field  constant text[] := ai_storage_private.verified_context();
-    v_level  constant text[] := string_to_array(v_field[3], ':');
+    v_level  text[] := string_to_array(v_field[3], ':');
+    v_key    constant text := ai_storage.isolation_key(
+        v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash
+    );
     v_tenant ai_storage_private.acting_tenant;
 begin
-    v_tenant := ai_storage_private.check_credential(
-        ai_storage.isolation_key(v_level[1], v_level[2], v_level[3], v_level[4], p_code_hash),
-        v_field[1]
+    if not ai_storage_private.covers_version(
+        v_level, p_code_hash, ai_storage_private.promotion_sources(p_as, v_field[3])
+    ) then
+        perform ai_storage_private.count_refusal();
+        raise exception using
+            errcode = 'TN003',
+            message = 'this credential does not cover the other code version',
+            hint = 'A token names the code versions that it may promote from in its claim from, '
+                'and is passed in p_as; a login that presents keys has to be authorised for the '
+                'other code version too.';
+    end if;
+    v_level[5] := p_code_hash;
+    v_tenant := (
+        ai_storage_private.find_tenant(v_level, false), v_key, v_level, v_field[5], v_field[4]
     );
-    v_tenant.expires_at := v_field[4];
     perform ai_storage_private.set_context(v_field[1], v_tenant);
     return v_tenant;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.enter_code_version(p_code_hash text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION enter_code_version(p_code_hash text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION enter_code_version(p_code_hash text, p_as text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) IS 'Turns the context to another code version of the same four levels, which the login must be authorised for too. For promote_progress, which turns it back. Raises 22023, TN003.';
+COMMENT ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) IS 'Turns the context to another code version of the same four levels, which the credential must cover too. For promote_progress and list_code_versions, which turn it back. Raises 22023, TN003.';
 
 --
 -- Name: erase_content(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -5770,55 +6478,58 @@ ALTER FUNCTION ai_storage_private.find_acts(p_action text) OWNER TO ai_storage_o
 COMMENT ON FUNCTION ai_storage_private.find_acts(p_action text) IS 'What the operator''s log has of one action, sealed or not.';
 
 --
--- Name: find_artifact(ai_storage_private.acting_tenant, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: find_artifact(ai_storage_private.acting_tenant, text, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
+CREATE FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql STABLE
     AS $$
 begin
-    select a.version, a.blob_id, b.sha256, b.size_bytes, a.media_type, a.put_at
-    into version, blob_id, sha256, size_bytes, media_type, put_at
+    -- A version that is not in the history has no artifacts, nor has anything as of it.
+    select a.version, v.version, a.blob_id, b.sha256, b.size_bytes, a.media_type, a.put_at
+    into version, for_version, blob_id, sha256, size_bytes, media_type, put_at
     from ai_storage_private.ai_progress_tenant as p
+    join ai_storage_private.progress_version as v
+        on v.tenant_id = p.tenant_id
+        and v.model_id = p.model_id
+        and v.version = coalesce(p_version, p.version)
     join ai_storage_private.model_artifact as a
         on a.tenant_id = p.tenant_id
         and a.model_id = p.model_id
+        and a.version between case when p_as_of then 0 else v.version end and v.version
     join ai_storage_private.artifact_blob as b
         on b.tenant_id = a.tenant_id
         and b.blob_id = a.blob_id
     where p.tenant_id = p_tenant.tenant_id
       and p.model_name = p_model_name collate "C"
+      and v.tenant_id = p_tenant.tenant_id
       and a.tenant_id = p_tenant.tenant_id
       and a.artifact_name = p_artifact_name collate "C"
-      and a.version <= coalesce(p_version, 9223372036854775807)
     order by a.version desc
     limit 1;
     if not found then
-        raise exception using
-            errcode = 'TN204',
-            message = 'no such artifact',
-            hint = 'list_artifacts() shows those there are; one of another tenant has to be shared '
-                'with you for execute.';
+        perform ai_storage_private.refuse_artifact();
     end if;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of an own model as it was at a version, or as it is. Raises TN204.';
+COMMENT ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of an own model: that of exactly one version, the current one when p_version is null, or with p_as_of the last one up to it. Raises TN204.';
 
 --
--- Name: find_shared_artifact(ai_storage_private.model_share, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: find_shared_artifact(ai_storage_private.model_share, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
+CREATE FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     AS $$
 begin
+    for_version := ai_storage_private.shown_version(p_share, p_version);
     -- The model is lent: its artifacts show. Then the content is.
     select a.version, a.blob_id, a.media_type, a.put_at
     into version, blob_id, media_type, put_at
@@ -5826,15 +6537,11 @@ begin
     where a.tenant_id = p_share.tenant_id
       and a.model_id = p_share.model_id
       and a.artifact_name = p_artifact_name collate "C"
-      and a.version <= least(p_version, coalesce(p_share.pinned_version, 9223372036854775807))
+      and a.version between case when p_as_of then 0 else for_version end and for_version
     order by a.version desc
     limit 1;
     if not found then
-        raise exception using
-            errcode = 'TN204',
-            message = 'no such artifact',
-            hint = 'list_artifacts() shows those there are; one of another tenant has to be shared '
-                'with you for execute.';
+        perform ai_storage_private.refuse_artifact();
     end if;
     perform ai_storage_private.lend(array[p_share.tenant_id], array[blob_id]);
     select b.sha256, b.size_bytes
@@ -5845,13 +6552,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of a model that is lent to this transaction; lends its content in place of it. Raises TN204.';
+COMMENT ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'An artifact of a model that is lent to this transaction; lends its content in place of it. Raises TN204.';
 
 --
 -- Name: find_tenant(text[], boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -6249,10 +6956,10 @@ ALTER FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_
 COMMENT ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) IS 'The received grant that covers what is to be passed on. Raises TN101, TN303, TN304, TN306.';
 
 --
--- Name: hold_model(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: hold_model(bigint, text, bigint, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) RETURNS record
+CREATE FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, p_version bigint DEFAULT NULL::bigint, p_expected_version bigint DEFAULT NULL::bigint, OUT model_id uuid, OUT version bigint) RETURNS record
     LANGUAGE plpgsql
     AS $$
 begin
@@ -6266,18 +6973,32 @@ begin
         raise exception using
             errcode = 'TN101',
             message = 'no such model',
-            hint = 'Save the model first; an artifact belongs to a version of a model.';
+            hint = 'Save the model first, or save it together with its artifacts; an artifact '
+                'belongs to a version of a model.';
+    end if;
+    if version <> p_expected_version then
+        raise exception using
+            errcode = 'TN102',
+            message = 'the model is not at the expected version',
+            detail = format(
+                'Expected version %s, current version %s.', p_expected_version, version
+            ),
+            hint = 'Load the model again and decide to which version the artifact belongs.';
+    end if;
+    if version <> p_version then
+        version := p_version;
+        perform ai_storage_private.hold_version(p_tenant_id, model_id, p_version);
     end if;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) IS 'An own model and its version, kept from being deleted. Raises TN101.';
+COMMENT ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint) IS 'An own model, kept from being deleted, and its current version or p_version. Raises TN101, TN102.';
 
 --
 -- Name: hold_own(ai_storage_private.acting_tenant, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6329,79 +7050,6 @@ ALTER FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_te
 COMMENT ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) IS 'What a tenant holds of its own model: everything. Locks the model. Raises TN101, TN304.';
 
 --
--- Name: artifact_upload; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TABLE ai_storage_private.artifact_upload (
-    tenant_id bigint NOT NULL,
-    upload_id uuid NOT NULL,
-    model_id uuid NOT NULL,
-    received_bytes bigint NOT NULL,
-    began_at timestamp with time zone NOT NULL,
-    touched_at timestamp with time zone NOT NULL,
-    artifact_name text NOT NULL COLLATE pg_catalog."C",
-    media_type text NOT NULL COLLATE pg_catalog."C"
-);
-
-ALTER TABLE ONLY ai_storage_private.artifact_upload FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE ai_storage_private.artifact_upload OWNER TO ai_storage_owner;
-
---
--- Name: TABLE artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TABLE ai_storage_private.artifact_upload IS 'Contents that are still arriving.';
-
---
--- Name: COLUMN artifact_upload.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.tenant_id IS 'The tenant that uploads.';
-
---
--- Name: COLUMN artifact_upload.upload_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.upload_id IS 'Random id of the upload, and of the content that comes of it.';
-
---
--- Name: COLUMN artifact_upload.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.model_id IS 'The model it is for.';
-
---
--- Name: COLUMN artifact_upload.received_bytes; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.received_bytes IS 'How many bytes have arrived.';
-
---
--- Name: COLUMN artifact_upload.began_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.began_at IS 'When it began.';
-
---
--- Name: COLUMN artifact_upload.touched_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.touched_at IS 'When bytes last arrived.';
-
---
--- Name: COLUMN artifact_upload.artifact_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.artifact_name IS 'The name it is going to have.';
-
---
--- Name: COLUMN artifact_upload.media_type; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.artifact_upload.media_type IS 'What the bytes are.';
-
---
 -- Name: hold_upload(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6434,6 +7082,36 @@ ALTER FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uu
 --
 
 COMMENT ON FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) IS 'An own upload, locked. Raises TN201.';
+
+--
+-- Name: hold_version(bigint, uuid, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id
+      and v.model_id = p_model_id
+      and v.version = p_version
+    for key share;
+    if not found then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such version of the model',
+            hint = 'load_history() shows the versions there are.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) IS 'Keeps a version of an own model from being deleted. Raises TN101.';
 
 --
 -- Name: hurry(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -6916,6 +7594,31 @@ ALTER FUNCTION ai_storage_private.is_base64url(p_text text) OWNER TO ai_storage_
 COMMENT ON FUNCTION ai_storage_private.is_base64url(p_text text) IS 'True for base64url without padding in its only spelling, the one that encode_base64url gives.';
 
 --
+-- Name: is_code_list(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.is_code_list(p_claim jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+    select count(*) between 1 and 32
+        and bool_and(
+            jsonb_typeof(c.code) = 'string'
+            and c.code #>> '{}' ~ '^[A-Za-z0-9._+@~=/-]{1,63}$'
+        )
+    from jsonb_array_elements(
+        case jsonb_typeof(p_claim) when 'array' then p_claim else jsonb_build_array(p_claim) end
+    ) as c (code);
+$_$;
+
+ALTER FUNCTION ai_storage_private.is_code_list(p_claim jsonb) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION is_code_list(p_claim jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_code_list(p_claim jsonb) IS 'True for a code version, or 1 to 32 of them in an array; false for anything else.';
+
+--
 -- Name: is_item(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6929,11 +7632,12 @@ begin
     -- Numbers are looked at here, since a cast would refuse them in words of its own.
     return p_item - array[
             'model_name', 'mse', 'training_samples', 'metrics', 'metadata',
-            'expected_version', 'idempotency_key', 'owner'
+            'expected_version', 'idempotency_key', 'owner', 'artifacts'
         ] = '{}'
         and jsonb_typeof(p_item -> 'model_name') = 'string'
         and coalesce(jsonb_typeof(p_item -> 'idempotency_key'), 'null') in ('string', 'null')
         and coalesce(jsonb_typeof(p_item -> 'owner'), 'null') in ('string', 'null')
+        and coalesce(jsonb_typeof(p_item -> 'artifacts'), 'null') in ('object', 'null')
         and coalesce(jsonb_typeof(p_item -> 'mse'), 'null') in ('number', 'null')
         and coalesce(jsonb_typeof(p_item -> 'training_samples'), 'null') in ('number', 'null')
         and coalesce(jsonb_typeof(p_item -> 'expected_version'), 'null') in ('number', 'null')
@@ -7174,6 +7878,35 @@ ALTER FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid
 --
 
 COMMENT ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) IS 'Part of a content. Under row level security it sees what its caller''s policies show.';
+
+--
+-- Name: keep_blob(bigint, uuid, bytea, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) RETURNS uuid
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_blob_id uuid;
+begin
+    insert into ai_storage_private.artifact_blob as b (
+        tenant_id, blob_id, size_bytes, put_at, sha256
+    )
+    values (p_tenant_id, p_blob_id, p_size_bytes, clock_timestamp(), p_sha256)
+    on conflict on constraint artifact_blob_content_unique do update set
+        put_at = excluded.put_at
+    returning b.blob_id into v_blob_id;
+    return v_blob_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) IS 'The id under which a tenant has a content: another than p_blob_id when it had it before. Keeps it from being swept.';
 
 --
 -- Name: keep_durable(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8081,6 +8814,43 @@ ALTER FUNCTION ai_storage_private.list_controls() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage_private.list_controls() IS 'The controls: name, references, and the query that tells status and result.';
 
 --
+-- Name: list_covered_versions(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.list_covered_versions(p_as text) RETURNS text[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_field   constant text[] := ai_storage_private.verified_context();
+    v_level   constant text[] := string_to_array(v_field[3], ':');
+    v_prefix  constant text collate "C" := array_to_string(v_level[1:4], ':');
+    v_sources constant text[] := ai_storage_private.promotion_sources(p_as, v_field[3]);
+begin
+    -- ';' is what follows ':' in the order of the index.
+    return array(
+        select t.code_hash
+        from ai_storage_private.tenant as t
+        where t.isolation_key between v_prefix || ':' and v_prefix || ';'
+          and (
+              t.code_hash = v_level[5]
+              or ai_storage_private.covers_version(v_level, t.code_hash, v_sources)
+          )
+        order by t.registered_at desc, t.code_hash
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_covered_versions(p_as text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_covered_versions(p_as text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_covered_versions(p_as text) IS 'The registered code versions of the caller''s other four levels that its credential covers.';
+
+--
 -- Name: list_effective_rules(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -8119,10 +8889,10 @@ ALTER FUNCTION ai_storage_private.list_effective_rules() OWNER TO ai_storage_ope
 COMMENT ON FUNCTION ai_storage_private.list_effective_rules() IS 'The rule that counts for each tenant that any rule covers, and whether a hold does.';
 
 --
--- Name: list_shared_artifacts(ai_storage_private.acting_tenant, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: list_shared_artifacts(ai_storage_private.acting_tenant, text, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
+CREATE FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) RETURNS TABLE(model_name text, owner_key text, artifact_name text, version bigint, sha256 text, size_bytes bigint, media_type text, put_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -8132,14 +8902,24 @@ declare
     v_share    constant ai_storage_private.model_share := ai_storage_private.borrow(
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
+    v_version  constant bigint := ai_storage_private.shown_version(v_share, p_version);
+    -- All versions, unless the caller or the grant names one.
+    v_first    constant bigint := case when coalesce(p_as_of, false)
+        or coalesce(v_share.pinned_version, p_version) is null then 0 else v_version end;
     v_blob_ids uuid[];
 begin
+    if v_version is null then
+        raise exception using
+            errcode = 'TN101',
+            message = 'no such version of the model',
+            hint = 'Name one of its versions that is shared with you; load_history() shows them.';
+    end if;
     v_blob_ids := array(
         select distinct a.blob_id
         from ai_storage_private.model_artifact as a
         where a.tenant_id = v_share.tenant_id
           and a.model_id = v_share.model_id
-          and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
+          and a.version between v_first and v_version
     );
     perform ai_storage_private.lend(
         array[v_share.tenant_id], array_append(v_blob_ids, v_share.model_id)
@@ -8161,19 +8941,30 @@ begin
     where a.tenant_id = v_share.tenant_id
       and b.tenant_id = v_share.tenant_id
       and a.model_id = v_share.model_id
-      and a.version <= coalesce(v_share.pinned_version, 9223372036854775807)
+      and a.version between v_first and v_version
+      and (
+          p_as_of is not true
+          or a.version = (
+              select max(o.version)
+              from ai_storage_private.model_artifact as o
+              where o.tenant_id = v_share.tenant_id
+                and o.model_id = v_share.model_id
+                and o.artifact_name = a.artifact_name
+                and o.version <= v_version
+          )
+      )
     order by a.artifact_name, a.version desc;
     perform ai_storage_private.restore_context(v_context);
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) IS 'list_artifacts for a model of another tenant, which has to be shared for execute. Raises TN101.';
+COMMENT ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) IS 'list_artifacts for a model of another tenant, which has to be shared for execute. Raises TN101.';
 
 --
 -- Name: list_tenant_quotas(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -8787,10 +9578,10 @@ ALTER FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) OWN
 COMMENT ON FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) IS 'The first owner, from a key on, with a grant to any of the patterns.';
 
 --
--- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: open_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
+CREATE FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -8801,7 +9592,7 @@ declare
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
     v_artifact constant record := ai_storage_private.find_shared_artifact(
-        v_share, p_artifact_name, p_version
+        v_share, p_artifact_name, p_version, p_as_of
     );
 begin
     perform ai_storage_private.restore_context(v_context);
@@ -8810,6 +9601,7 @@ begin
         array[v_share.model_id], array[v_artifact.version], array[p_model_name]
     );
     version := v_artifact.version;
+    for_version := v_artifact.for_version;
     blob_id := v_artifact.blob_id;
     sha256 := v_artifact.sha256;
     size_bytes := v_artifact.size_bytes;
@@ -8818,13 +9610,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'open_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) IS 'open_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
 
 --
 -- Name: page_received(text[], text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -8922,6 +9714,52 @@ ALTER FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text,
 COMMENT ON FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) IS 'Up to 100 models behind a cursor, by owner and name, on which grants to any of the patterns may be in force: all of a name, all of an owner, or some of each owner.';
 
 --
+-- Name: parse_artifact(text, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$
+begin
+    if jsonb_typeof(p_item) = 'string' then
+        upload_id := p_item #>> '{}';
+        return;
+    end if;
+    if jsonb_typeof(p_item) = 'object'
+        and p_item - array['upload', 'content', 'media_type'] = '{}'
+        and p_item ? 'upload' <> (p_item ? 'content')
+        and jsonb_typeof(coalesce(p_item -> 'upload', p_item -> 'content')) = 'string'
+        and coalesce(jsonb_typeof(p_item -> 'media_type'), 'string') = 'string'
+    then
+        begin
+            upload_id := p_item ->> 'upload';
+            content := decode(p_item ->> 'content', 'base64');
+            media_type := p_item ->> 'media_type';
+            return;
+        exception
+            when invalid_parameter_value then
+                null; -- not base64
+        end;
+    end if;
+    raise exception using
+        errcode = '22023',
+        message = 'invalid artifacts',
+        detail = format('The artifact is %s.', quote_ident(p_artifact_name)),
+        hint = 'Artifacts are one object: by name either the id of a staged upload, or an object '
+            'with upload (such an id) or content (bytes in base64), and with or without '
+            'media_type.';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) IS 'One artifact of a save: an upload''s id or bytes. Raises 22023.';
+
+--
 -- Name: pass_gate(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -8949,6 +9787,44 @@ ALTER FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) OWNER TO ai_stor
 --
 
 COMMENT ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) IS 'The last step of a deletion: keeps rules from being changed until this transaction ends, and refuses it when a hold was set since it began. Raises TN501.';
+
+--
+-- Name: promotion_sources(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.promotion_sources(p_token text, p_key text) RETURNS text[]
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_claims jsonb;
+begin
+    -- Only a token that is genuine and of this tenant says anything; a key has colons.
+    if p_token is null or strpos(p_token, ':') > 0 then
+        return '{}';
+    end if;
+    if p_key is distinct from (ai_storage_private.verify_token(p_token)).isolation_key then
+        return '{}';
+    end if;
+    v_claims := convert_from(
+        ai_storage_private.decode_base64url(split_part(p_token, '.', 2)), 'UTF8'
+    )::jsonb;
+    if jsonb_typeof(v_claims -> 'from') = 'string' then
+        return array[v_claims ->> 'from'];
+    end if;
+    return array(
+        select c.code
+        from jsonb_array_elements_text(v_claims -> 'from') as c (code)
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.promotion_sources(p_token text, p_key text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION promotion_sources(p_token text, p_key text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.promotion_sources(p_token text, p_key text) IS 'The code versions that a token of a tenant may promote from: its claim from; none for a key. Raises TN002, TN003, TN005.';
 
 --
 -- Name: prove_event(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9040,10 +9916,10 @@ ALTER FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_mode
 COMMENT ON FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) IS 'The grants on one model that count for a receiver.';
 
 --
--- Name: read_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: read_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, boolean, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) RETURNS bytea
+CREATE FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) RETURNS bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -9054,7 +9930,7 @@ declare
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
     v_artifact constant record := ai_storage_private.find_shared_artifact(
-        v_share, p_artifact_name, p_version
+        v_share, p_artifact_name, p_version, p_as_of
     );
     v_content  bytea;
 begin
@@ -9071,19 +9947,19 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) IS 'read_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) IS 'read_artifact for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
 
 --
--- Name: read_shared_chunks(ai_storage_private.acting_tenant, text, text, text, bigint, integer, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: read_shared_chunks(ai_storage_private.acting_tenant, text, text, text, bigint, boolean, integer, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-CREATE FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) RETURNS SETOF bytea
+CREATE FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) RETURNS SETOF bytea
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -9094,7 +9970,7 @@ declare
         p_tenant, p_owner collate "C", p_model_name collate "C", 'execute'
     );
     v_artifact constant record := ai_storage_private.find_shared_artifact(
-        v_share, p_artifact_name, p_version
+        v_share, p_artifact_name, p_version, p_as_of
     );
 begin
     return query
@@ -9113,13 +9989,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) OWNER TO ai_storage_sharing;
+ALTER FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) OWNER TO ai_storage_sharing;
 
 --
--- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) IS 'read_chunks for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
+COMMENT ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) IS 'read_chunks for a model of another tenant, which has to be shared for execute. Raises 25006, TN101, TN204.';
 
 --
 -- Name: record_artifact_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9372,6 +10248,30 @@ ALTER FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) IS 'Writes the events of using shared models, one for each side, and returns how many. Raises 25006.';
+
+--
+-- Name: refuse_artifact(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.refuse_artifact() RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    raise exception using
+        errcode = 'TN204',
+        message = 'no such artifact',
+        hint = 'list_artifacts() shows which versions have it, and p_as_of asks for the last one '
+            'up to a version; one of another tenant has to be shared with you for execute.';
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.refuse_artifact() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION refuse_artifact(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.refuse_artifact() IS 'Refuses to tell of an artifact, whether the version, the name or the right is missing. Raises TN204.';
 
 --
 -- Name: refuse_old_snapshot(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -9827,23 +10727,37 @@ ALTER FUNCTION ai_storage_private.restore_context(p_context text) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.restore_context(p_context text) IS 'Puts back the context that there was before a function lent models or acted for another tenant.';
 
 --
--- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: save_version(ai_storage_private.acting_tenant, text, double precision, bigint, jsonb, jsonb, bigint, text, text, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
+CREATE FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb DEFAULT '{}'::jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql
     AS $$
 declare
-    v_saved  record;
-    v_digest bytea;
-    v_first  ai_storage_private.idempotency_key;
+    v_saved       record;
+    v_request     jsonb;
+    v_digest      bytea;
+    v_sent_digest bytea; -- only with artifacts
+    v_first       ai_storage_private.idempotency_key;
 begin
+    if p_artifacts <> '{}' and p_owner <> p_tenant.isolation_key then
+        raise exception using
+            errcode = '22023',
+            message = 'artifacts of a shared model',
+            hint = 'The bytes of a model lie with its owner: only the owner saves artifacts with '
+                'it. Save the state without them.';
+    end if;
     if p_idempotency_key is null then
         if coalesce(p_owner, p_tenant.isolation_key) = p_tenant.isolation_key then
             v_saved := ai_storage_private.write_progress(
                 p_tenant.tenant_id, p_model_name, p_mse, p_training_samples,
                 p_metrics, p_metadata, p_expected_version
             );
+            if p_artifacts <> '{}' then
+                perform ai_storage_private.attach_artifacts(
+                    p_tenant.tenant_id, p_model_name, v_saved.version, p_artifacts
+                );
+            end if;
         else
             v_saved := ai_storage_private.write_shared(
                 p_tenant, p_owner, p_model_name, p_mse, p_training_samples,
@@ -9865,26 +10779,32 @@ begin
     perform ai_storage_private.check_progress(
         p_model_name, p_mse, p_training_samples, p_metrics, p_metadata, p_expected_version
     );
-    v_digest := sha256(convert_to(
-        jsonb_build_array(
-            p_model_name, encode(float8send(p_mse), 'hex'), p_training_samples,
-            coalesce(p_metrics, '{}'), coalesce(p_metadata, '{}'), p_expected_version, p_owner
-        )::text,
-        'UTF8'
-    ));
+    v_request := jsonb_build_array(
+        p_model_name, encode(float8send(p_mse), 'hex'), p_training_samples,
+        coalesce(p_metrics, '{}'), coalesce(p_metadata, '{}'), p_expected_version, p_owner
+    );
+    if p_artifacts <> '{}' then
+        -- A repetition has the same contents in other uploads, or names those that are used up.
+        v_sent_digest := sha256(convert_to((v_request || p_artifacts)::text, 'UTF8'));
+        v_request := v_request
+            || ai_storage_private.digest_artifacts(p_tenant.tenant_id, p_artifacts);
+    end if;
+    v_digest := sha256(convert_to(v_request::text, 'UTF8'));
 
     -- The key comes first: a twin of this request waits here until the first has committed, then
     -- repeats its answer.
     insert into ai_storage_private.idempotency_key (
-        tenant_id, saved_at, idempotency_key, request_digest
+        tenant_id, saved_at, idempotency_key, request_digest, sent_digest
     )
-    values (p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, v_digest)
+    values (
+        p_tenant.tenant_id, clock_timestamp(), p_idempotency_key, v_digest, v_sent_digest
+    )
     on conflict do nothing;
 
     if found then
         v_saved := ai_storage_private.save_version(
             p_tenant, p_model_name, p_mse, p_training_samples,
-            p_metrics, p_metadata, p_expected_version, null, p_owner
+            p_metrics, p_metadata, p_expected_version, null, p_owner, p_artifacts
         );
         update ai_storage_private.idempotency_key as k set
             version  = v_saved.version,
@@ -9902,7 +10822,9 @@ begin
     from ai_storage_private.idempotency_key as k
     where k.tenant_id = p_tenant.tenant_id
       and k.idempotency_key = p_idempotency_key;
-    if v_first.request_digest is distinct from v_digest then
+    if v_first.request_digest is distinct from v_digest
+        and (v_first.sent_digest = v_sent_digest) is not true
+    then
         raise exception using
             errcode = 'TN103',
             message = 'this idempotency key belongs to another request',
@@ -9914,13 +10836,13 @@ begin
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_owner;
+ALTER FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) OWNER TO ai_storage_owner;
 
 --
--- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'One save, of an own model or of a shared one, with an idempotency key or without: a repeated request returns the first answer and writes nothing. Raises 22023, TN101, TN102, TN103.';
+COMMENT ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'One save, of an own model or of a shared one, with an idempotency key or without: a repeated request returns the first answer and writes nothing. Raises 22023, 54000, TN101, TN102, TN103, TN201.';
 
 --
 -- Name: seal_events(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10117,6 +11039,42 @@ ALTER FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) IS 'Signs a context and sets it for the rest of this transaction. Raises 55000.';
+
+--
+-- Name: shown_version(ai_storage_private.model_share, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+CREATE FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    -- A pinned grant shows its version, whatever else there is.
+    if p_share.pinned_version is not null then
+        return case when p_version = p_share.pinned_version or p_version is null
+            then p_share.pinned_version
+        end;
+    end if;
+    return (
+        select v.version
+        from ai_storage_private.ai_progress_tenant as p
+        join ai_storage_private.progress_version as v
+            on v.tenant_id = p.tenant_id
+            and v.model_id = p.model_id
+            and v.version = coalesce(p_version, p.version)
+        where p.tenant_id = p_share.tenant_id
+          and p.model_id = p_share.model_id
+          and v.tenant_id = p_share.tenant_id
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) OWNER TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION shown_version(p_share ai_storage_private.model_share, p_version bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+COMMENT ON FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) IS 'The version of a model lent to this transaction that a caller means, null for one that there is not or that its grant does not show.';
 
 --
 -- Name: sign_context(bytea, bytea, text, bigint, text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10698,6 +11656,7 @@ begin
         or coalesce(jsonb_typeof(v_claims -> 'prj'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'env'), 'string') <> 'string'
         or coalesce(jsonb_typeof(v_claims -> 'code'), 'string') <> 'string'
+        or (v_claims ? 'from' and not ai_storage_private.is_code_list(v_claims -> 'from'))
         or coalesce(jsonb_typeof(v_claims -> 'sub'), 'string') <> 'string'
         or length(v_claims ->> 'sub') not between 1 and 255
         or v_claims ->> 'sub' ~ E'[\\x01-\\x1f\\x7f-\\x9f]'
@@ -11386,94 +12345,6 @@ CREATE TABLE ai_storage_migration.applied_file (
 ALTER TABLE ai_storage_migration.applied_file OWNER TO ai_storage_owner;
 
 --
--- Name: ai_progress_tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TABLE ai_storage_private.ai_progress_tenant (
-    tenant_id bigint NOT NULL,
-    model_id uuid NOT NULL,
-    version bigint NOT NULL,
-    mse double precision,
-    training_samples bigint,
-    created_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone NOT NULL,
-    model_name text NOT NULL COLLATE pg_catalog."C",
-    metrics jsonb NOT NULL,
-    metadata jsonb NOT NULL
-)
-WITH (fillfactor='88');
-
-ALTER TABLE ONLY ai_storage_private.ai_progress_tenant FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE ai_storage_private.ai_progress_tenant OWNER TO ai_storage_owner;
-
---
--- Name: TABLE ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TABLE ai_storage_private.ai_progress_tenant IS 'The current state of each model of each tenant.';
-
---
--- Name: COLUMN ai_progress_tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.tenant_id IS 'The tenant that owns the model.';
-
---
--- Name: COLUMN ai_progress_tenant.model_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_id IS 'Random id of the model; a new model of the same name gets another.';
-
---
--- Name: COLUMN ai_progress_tenant.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.version IS 'The current version; counts from 1 without a gap.';
-
---
--- Name: COLUMN ai_progress_tenant.mse; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.mse IS 'Mean squared error, finite; null only when metrics is not empty.';
-
---
--- Name: COLUMN ai_progress_tenant.training_samples; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.training_samples IS 'How many samples the model has been trained on, or null.';
-
---
--- Name: COLUMN ai_progress_tenant.created_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.created_at IS 'When the first version was saved.';
-
---
--- Name: COLUMN ai_progress_tenant.updated_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.updated_at IS 'When the current version was saved.';
-
---
--- Name: COLUMN ai_progress_tenant.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.model_name IS 'Name of the model, unique in its tenant, 1 to 255 characters.';
-
---
--- Name: COLUMN ai_progress_tenant.metrics; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metrics IS 'Further measures: a flat object of name to finite number.';
-
---
--- Name: COLUMN ai_progress_tenant.metadata; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.metadata IS 'Anything else, an object of at most 1 MiB.';
-
---
 -- Name: artifact_blob; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -11890,7 +12761,8 @@ CREATE TABLE ai_storage_private.idempotency_key (
     saved_at timestamp with time zone NOT NULL,
     created boolean,
     idempotency_key text NOT NULL COLLATE pg_catalog."C",
-    request_digest bytea NOT NULL
+    request_digest bytea NOT NULL,
+    sent_digest bytea
 );
 
 ALTER TABLE ONLY ai_storage_private.idempotency_key FORCE ROW LEVEL SECURITY;
@@ -11938,6 +12810,12 @@ COMMENT ON COLUMN ai_storage_private.idempotency_key.idempotency_key IS 'The key
 --
 
 COMMENT ON COLUMN ai_storage_private.idempotency_key.request_digest IS 'sha256 of the first request: tells a repetition from another request.';
+
+--
+-- Name: COLUMN idempotency_key.sent_digest; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.idempotency_key.sent_digest IS 'For a save with artifacts, sha256 of the first request with the ids of its uploads.';
 
 --
 -- Name: login_authorization; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12041,7 +12919,7 @@ ALTER TABLE ai_storage_private.model_artifact OWNER TO ai_storage_owner;
 -- Name: TABLE model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TABLE ai_storage_private.model_artifact IS 'Names for contents: which bytes belong to a model from a version on.';
+COMMENT ON TABLE ai_storage_private.model_artifact IS 'Names for contents: which bytes belong to a version of a model.';
 
 --
 -- Name: COLUMN model_artifact.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -12059,7 +12937,7 @@ COMMENT ON COLUMN ai_storage_private.model_artifact.model_id IS 'The model.';
 -- Name: COLUMN model_artifact.version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON COLUMN ai_storage_private.model_artifact.version IS 'The model''s version when it was put.';
+COMMENT ON COLUMN ai_storage_private.model_artifact.version IS 'The model''s version that it belongs to.';
 
 --
 -- Name: COLUMN model_artifact.blob_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14561,11 +15439,11 @@ REVOKE ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, 
 GRANT ALL ON FUNCTION ai_storage.authorize_login(p_login text, p_pattern text, p_token_only boolean) TO ai_storage_admin;
 
 --
--- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_name text, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION break_glass(p_pattern text, p_reason text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -14707,11 +15585,11 @@ REVOKE ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_or
 GRANT ALL ON FUNCTION ai_storage.forbid_external_sharing(p_org_id text, p_to_org_id text) TO ai_storage_admin;
 
 --
--- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.get_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION has_permission(p_owner text, p_model_name text, p_permission text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -14744,11 +15622,11 @@ GRANT ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, 
 GRANT ALL ON FUNCTION ai_storage.isolation_key(p_org_id text, p_server_id text, p_project_id text, p_environment text, p_code_hash text) TO ai_storage_app;
 
 --
--- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION list_authorizations(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -14756,6 +15634,13 @@ GRANT ALL ON FUNCTION ai_storage.list_artifacts(p_model_name text, p_owner text,
 
 REVOKE ALL ON FUNCTION ai_storage.list_authorizations() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_authorizations() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION list_code_versions(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_code_versions(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_code_versions(p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION list_erasures(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -14847,11 +15732,11 @@ GRANT ALL ON FUNCTION ai_storage.metrics() TO ai_storage_admin;
 GRANT ALL ON FUNCTION ai_storage.metrics() TO ai_storage_auditor;
 
 --
--- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION parse_isolation_key(p_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -14861,32 +15746,32 @@ REVOKE ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) TO ai_storage_app;
 
 --
--- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.promote_progress(p_from_code_hash text, p_model_name text, p_with_history boolean, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.put_artifact(p_model_name text, p_artifact_name text, p_content bytea, p_media_type text, p_version bigint, p_expected_version bigint, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_offset bigint, p_length integer, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION renew_context_secret(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -14917,11 +15802,11 @@ REVOKE ALL ON FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) FROM 
 GRANT ALL ON FUNCTION ai_storage.revoke_share(p_share_id uuid, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+-- Name: FUNCTION save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_as text) TO ai_storage_app;
+REVOKE ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.save_progress(p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION save_progress_batch(p_items jsonb, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -14972,6 +15857,13 @@ GRANT ALL ON FUNCTION ai_storage.set_tenant(p_credential text) TO ai_storage_sql
 
 REVOKE ALL ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.share_model(p_model_name text, p_targets jsonb, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint, p_owner text, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.stage_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION tenant_stats(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -15027,10 +15919,34 @@ REVOKE ALL ON FUNCTION ai_storage_private.artifact_limit() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.artifact_limit() TO ai_storage_owner;
 
 --
+-- Name: FUNCTION attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.attach_artifacts(p_tenant_id bigint, p_model_name text, p_version bigint, p_artifacts jsonb) FROM PUBLIC;
+
+--
 -- Name: FUNCTION attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.attach_blob(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_blob_id uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean) FROM PUBLIC;
+
+--
+-- Name: TABLE artifact_upload; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT ON TABLE ai_storage_private.artifact_upload TO ai_storage_operator;
+
+--
+-- Name: FUNCTION attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.attach_upload(p_upload ai_storage_private.artifact_upload, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_sha256 bytea) FROM PUBLIC;
 
 --
 -- Name: TABLE model_share; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15056,6 +15972,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.cache_key(p_tenant_id bigint) FROM PUB
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p_media_type text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION check_artifacts(p_artifacts jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) FROM PUBLIC;
 
 --
 -- Name: FUNCTION check_controls(p_only_quick boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15155,6 +16077,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level
 GRANT ALL ON FUNCTION ai_storage_private.check_targets(p_targets jsonb, p_level text[]) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_upload(p_upload ai_storage_private.artifact_upload, p_size_bytes bigint, p_sha256 text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION check_version(p_tenant_id bigint, p_model_id uuid, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -15203,6 +16131,24 @@ REVOKE ALL ON FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) FROM 
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint) FROM PUBLIC;
+
+--
+-- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.copy_model(p_from_context text, p_source ai_storage_private.acting_tenant, p_model ai_storage_private.ai_progress_tenant, p_to_context text, p_target ai_storage_private.acting_tenant, p_with_history boolean) FROM PUBLIC;
 
 --
 -- Name: FUNCTION count_bytes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15256,6 +16202,12 @@ GRANT ALL ON FUNCTION ai_storage_private.count_use(p_tenant_id bigint, p_models 
 REVOKE ALL ON FUNCTION ai_storage_private.covered_tenants(p_pattern text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION covers_version(p_levels text[], p_code_hash text, p_sources text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.covers_version(p_levels text[], p_code_hash text, p_sources text[]) FROM PUBLIC;
+
+--
 -- Name: FUNCTION current_credential(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -15277,6 +16229,18 @@ GRANT ALL ON FUNCTION ai_storage_private.current_tenant_id() TO ai_storage_shari
 REVOKE ALL ON FUNCTION ai_storage_private.decode_base64url(p_text text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION digest_artifacts(p_tenant_id bigint, p_artifacts jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.digest_artifacts(p_tenant_id bigint, p_artifacts jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION digest_content(p_content bytea); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.digest_content(p_content bytea) FROM PUBLIC;
+
+--
 -- Name: FUNCTION encode_base64url(p_bytes bytea); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -15291,11 +16255,11 @@ GRANT ALL ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_
 GRANT ALL ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION enter_code_version(p_code_hash text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION enter_code_version(p_code_hash text, p_as text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.enter_code_version(p_code_hash text, p_as text) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION erase_content(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15318,16 +16282,16 @@ GRANT ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) TO ai_
 REVOKE ALL ON FUNCTION ai_storage_private.find_acts(p_action text) FROM PUBLIC;
 
 --
--- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.find_artifact(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
 
 --
--- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storage_private.model_share, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
 
 --
 -- Name: FUNCTION find_tenant(p_levels text[], p_register boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15387,10 +16351,10 @@ REVOKE ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private
 GRANT ALL ON FUNCTION ai_storage_private.hold_grant(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permissions text[], p_expires_at timestamp with time zone, p_version bigint) TO ai_storage_owner;
 
 --
--- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, OUT model_id uuid, OUT version bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model_name text, p_version bigint, p_expected_version bigint, OUT model_id uuid, OUT version bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15399,16 +16363,16 @@ REVOKE ALL ON FUNCTION ai_storage_private.hold_model(p_tenant_id bigint, p_model
 REVOKE ALL ON FUNCTION ai_storage_private.hold_own(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_version bigint) FROM PUBLIC;
 
 --
--- Name: TABLE artifact_upload; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT ON TABLE ai_storage_private.artifact_upload TO ai_storage_operator;
-
---
 -- Name: FUNCTION hold_upload(p_tenant_id bigint, p_upload_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.hold_upload(p_tenant_id bigint, p_upload_id uuid) FROM PUBLIC;
+
+--
+-- Name: FUNCTION hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.hold_version(p_tenant_id bigint, p_model_id uuid, p_version bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION hurry(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -15465,6 +16429,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.in_force(p_share_ids uuid[], p_receive
 REVOKE ALL ON FUNCTION ai_storage_private.is_base64url(p_text text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION is_code_list(p_claim jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_code_list(p_claim jsonb) FROM PUBLIC;
+
+--
 -- Name: FUNCTION is_item(p_item jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -15512,6 +16482,12 @@ GRANT ALL ON FUNCTION ai_storage_private.is_tenant_pattern(p_pattern text) TO ai
 
 REVOKE ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.join_chunks(p_tenant_id bigint, p_blob_id uuid, p_offset bigint, p_length bigint) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.keep_blob(p_tenant_id bigint, p_blob_id uuid, p_sha256 bytea, p_size_bytes bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION keep_durable(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15567,17 +16543,24 @@ GRANT ALL ON FUNCTION ai_storage_private.list_checkpoints() TO ai_storage_owner;
 REVOKE ALL ON FUNCTION ai_storage_private.list_controls() FROM PUBLIC;
 
 --
+-- Name: FUNCTION list_covered_versions(p_as text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_covered_versions(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_covered_versions(p_as text) TO ai_storage_owner;
+
+--
 -- Name: FUNCTION list_effective_rules(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.list_effective_rules() FROM PUBLIC;
 
 --
--- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION list_tenant_quotas(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15689,11 +16672,11 @@ REVOKE ALL ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) FRO
 REVOKE ALL ON FUNCTION ai_storage_private.next_owner(p_patterns text[], p_from text) FROM PUBLIC;
 
 --
--- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, OUT version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, OUT version bigint, OUT for_version bigint, OUT blob_id uuid, OUT sha256 bytea, OUT size_bytes bigint, OUT media_type text, OUT put_at timestamp with time zone) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -15702,11 +16685,23 @@ GRANT ALL ON FUNCTION ai_storage_private.open_shared_artifact(p_tenant ai_storag
 REVOKE ALL ON FUNCTION ai_storage_private.page_received(p_patterns text[], p_owner text, p_model_name text, p_after_owner text, p_after_name text, OUT owners text[], OUT names text[]) FROM PUBLIC;
 
 --
+-- Name: FUNCTION parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.parse_artifact(p_artifact_name text, p_item jsonb, OUT upload_id text, OUT content bytea, OUT media_type text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION pass_gate(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.pass_gate(p_tenant_id bigint) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION promotion_sources(p_token text, p_key text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.promotion_sources(p_token text, p_key text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION prove_event(p_tenant_id bigint, p_event_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15722,18 +16717,18 @@ GRANT ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event
 REVOKE ALL ON FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) FROM PUBLIC;
 
 --
--- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_offset bigint, p_length integer) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer) TO ai_storage_owner;
 
 --
--- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+-- Name: FUNCTION read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_first integer, p_count integer) TO ai_storage_owner;
+REVOKE ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.read_shared_chunks(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_first integer, p_count integer) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION record_artifact_change(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15767,6 +16762,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.record_model_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION refuse_artifact(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.refuse_artifact() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.refuse_artifact() TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION refuse_old_snapshot(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15848,10 +16850,10 @@ GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_s
 GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: FUNCTION save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
 
 --
 -- Name: FUNCTION seal_events(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15871,6 +16873,12 @@ GRANT ALL ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.aud
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION shown_version(p_share ai_storage_private.model_share, p_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -15987,12 +16995,6 @@ GRANT ALL ON FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.
 --
 
 GRANT SELECT ON TABLE ai_storage.ai_progress_tenant TO ai_storage_sql;
-
---
--- Name: TABLE ai_progress_tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT,UPDATE ON TABLE ai_storage_private.ai_progress_tenant TO ai_storage_sharing;
 
 --
 -- Name: TABLE artifact_blob; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
