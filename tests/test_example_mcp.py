@@ -21,6 +21,7 @@ from examples.mcp_server.__main__ import build
 from pydb import environment
 from pydb.web import TenantMiddleware
 from tests.conftest import Database
+from tests.helpers import call
 from tests.webserver import Mint, bearer, example, minter, serving
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +90,23 @@ def test_a_client_that_starts_the_server_saves_loads_and_shares(database: Databa
                 (share,) = await use(mine, "share_model", model_name="m", targets=[{"server_id": "mcp-2"}])
                 assert share["target"] == OTHER
                 assert await names(other) == ["m"]
+
+    within(scenario())
+
+
+def test_started_by_its_client_it_may_take_a_token_instead(database: Database, mint: Mint, tmp_path: Path) -> None:
+    with database.connect() as admin:
+        call(admin, "deauthorize_login", login="acme_app")
+        call(admin, "authorize_login", login="acme_app", pattern="acme:*:*:*:*", token_only=True)
+    (tmp_path / "token").write_text(mint(ACME) + "\n")
+
+    async def scenario() -> None:
+        by_token = started_by_its_client(database, AI_STORAGE_TOKEN_FILE=str(tmp_path / "token"))
+        async with Client(by_token) as mine:
+            assert await use(mine, "save_progress", model_name="m", mse=0.5) == 1
+            assert await names(mine) == ["m"]
+        async with Client(started_by_its_client(database)) as by_key:
+            assert "token" in await use(by_key, "load_progress")
 
     within(scenario())
 

@@ -1112,21 +1112,28 @@ CREATE FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text DEFAULT NULL
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant constant ai_storage_private.acting_tenant
-        := ai_storage_private.enter(p_as, p_register => true);
+    v_tenant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_share  ai_storage_private.model_share;
 begin
+    select f.* into v_share
+    from ai_storage_private.in_force(array[p_share_id], v_tenant.isolation_key) as f
+    where f.target = any (ai_storage_private.target_patterns(v_tenant.levels))
+      and v_tenant.tenant_id <> all (f.sharer_ids);
+    if not found then
+        return false;
+    end if;
+    v_tenant := ai_storage_private.enter(p_as, p_register => true);
     insert into ai_storage_private.share_decline (
         tenant_id, owner_id, model_id, sharer_id, declined_at, model_name, owner_key, sharer_key,
         receiver_key
     )
-    select
-        v_tenant.tenant_id, f.tenant_id, f.model_id, f.sharer_id, clock_timestamp(), f.model_name,
-        f.owner_key, f.sharer_key, v_tenant.isolation_key
-    from ai_storage_private.in_force(array[p_share_id], v_tenant.isolation_key) as f
-    where f.target = any (ai_storage_private.target_patterns(v_tenant.levels))
-      and v_tenant.tenant_id <> all (f.sharer_ids)
+    values (
+        v_tenant.tenant_id, v_share.tenant_id, v_share.model_id, v_share.sharer_id,
+        clock_timestamp(), v_share.model_name, v_share.owner_key, v_share.sharer_key,
+        v_tenant.isolation_key
+    )
     on conflict do nothing;
-    return found;
+    return true;
 end;
 $$;
 
@@ -8795,6 +8802,23 @@ select case when count(*) = 0 then 'passed' else 'warning' end,
 from ai_storage_private.find_acts('break glass') as e
 where e.recorded_at > clock_timestamp() - interval '30 days'
         $q$
+    ),
+    (
+        40, 'no application login keeps settings for its sessions',
+        'GDPR 32(1)(b); SOC 2 CC6.1, CC7.2', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(distinct r.rolname, ', ' order by r.rolname), 'none does')
+from pg_db_role_setting as d
+join pg_roles as r on r.oid = d.setrole
+cross join lateral unnest(d.setconfig) as s (setting)
+where r.rolname in (select a.login_name from ai_storage_private.login_authorization as a)
+  -- How values look and what a session is called: nothing of ours depends on it.
+  and lower(split_part(s.setting, '=', 1)) not in (
+      'application_name', 'bytea_output', 'client_encoding', 'datestyle', 'extra_float_digits',
+      'intervalstyle', 'search_path', 'timezone'
+  )
+        $q$
     );
 $_$;
 
@@ -10096,22 +10120,22 @@ declare
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
     -- What another tenant does is in this log too, but not as whom and with what it does it.
-    v_is_other   constant boolean := p_tenant_id > 0
+    v_is_other   boolean := p_tenant_id > 0
         and split_part(v_context, '|', 4) <> ''
-        and case split_part(v_context, '|', 3)
-            when p_tenant_id::text then false
-            when '0' then not exists ( -- unless it is being registered
-                select from ai_storage_private.tenant as t
-                where t.tenant_id = p_tenant_id
-                  and t.isolation_key = split_part(v_context, '|', 4)
-            )
-            else true
-        end;
+        and split_part(v_context, '|', 3) <> p_tenant_id::text;
     v_credential text := 'none';
     v_actor      text;
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
+    -- A tenant that is being registered has no id in its context yet.
+    if v_is_other and split_part(v_context, '|', 3) = '0' then
+        v_is_other := not exists (
+            select from ai_storage_private.tenant as t
+            where t.tenant_id = p_tenant_id
+              and t.isolation_key = split_part(v_context, '|', 4)
+        );
+    end if;
     if current_user <> 'ai_storage_operator' then
         perform ai_storage_private.require_owner();
     end if;

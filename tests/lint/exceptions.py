@@ -112,6 +112,9 @@ OF_NO_TENANT = [
     "ai_storage_private.external_sharing_permit.operator_permits_sharing",
     "ai_storage_private.login_authorization.operator_keeps_authorizations",
     "ai_storage_private.model_share.sharing_matches_grants",
+    "ai_storage_private.share_end.sharing_ends_grants",
+    "ai_storage_private.share_decline.sharing_matches_declines",
+    "ai_storage_private.external_sharing_permit.sharing_reads_permits",
     "ai_storage_private.erasure_certificate.operator_keeps_certificates",
     "ai_storage_private.retention_rule.operator_keeps_rules",
     "ai_storage_private.signing_key.operator_keeps_signing_keys",
@@ -180,13 +183,6 @@ EXCEPTIONS = [
     ),
     Exceptions(
         "pgrls",
-        ["SEC010"],
-        ["ai_storage_private.model_share.operator_ends_external_shares"],
-        "The operator ends grants, and has the right to update them only because locking a row takes it: the check "
-        "keeps it from changing one.",
-    ),
-    Exceptions(
-        "pgrls",
         ["SEC013"],
         ["ai_storage_private.ai_progress_tenant.forget_model"],
         "It is to see only the tenant of whoever deletes, so the rights and policies of that role are what it needs.",
@@ -213,8 +209,8 @@ EXCEPTIONS = [
     Exceptions(
         "pgrls",
         ["PERF003", "PERF004"],
-        ["ai_storage_private.model_share.operator_ends_external_shares"],
-        "Grants to outside are searched for only when an administrator forbids an organisation to give them.",
+        ["ai_storage_private.model_share.operator_counts_external_shares"],
+        "Grants to outside are searched for only by reports for administrators.",
     ),
     Exceptions(
         "plpgsql_check",
@@ -262,6 +258,10 @@ EXCEPTIONS = [
             "ai_storage_private.model_artifact.record_truncate",
             "ai_storage_private.model_share.record_change",
             "ai_storage_private.model_share.record_truncate",
+            "ai_storage_private.share_decline.record_change",
+            "ai_storage_private.share_decline.record_truncate",
+            "ai_storage_private.share_end.record_change",
+            "ai_storage_private.share_end.record_truncate",
             "ai_storage_private.progress_version.record_change",
             "ai_storage_private.progress_version.record_rewrite",
             "ai_storage_private.progress_version.record_truncate",
