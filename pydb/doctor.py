@@ -1714,6 +1714,23 @@ CHECKS: tuple[Check, ...] = (
         """,
     ),
     Check(
+        "login-setting",
+        "settings",
+        "warning",
+        "An application login keeps settings for its sessions",
+        "Any login may set them for itself, so one injected statement is enough, and they outlive DISCARD ALL. Answers "
+        "and saves do not depend on them, but every call may fail, and clients other than pydb see tokens in errors.",
+        "If it was not you: alter {target} reset {setting}. Then look for the injection.",
+        """
+        select s.name || ' = ' || s.value || ' (' || s.place || ')', s.target, s.name as setting
+        from setting as s join app as r on r.oid = s.role
+        where s.name not in (
+            'application_name', 'bytea_output', 'client_encoding', 'datestyle', 'extra_float_digits', 'intervalstyle',
+            'search_path', 'timezone'
+        )
+        """,
+    ),
+    Check(
         "debug-print",
         "settings",
         "warning",

@@ -784,21 +784,28 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_tenant constant ai_storage_private.acting_tenant
-        := ai_storage_private.enter(p_as, p_register => true);
+    v_tenant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_share  ai_storage_private.model_share;
 begin
+    select f.* into v_share
+    from ai_storage_private.in_force(array[p_share_id], v_tenant.isolation_key) as f
+    where f.target = any (ai_storage_private.target_patterns(v_tenant.levels))
+      and v_tenant.tenant_id <> all (f.sharer_ids);
+    if not found then
+        return false;
+    end if;
+    v_tenant := ai_storage_private.enter(p_as, p_register => true);
     insert into ai_storage_private.share_decline (
         tenant_id, owner_id, model_id, sharer_id, declined_at, model_name, owner_key, sharer_key,
         receiver_key
     )
-    select
-        v_tenant.tenant_id, f.tenant_id, f.model_id, f.sharer_id, clock_timestamp(), f.model_name,
-        f.owner_key, f.sharer_key, v_tenant.isolation_key
-    from ai_storage_private.in_force(array[p_share_id], v_tenant.isolation_key) as f
-    where f.target = any (ai_storage_private.target_patterns(v_tenant.levels))
-      and v_tenant.tenant_id <> all (f.sharer_ids)
+    values (
+        v_tenant.tenant_id, v_share.tenant_id, v_share.model_id, v_share.sharer_id,
+        clock_timestamp(), v_share.model_name, v_share.owner_key, v_share.sharer_key,
+        v_tenant.isolation_key
+    )
     on conflict do nothing;
-    return found;
+    return true;
 end;
 $fn$;
 comment on function ai_storage.decline_share(uuid, text) is

@@ -123,22 +123,22 @@ declare
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
     -- What another tenant does is in this log too, but not as whom and with what it does it.
-    v_is_other   constant boolean := p_tenant_id > 0
+    v_is_other   boolean := p_tenant_id > 0
         and split_part(v_context, '|', 4) <> ''
-        and case split_part(v_context, '|', 3)
-            when p_tenant_id::text then false
-            when '0' then not exists ( -- unless it is being registered
-                select from ai_storage_private.tenant as t
-                where t.tenant_id = p_tenant_id
-                  and t.isolation_key = split_part(v_context, '|', 4)
-            )
-            else true
-        end;
+        and split_part(v_context, '|', 3) <> p_tenant_id::text;
     v_credential text := 'none';
     v_actor      text;
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
+    -- A tenant that is being registered has no id in its context yet.
+    if v_is_other and split_part(v_context, '|', 3) = '0' then
+        v_is_other := not exists (
+            select from ai_storage_private.tenant as t
+            where t.tenant_id = p_tenant_id
+              and t.isolation_key = split_part(v_context, '|', 4)
+        );
+    end if;
     if current_user <> 'ai_storage_operator' then
         perform ai_storage_private.require_owner();
     end if;

@@ -726,6 +726,23 @@ select case when count(*) = 0 then 'passed' else 'warning' end,
 from ai_storage_private.find_acts('break glass') as e
 where e.recorded_at > clock_timestamp() - interval '30 days'
         $q$
+    ),
+    (
+        40, 'no application login keeps settings for its sessions',
+        'GDPR 32(1)(b); SOC 2 CC6.1, CC7.2', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(distinct r.rolname, ', ' order by r.rolname), 'none does')
+from pg_db_role_setting as d
+join pg_roles as r on r.oid = d.setrole
+cross join lateral unnest(d.setconfig) as s (setting)
+where r.rolname in (select a.login_name from ai_storage_private.login_authorization as a)
+  -- How values look and what a session is called: nothing of ours depends on it.
+  and lower(split_part(s.setting, '=', 1)) not in (
+      'application_name', 'bytea_output', 'client_encoding', 'datestyle', 'extra_float_digits',
+      'intervalstyle', 'search_path', 'timezone'
+  )
+        $q$
     );
 $fn$;
 comment on function ai_storage_private.list_controls() is

@@ -112,7 +112,7 @@ CALLS: dict[str, Callable[[Tenants, int], object]] = {
     "load one model by token": lambda of, n: of.owner_by_token(n).load_ai_progress(model(0)),
     "load 20 models by key": lambda of, n: of.owner(n).load_ai_progress(),
     "load one model in an organisation that shares": lambda of, n: of.giver(n).load_ai_progress(model(0)),
-    "load a shared model": lambda of, n: of.taker(n).load_ai_progress(model(0)),
+    "load a shared model": lambda of, n: of.taker(n).load_model(model(0), key("beta", project=f"giver-{n:04d}")),
     "load the history of a model": lambda of, n: of.owner(n).load_history(model(0)),
     "save a model by key": lambda of, n: of.owner(n).save_ai_progress(**state(model(1), 9)),
     "save a model by token": lambda of, n: of.owner_by_token(n).save_ai_progress(**state(model(2), 9)),

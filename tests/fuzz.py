@@ -874,7 +874,7 @@ class Generator:
         (function,) = self._rng.choices(functions, weights)
         names = {name for name, _, _ in function.arguments}
         arguments = []
-        if names >= {"p_owner", "p_model_name"} and self._chance(0.35):
+        if names >= {"p_owner", "p_model_name"} and self._chance(0.5):
             arguments.append(self._way("shared model", depth - 1))
             names -= {"p_owner", "p_model_name"}
         for name, kind, has_default in function.arguments:

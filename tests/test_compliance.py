@@ -120,6 +120,10 @@ BREAKS: dict[str, tuple[str, str]] = {
         "where action = 'report backup'",
         "failed",
     ),
+    "no application login keeps settings for its sessions": (
+        "alter role app set default_transaction_read_only = on",
+        "warning",
+    ),
     "nobody broke the glass in the last 30 days": (
         "select ai_storage.break_glass('acme:*:*:*:*', 'a look')",
         "warning",

@@ -352,6 +352,7 @@ BREAKS: dict[str, list[str]] = {
     "log-statement": ["alter role app_login set log_statement = 'all'"],
     "log-duration": ["set local log_min_duration_statement = 500"],
     "log-error-parameters": ["set local log_parameter_max_length_on_error = -1"],
+    "login-setting": ["alter role app_login set default_transaction_read_only = on"],
     "debug-print": ["alter database postgres set debug_print_plan = on"],
     "auto-explain": ["load 'auto_explain'", "set local auto_explain.log_min_duration = 0"],
     "activity-readers": ["grant pg_monitor to stranger"],

@@ -131,9 +131,7 @@ CHANGES = {
         'where q.model_name = p_model_name collate "C")',
         owner="postgres",
     ),
-    "a grant that anybody may revoke": _rewrite(
-        "ai_storage.revoke_share", "s.sharer_ids @> array[v_tenant.tenant_id]", "true"
-    ),
+    "a grant that anybody may revoke": _rewrite("ai_storage.revoke_share", "s.sharer_id = v_tenant.tenant_id", "true"),
     "a schema where anybody may create": _sql("grant create on schema ai_storage to public"),
 }
 
@@ -188,7 +186,7 @@ def test_a_planted_hole_is_found(database: Database, planted: str) -> None:
         "update ai_storage_private.ai_progress_tenant set mse = mse where model_name = 'again'",
         "update ai_storage_private.ai_progress_tenant set model_name = 'other' where model_name = 'written'",
         "delete from ai_storage_private.progress_version where version = 1",
-        "insert into ai_storage_private.external_sharing_permit (org_id) values ('acme')",
+        "insert into ai_storage_private.external_sharing_permit (org_id, to_org_id) values ('acme', 'x')",
         "update ai_storage_private.signing_key set retired_at = null",
         "update ai_storage_private.login_authorization set token_only = false where token_only",
         "grant select on ai_storage_private.tenant to public",

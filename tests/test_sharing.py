@@ -889,6 +889,251 @@ def test_the_lists_say_all_about_a_grant(database: Database) -> None:
     assert call(app, "list_received_shares", as_=THIRD) == []
 
 
+# Consent --------------------------------------------------------------------------------------------------------------
+
+ANYBODY_IN_ACME = "acme:*:*:*:*"
+
+
+def written(connection: Connection, as_: str) -> list[str]:
+    return [row.action for row in call(connection, "audit_trail", limit=None, as_=as_)]
+
+
+def test_a_name_alone_means_ones_own_model(database: Database) -> None:
+    app = database.connect("app")
+    save(app, "m", 0.1, as_=OWNER)
+    share(app, "m", ANYBODY_IN_ACME, permissions=PERMISSIONS, as_=OWNER)
+    assert call(app, "load_progress", model_name="m", as_=READER) == []
+    assert names(app, model_name="m", scope="own", as_=READER) == []
+    # asked for, another's is shown where there is no own one
+    (row,) = call(app, "load_progress", model_name="m", scope="all", as_=READER)
+    assert (row.owner_key, row.mse, row.metrics, row.metadata) == (OWNER, 0.1, None, None)
+    assert loaded(app, READER).metadata == {}
+    save(app, "m", 0.9, as_=READER)
+    for arguments in ({}, {"scope": "all"}, {"scope": "own"}, {"owner": READER}, {"owner": READER, "scope": "shared"}):
+        (row,) = call(app, "load_progress", model_name="m", as_=READER, **arguments)
+        assert (row.owner_key, row.mse) == (READER, 0.9)
+    for arguments in ({"scope": "shared"}, {"owner": OWNER}, {"owner": OWNER, "scope": "own"}):
+        (row,) = call(app, "load_progress", model_name="m", as_=READER, **arguments)
+        assert (row.owner_key, row.mse) == (OWNER, 0.1)
+    assert names(app, as_=READER) == ["m", "m"]
+    assert names(app, owner=READER, as_=READER) == ["m"]
+    assert names(app, owner=THIRD, as_=READER) == []
+
+
+def test_an_offer_tells_nobody_who_saw_it(database: Database) -> None:
+    app = database.connect("app")
+    allow(database, "beta", "acme")
+    save(app, "bait", as_=BETA)
+    save(app, "own", as_=READER)
+    share(app, "bait", "*:*:*:*:*", permissions=PERMISSIONS, as_=BETA)
+    baiter, victim = written(app, BETA), written(app, READER)
+    for arguments in (
+        {}, {"scope": "shared"}, {"model_name": "bait", "scope": "all"}, {"model_name": "bait"}, {"owner": BETA}
+    ):  # fmt: skip
+        call(app, "load_progress", as_=READER, **arguments)
+    call(app, "list_received_shares", as_=READER)
+    call(app, "tenant_stats", as_=READER)
+    value(app, "has_permission", owner=BETA, model_name="bait", permission="read", as_=READER)
+    assert (written(app, BETA), written(app, READER)) == (baiter, victim)
+
+
+def test_an_owner_is_told_which_tenant_used_its_model_and_nothing_else_of_it(database: Database) -> None:
+    app = database.connect("app")
+    spy = database.connect("acme_app", application_name="canary")
+    save(app, "m", as_=OWNER)
+    share(app, "m", READER, permissions=PERMISSIONS, as_=OWNER)
+    before = len(written(app, OWNER))
+    for tenant in (READER, key(code="unregistered")):
+        if tenant != READER:
+            share(app, "m", tenant, as_=OWNER)
+        loaded(spy, tenant)
+        versions(spy, "m", owner=OWNER, as_=tenant)
+    save(spy, "m", owner=OWNER, as_=READER)
+    passed = share(spy, "m", THIRD, owner=OWNER, as_=READER)
+    value(spy, "revoke_share", share_id=passed, as_=READER)
+    told = [row for row in call(app, "audit_trail", limit=None, as_=OWNER)[before:] if row.login != "app"]
+    assert len(told) == 8
+    for row in told:
+        assert (row.login, row.credential) == ("another tenant", "shared")
+        assert "canary" not in str(row.detail)
+        assert "acme_app" not in str(row)
+    users = [row.detail["user"] for row in told if "user" in row.detail]
+    assert users == [READER, READER, key(code="unregistered"), key(code="unregistered"), READER]
+    # and one's own log tells all
+    (mine,) = [row for row in call(app, "audit_trail", limit=None, as_=READER) if row.action == "write model"]
+    assert (mine.login, mine.credential, mine.detail["application"]) == ("acme_app", "key", "canary")
+
+
+# Refusing -------------------------------------------------------------------------------------------------------------
+
+
+def states(connection: Connection, function: str, as_: str) -> dict[UUID, str]:
+    return {row.share_id: row.state for row in call(connection, function, as_=as_)}
+
+
+def decline(connection: Connection, share_id: UUID, as_: str) -> bool:
+    return bool(value(connection, "decline_share", share_id=share_id, as_=as_))
+
+
+def test_a_receiver_ends_a_grant_to_itself_for_good(database: Database) -> None:
+    app = database.connect("app")
+    save(app, "m", as_=OWNER)
+    first = share(app, "m", READER, permissions=PERMISSIONS, as_=OWNER)
+    share(app, "m", THIRD, permissions=PERMISSIONS, owner=OWNER, as_=READER)
+    with unchanged(database):
+        for tenant in (OWNER, THIRD, key(code="nobody")):
+            assert decline(app, first, tenant) is False
+    assert decline(app, first, READER) is True
+    assert decline(app, first, READER) is False
+    assert states(app, "list_received_shares", READER) == states(app, "list_shares", OWNER) == {first: "declined"}
+    assert received(app, READER) == []
+    assert held(app, READER) == []
+    assert_nothing(app, THIRD)
+    # whatever the sharer grants now, under whatever target
+    for target in (READER, key(code="*"), ANYBODY_IN_ACME):
+        for permissions in (("read",), PERMISSIONS):
+            share(app, "m", target, permissions=permissions, as_=OWNER)
+            assert received(app, READER) == []
+            with refused("TN101"):
+                share(app, "m", THIRD, owner=OWNER, as_=READER)
+    # and under the same name
+    value(app, "delete_progress", model_name="m", as_=OWNER)
+    save(app, "m", as_=OWNER)
+    share(app, "m", READER, permissions=PERMISSIONS, as_=OWNER)
+    assert received(app, READER) == []
+    # other models, and other tenants, go on
+    save(app, "n", as_=OWNER)
+    share(app, "n", READER, THIRD, as_=OWNER)
+    assert received(app, READER) == received(app, THIRD) == [("n", OWNER, ["read"], 1)]
+
+
+def test_declining_a_star_ends_it_for_one_and_tells_the_sharer_no_name(database: Database) -> None:
+    app = database.connect("app")
+    save(app, "m", as_=OWNER)
+    wide = share(app, "m", ANYBODY_IN_ACME, as_=OWNER)
+    assert states(app, "list_shares", OWNER) == {wide: "active"}
+    # a tenant that never wrote may decline as well
+    assert decline(app, wide, READER) is True
+    assert received(app, READER) == []
+    assert states(app, "list_received_shares", READER) == {wide: "declined"}
+    assert received(app, THIRD) == [("m", OWNER, ["read"], 1)]
+    assert states(app, "list_received_shares", THIRD) == {wide: "active"}
+    assert states(app, "list_shares", OWNER) == {wide: "partly declined"}
+    assert READER not in str(call(app, "list_shares", as_=OWNER))
+    assert READER not in str(call(app, "audit_trail", limit=None, as_=OWNER))
+
+
+def test_a_decline_holds_against_one_sharer_and_not_against_another(database: Database) -> None:
+    app = database.connect("app")
+    save(app, "m", as_=OWNER)
+    both = ("read", "share")
+    share(app, "m", READER, permissions=both, as_=OWNER)
+    passed = share(app, "m", THIRD, permissions=both, owner=OWNER, as_=READER)
+    share(app, "m", FOURTH, owner=OWNER, as_=THIRD)
+    assert decline(app, passed, THIRD) is True
+    assert received(app, THIRD) == received(app, FOURTH) == []
+    share(app, "m", THIRD, as_=OWNER)
+    assert received(app, THIRD) == [("m", OWNER, ["read"], 1)]
+    assert received(app, FOURTH) == []
+
+
+def test_what_is_passed_on_while_it_is_declined_is_worth_nothing(database: Database) -> None:
+    app, late = database.connect("app"), database.connect("app")
+    save(app, "m", as_=OWNER)
+    save(app, "own", as_=READER)
+    grant = share(app, "m", READER, permissions=PERMISSIONS, as_=OWNER)
+    with late.transaction():
+        share(late, "m", THIRD, permissions=PERMISSIONS, owner=OWNER, as_=READER)
+        assert decline(app, grant, READER) is True
+    assert_nothing(app, THIRD)
+
+
+# Bounds ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_passed_on_eight_times_and_no_further(database: Database) -> None:
+    app = database.connect("app")
+    save(app, "m", as_=OWNER)
+    line = [OWNER, *(key(code=f"line{number}") for number in range(10))]
+    for giver, taker in pairwise(line[:10]):
+        share(app, "m", taker, permissions=("read", "share"), owner=OWNER, as_=giver)
+    assert received(app, line[9]) == [("m", OWNER, ["read", "share"], 1)]
+    with unchanged(database), refused("TN306"):
+        share(app, "m", line[10], owner=OWNER, as_=line[9])
+    # from nearer to the owner it can be passed on
+    share(app, "m", line[9], permissions=("read", "share"), as_=OWNER)
+    share(app, "m", line[10], owner=OWNER, as_=line[9])
+    assert received(app, line[10]) == [("m", OWNER, ["read"], 1)]
+
+
+def test_a_sharer_has_a_thousand_grants_on_a_model(database: Database) -> None:
+    app = database.connect("app")
+    save(app, "m", as_=OWNER)
+    codes = [{"code_hash": f"c{number}"} for number in range(1001)]
+    with unchanged(database), refused("TN305"):
+        targets_of(app, *codes)
+    targets_of(app, *codes[:1000])
+    with unchanged(database), refused("TN305"):
+        targets_of(app, codes[1000])
+    # the same ones again are no more
+    assert len(targets_of(app, *codes[:1000])) == 1000
+    assert value(app, "unshare_model", model_name="m", targets=codes[:1], as_=OWNER) == 1
+    targets_of(app, codes[1000])
+    # what a receiver passes on is its own count
+    value(app, "unshare_model", model_name="m", targets=codes[1:2], as_=OWNER)
+    share(app, "m", READER, permissions=("read", "share"), as_=OWNER)
+    share(app, "m", THIRD, owner=OWNER, as_=READER)
+
+
+def test_ten_thousand_grants_of_one_owner_neither_hide_nor_outweigh_others(database: Database) -> None:
+    app, admin = database.connect("app"), database.connect()
+    flood, friend = key(code="a-flood"), key(code="z-friend")
+    for tenant in (flood, friend, READER):
+        save(app, "m", as_=tenant)
+    for tenant in (flood, friend):
+        share(app, "m", READER, as_=tenant)
+    for table in ("ai_progress_tenant", "model_share"):
+        columns = [
+            name
+            for (name,) in admin.execute(
+                "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped",
+                (f"ai_storage_private.{table}",),
+            )
+        ]
+        made = {"model_id": "md5('m' || n)::uuid", "model_name": "'a' || n", "share_id": "gen_random_uuid()"}
+        values = ", ".join(made.get(name, f"t.{name}") for name in columns)
+        admin.execute(
+            f"insert into ai_storage_private.{table} ({', '.join(columns)}) select {values} "
+            f"from ai_storage_private.{table} as t join ai_storage_private.tenant as o using (tenant_id), "
+            "generate_series(1, 10000) as n where o.isolation_key = %s",
+            (flood,),
+        )
+    rows = call(app, "load_progress", limit=None, as_=READER)
+    assert [row.owner_key for row in rows] == [READER, *[flood] * 100, friend]
+    # page by page it is the same
+    got: list[Any] = []
+    while page := call(app, "load_progress", limit=7, after=got[-1].cursor if got else None, as_=READER):
+        got += page
+    assert got == rows
+    (stats,) = call(app, "tenant_stats", as_=READER)
+    assert stats.shared_models == 101
+    assert {row.owner_key for row in call(app, "list_received_shares", as_=READER)} == {flood, friend}
+    # whoever asks for one owner gets all, in pages
+    got = []
+    while page := call(
+        app, "load_progress", owner=flood, limit=None, after=got[-1].cursor if got else None, as_=READER
+    ):
+        assert len(page) <= 1000
+        got += page
+    assert len(got) == 10_001
+    # and 10,000 grants that are over do not hide the others either
+    admin.execute(
+        "update ai_storage_private.model_share set expires_at = now() where owner_key = %s and model_name <> 'm'",
+        (flood,),
+    )
+    assert friend in {row.owner_key for row in call(app, "load_progress", limit=None, as_=READER)}
+
+
 # load_progress --------------------------------------------------------------------------------------------------------
 
 

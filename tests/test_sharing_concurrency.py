@@ -29,7 +29,7 @@ def share(connection: Connection, tenant: str, permissions: str = "{read,share}"
         connection,
         "share_model",
         model_name="m",
-        targets=[{"code_hash": tenant.rsplit(":", 1)[1]}],
+        targets=[{"org_id": tenant.split(":")[0], "code_hash": tenant.rsplit(":", 1)[1]}],
         permissions=permissions,
         **arguments,
     )
@@ -353,6 +353,155 @@ def test_many_who_share_with_the_same_target_leave_one_grant(database: Database)
     answers = together([lambda one=one: [share(one, READER, as_=OWNER) for _ in range(10)] for one in sharers])
     assert len({share_id for answer in answers for share_id in answer}) == 1
     assert grants(database) == [(OWNER, READER)]
+
+
+# A write that began before --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [*WAYS, "decline", "expire", "forbid"])
+@pytest.mark.parametrize("early", [False, True])
+def test_a_write_that_began_before_the_end_is_not_committed_after_it(database: Database, way: str, early: bool) -> None:
+    owner, writer, admin = database.connect("app"), database.connect("app"), database.connect()
+    outside = key(org="beta")
+    call(admin, "allow_external_sharing", org_id="acme", to_org_id="beta")
+    save(owner, "m", as_=OWNER)
+    receiver = outside if way == "forbid" else READER
+    save(owner, "own", as_=receiver)
+    grant = share(owner, receiver, EVERYTHING, as_=OWNER)
+    writer.execute("begin")
+    if early:
+        writer.execute("set constraints all immediate; set constraints all deferred")
+    save(writer, "m", 666.0, owner=OWNER, as_=receiver)
+    match way:
+        case "decline":
+            assert value(owner, "decline_share", share_id=grant, as_=receiver) is True
+        case "expire":
+            admin.execute("update ai_storage_private.model_share set expires_at = clock_timestamp()")
+        case "forbid":
+            assert value(admin, "forbid_external_sharing", org_id="acme") == 1
+        case "delete" | "replace":
+            value(owner, "unshare_model", model_name="m", as_=OWNER)
+        case _:
+            end_by(way, owner, grant)
+    with refused("TN101"):
+        writer.execute("commit")
+    assert versions(owner, "m", as_=OWNER) == [1]
+
+
+def test_a_write_under_a_grant_that_goes_on_is_committed(database: Database) -> None:
+    owner, writer = database.connect("app"), database.connect("app")
+    save(owner, "m", as_=OWNER)
+    share(owner, READER, EVERYTHING, as_=OWNER)
+    for _ in range(2):
+        with writer.transaction():
+            save(writer, "m", owner=OWNER, as_=READER)
+            save(writer, "m", owner=OWNER, as_=READER)
+            # another grant that allows it is as good
+            share(owner, key(code="*"), EVERYTHING, as_=OWNER)
+            value(owner, "unshare_model", model_name="m", targets=[{"code_hash": "reader"}], as_=OWNER)
+    assert versions(owner, "m", as_=OWNER) == [5, 4, 3, 2, 1]
+
+
+def test_a_receivers_open_write_keeps_the_owner_for_two_seconds_at_most(database: Database) -> None:
+    owner, writer, admin = database.connect("app"), database.connect("app"), database.connect()
+    owner.execute("set statement_timeout = '20s'")
+    save(owner, "m", as_=OWNER)
+    for use in (
+        lambda: save(owner, "m", as_=OWNER),
+        lambda: value(owner, "delete_progress", model_name="m", as_=OWNER),
+        lambda: value(admin, "erase_tenant", pattern=OWNER, reason="r"),
+    ):
+        save(owner, "m", as_=OWNER)
+        share(owner, READER, EVERYTHING, as_=OWNER)
+        writer = database.connect("app")
+        writer.execute("begin")
+        save(writer, "m", owner=OWNER, as_=READER)
+        began = time.monotonic()
+        value(owner, "unshare_model", model_name="m", as_=OWNER)
+        assert time.monotonic() - began < 1
+        use()
+        assert time.monotonic() - began < 8  # 2 s, on a busy machine
+        with pytest.raises((psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout)):
+            writer.execute("commit")
+    # stricter limits of the session's own stay
+    writer = database.connect("app")
+    save(owner, "m", as_=OWNER)
+    share(owner, READER, EVERYTHING, as_=OWNER)
+    writer.execute("set idle_in_transaction_session_timeout = '700ms'")
+    with writer.transaction():
+        save(writer, "m", owner=OWNER, as_=READER)
+        assert writer.execute("show idle_in_transaction_session_timeout").fetchone() == ("700ms",)
+    assert writer.execute("show lock_timeout").fetchone() == ("1min",)
+
+
+def test_a_receiver_that_waits_for_the_owner_gives_up(database: Database) -> None:
+    owner, writer = database.connect("app"), database.connect("app")
+    save(owner, "m", as_=OWNER)
+    share(owner, READER, EVERYTHING, as_=OWNER)
+    with owner.transaction():
+        save(owner, "m", as_=OWNER)
+        with refused("55P03", hint=False):
+            save(writer, "m", owner=OWNER, as_=READER)
+    save(writer, "m", owner=OWNER, as_=READER)
+
+
+def test_sixty_four_sessions_bring_no_grant_back(database: Database) -> None:
+    """Sharers share, pass on, revoke and decline at once. What a session ended, it never sees again by its id."""
+    quickly_noticed(database)
+    app = database.connect("app")
+    save(app, "m", as_=OWNER)
+    receivers = [key(code=f"c{number}") for number in range(6)]
+    for tenant in receivers:
+        save(app, "own", as_=tenant)
+    ended: set[UUID] = set()
+    returned: list[UUID] = []
+
+    def worker(number: int) -> Callable[[], int]:
+        connection = database.connect("app")
+        connection.execute("set statement_timeout = '60s'")
+        chance = random.Random(number)
+
+        def step() -> None:
+            me = chance.choice([OWNER, OWNER, *receivers])
+            known = set(ended)
+            returned.extend(known & {row.share_id for row in call(connection, "list_shares", as_=me)})
+            match chance.randrange(6):
+                case 0 | 1 | 2:
+                    arguments = {} if me == OWNER else {"owner": OWNER}
+                    share(connection, chance.choice(receivers), chance.choice(["{read,share}", EVERYTHING]),
+                          as_=me, **arguments)  # fmt: skip
+                case 3:
+                    for row in call(connection, "list_shares", as_=me)[:1]:
+                        if revoke(connection, row.share_id, me):
+                            ended.add(row.share_id)
+                case 4:
+                    before = {row.share_id for row in call(connection, "list_shares", as_=me) if row.shared_by == me}
+                    value(connection, "unshare_model", model_name="m", owner=OWNER, as_=me)
+                    ended.update(before)
+                case _:
+                    with suppress(psycopg.errors.DatabaseError):
+                        save(connection, "m", owner=OWNER, as_=me)
+
+        def work() -> int:
+            done = 0
+            for _ in range(12):
+                with suppress(psycopg.errors.DatabaseError, psycopg.errors.DeadlockDetected):
+                    step()
+                    done += 1
+            return done
+
+        return work
+
+    done = together([worker(number) for number in range(64)])
+    assert sum(done) > 64 * 12 / 3
+    assert len(ended) > 20
+    assert returned == []
+    assert not ended & {row.share_id for tenant in (OWNER, *receivers) for row in call(app, "list_shares", as_=tenant)}
+    assert astray(database) == []
+    value(app, "unshare_model", model_name="m", as_=OWNER)
+    for tenant in receivers:
+        assert names(app, scope="shared", as_=tenant) == []
+        assert call(app, "list_received_shares", as_=tenant) == []
 
 
 # At random ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
@@ -21,12 +21,24 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from pydb import AsyncTenantAwareStorage, NoTenant, TenantAwareStorage, adapters, calls, session, token, web
+from pydb import (
+    AsyncTenantAwareStorage,
+    InvalidArgument,
+    ModelNotFound,
+    NoTenant,
+    TenantAwareStorage,
+    adapters,
+    calls,
+    session,
+    token,
+    web,
+)
 from tests.conftest import Database
 from tests.helpers import call, until
 from tests.pgbouncer import pgbouncer
 
 KEY = "acme:mcp-1:shop:production:abc123"
+OTHER = "acme:mcp-2:shop:production:abc123"
 
 
 def test_a_call_in_autocommit_is_one_statement_and_one_round_trip(database: Database) -> None:
@@ -456,3 +468,39 @@ def test_a_pooled_session_is_left_as_it_was(database: Database, monkeypatch: pyt
 
         asyncio.run(scenario())
         assert look() == before
+
+
+def test_one_model_is_loaded_by_name_or_not_found(database: Database) -> None:
+    mine, theirs = database.storage(KEY), database.storage(OTHER)
+    theirs.save_ai_progress("m", 0.5, metadata={"epoch": 7})
+    theirs.share_model("m", [{"server_id": "mcp-1"}])
+    with pytest.raises(ModelNotFound):
+        mine.load_model("m")
+    with pytest.raises(ModelNotFound):
+        mine.load_model("n", OTHER)
+    assert (mine.load_model("m", OTHER).owner_key, mine.load_model("m", owner=OTHER).metadata) == (OTHER, {"epoch": 7})
+    # a list tells less
+    (listed,) = mine.load_ai_progress()
+    assert (listed.owner_key, listed.metrics, listed.metadata) == (OTHER, {}, {})
+    mine.save_ai_progress("m", 0.9, metadata={"epoch": 1})
+    assert (mine.load_model("m").owner_key, mine.load_model("m").metadata) == (KEY, {"epoch": 1})
+    assert mine.decline_share(mine.list_received_shares()[0].share_id) is True
+    with pytest.raises(ModelNotFound):
+        mine.load_model("m", OTHER)
+
+
+def test_a_time_without_a_zone_is_refused_before_it_is_sent(database: Database) -> None:
+    mine = database.storage(KEY)
+    mine.save_ai_progress("m", 0.5)
+    for naive in (datetime(2100, 1, 1), "2100-01-01", date(2100, 1, 1)):
+        for use in (
+            lambda naive=naive: mine.share_model("m", [{"code_hash": "x"}], expires_at=naive),
+            lambda naive=naive: mine.audit_trail(since=naive),
+            lambda naive=naive: mine.audit_trail(until=naive),
+        ):
+            with pytest.raises(InvalidArgument, match=r"invalid (expires_at|since|until)"):
+                use()
+    assert mine.list_shares() == []
+    zone = timezone(timedelta(hours=5))
+    mine.share_model("m", [{"code_hash": "x"}], expires_at=datetime(2100, 1, 1, 5, tzinfo=zone))
+    assert mine.list_shares()[0].expires_at == datetime(2100, 1, 1, tzinfo=UTC)

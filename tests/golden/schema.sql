@@ -88,6 +88,7 @@ CREATE FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text DEFAULT NU
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
 begin
+    perform ai_storage_private.check_hold(v_tenant.levels);
     delete from ai_storage_private.artifact_upload as u
     where u.tenant_id = v_tenant.tenant_id
       and u.upload_id = p_upload_id;
@@ -107,7 +108,7 @@ ALTER FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) OWNER TO a
 -- Name: FUNCTION abort_artifact(p_upload_id uuid, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005, TN501.';
 
 --
 -- Name: allow_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1112,21 +1113,28 @@ CREATE FUNCTION ai_storage.decline_share(p_share_id uuid, p_as text DEFAULT NULL
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_tenant constant ai_storage_private.acting_tenant
-        := ai_storage_private.enter(p_as, p_register => true);
+    v_tenant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_share  ai_storage_private.model_share;
 begin
+    select f.* into v_share
+    from ai_storage_private.in_force(array[p_share_id], v_tenant.isolation_key) as f
+    where f.target = any (ai_storage_private.target_patterns(v_tenant.levels))
+      and v_tenant.tenant_id <> all (f.sharer_ids);
+    if not found then
+        return false;
+    end if;
+    v_tenant := ai_storage_private.enter(p_as, p_register => true);
     insert into ai_storage_private.share_decline (
         tenant_id, owner_id, model_id, sharer_id, declined_at, model_name, owner_key, sharer_key,
         receiver_key
     )
-    select
-        v_tenant.tenant_id, f.tenant_id, f.model_id, f.sharer_id, clock_timestamp(), f.model_name,
-        f.owner_key, f.sharer_key, v_tenant.isolation_key
-    from ai_storage_private.in_force(array[p_share_id], v_tenant.isolation_key) as f
-    where f.target = any (ai_storage_private.target_patterns(v_tenant.levels))
-      and v_tenant.tenant_id <> all (f.sharer_ids)
+    values (
+        v_tenant.tenant_id, v_share.tenant_id, v_share.model_id, v_share.sharer_id,
+        clock_timestamp(), v_share.model_name, v_share.owner_key, v_share.sharer_key,
+        v_tenant.isolation_key
+    )
     on conflict do nothing;
-    return found;
+    return true;
 end;
 $$;
 
@@ -4251,9 +4259,7 @@ begin
     perform ai_storage_private.attach_blob(
         p_upload.tenant_id, p_model_id, p_version, p_artifact_name, p_media_type, v_blob_id
     );
-    delete from ai_storage_private.artifact_upload as u
-    where u.tenant_id = p_upload.tenant_id
-      and u.upload_id = p_upload.upload_id;
+    perform ai_storage_private.end_upload(p_upload.tenant_id, p_upload.upload_id);
     return v_blob_id = p_upload.upload_id;
 end;
 $$;
@@ -6193,6 +6199,33 @@ ALTER FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) OWNER TO ai_st
 COMMENT ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) IS 'base64url without padding, as JWT wants it (RFC 7515, section 2).';
 
 --
+-- Name: end_upload(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- Without bytes first, so that a legal hold does not take this for a loss.
+    update ai_storage_private.artifact_upload as u set
+        received_bytes = 0
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = p_upload_id;
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = p_upload_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION end_upload(p_tenant_id bigint, p_upload_id uuid); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid) IS 'Ends an upload whose bytes the tenant has as a content.';
+
+--
 -- Name: enter(text, boolean, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -7056,6 +7089,7 @@ begin
     from ai_storage_private.artifact_upload as u
     where u.tenant_id = p_tenant_id
       and u.upload_id = p_upload_id
+      and u.artifact_name <> '' -- an import's, of which nobody knows what is still to come
     for update;
     if not found then
         raise exception using
@@ -7195,9 +7229,7 @@ begin
         values (
             p_tenant_id, v_upload, v_found.size_bytes, v_put_at, decode(v_sha256, 'hex')
         );
-        delete from ai_storage_private.artifact_upload as u
-        where u.tenant_id = p_tenant_id
-          and u.upload_id = v_upload;
+        perform ai_storage_private.end_upload(p_tenant_id, v_upload);
         v_blob_id := v_upload;
     end if;
     insert into ai_storage_private.model_artifact (
@@ -7270,9 +7302,7 @@ begin
               where b.tenant_id = p_tenant_id
                 and b.blob_id = v_upload
           );
-        delete from ai_storage_private.artifact_upload as u
-        where u.tenant_id = p_tenant_id
-          and u.upload_id = v_upload;
+        perform ai_storage_private.end_upload(p_tenant_id, v_upload);
         return;
     end if;
     insert into ai_storage_private.artifact_chunk (
@@ -7280,6 +7310,12 @@ begin
     )
     values (p_tenant_id, v_upload, v_number, sha256(v_content), v_content)
     on conflict do nothing;
+    if found then
+        update ai_storage_private.artifact_upload as u set
+            received_bytes = u.received_bytes + length(v_content)
+        where u.tenant_id = p_tenant_id
+          and u.upload_id = v_upload;
+    end if;
 end;
 $_$;
 
@@ -7610,6 +7646,35 @@ ALTER FUNCTION ai_storage_private.is_code_list(p_claim jsonb) OWNER TO ai_storag
 --
 
 COMMENT ON FUNCTION ai_storage_private.is_code_list(p_claim jsonb) IS 'True for a code version, or 1 to 32 of them in an array; false for anything else.';
+
+--
+-- Name: is_held(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.is_held(p_tenant_id bigint) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return coalesce(
+        (
+            select r.is_held
+            from ai_storage_private.list_effective_rules() as r
+            where r.tenant_id = p_tenant_id
+        ),
+        false
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.is_held(p_tenant_id bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION is_held(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_held(p_tenant_id bigint) IS 'Whether a legal hold keeps a tenant.';
 
 --
 -- Name: is_item(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8794,6 +8859,23 @@ select case when count(*) = 0 then 'passed' else 'warning' end,
         'none')
 from ai_storage_private.find_acts('break glass') as e
 where e.recorded_at > clock_timestamp() - interval '30 days'
+        $q$
+    ),
+    (
+        40, 'no application login keeps settings for its sessions',
+        'GDPR 32(1)(b); SOC 2 CC6.1, CC7.2', true,
+        $q$
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(distinct r.rolname, ', ' order by r.rolname), 'none does')
+from pg_db_role_setting as d
+join pg_roles as r on r.oid = d.setrole
+cross join lateral unnest(d.setconfig) as s (setting)
+where r.rolname in (select a.login_name from ai_storage_private.login_authorization as a)
+  -- How values look and what a session is called: nothing of ours depends on it.
+  and lower(split_part(s.setting, '=', 1)) not in (
+      'application_name', 'bytea_output', 'client_encoding', 'datestyle', 'extra_float_digits',
+      'intervalstyle', 'search_path', 'timezone'
+  )
         $q$
     );
 $_$;
@@ -10096,22 +10178,22 @@ declare
     )::uuid;
     v_context  constant text := current_setting('app.tenant_context', true);
     -- What another tenant does is in this log too, but not as whom and with what it does it.
-    v_is_other   constant boolean := p_tenant_id > 0
+    v_is_other   boolean := p_tenant_id > 0
         and split_part(v_context, '|', 4) <> ''
-        and case split_part(v_context, '|', 3)
-            when p_tenant_id::text then false
-            when '0' then not exists ( -- unless it is being registered
-                select from ai_storage_private.tenant as t
-                where t.tenant_id = p_tenant_id
-                  and t.isolation_key = split_part(v_context, '|', 4)
-            )
-            else true
-        end;
+        and split_part(v_context, '|', 3) <> p_tenant_id::text;
     v_credential text := 'none';
     v_actor      text;
     v_detail     text;
     v_durable    constant text := ai_storage_private.keep_durable();
 begin
+    -- A tenant that is being registered has no id in its context yet.
+    if v_is_other and split_part(v_context, '|', 3) = '0' then
+        v_is_other := not exists (
+            select from ai_storage_private.tenant as t
+            where t.tenant_id = p_tenant_id
+              and t.isolation_key = split_part(v_context, '|', 4)
+        );
+    end if;
     if current_user <> 'ai_storage_operator' then
         perform ai_storage_private.require_owner();
     end if;
@@ -11312,6 +11394,9 @@ CREATE FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) RETURNS big
 declare
     v_upload_ids uuid[];
 begin
+    if ai_storage_private.is_held(p_tenant_id) then
+        return 0::bigint;
+    end if;
     v_upload_ids := array(
         select u.upload_id
         from ai_storage_private.artifact_upload as u
@@ -14007,6 +14092,20 @@ CREATE TRIGGER forget_model AFTER DELETE ON ai_storage_private.ai_progress_tenan
 COMMENT ON TRIGGER forget_model ON ai_storage_private.ai_progress_tenant IS 'Clears what belongs to a deleted model and remembers its last version.';
 
 --
+-- Name: artifact_upload keep_held; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE CONSTRAINT TRIGGER keep_held AFTER DELETE ON ai_storage_private.artifact_upload DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((old.received_bytes > 0)) EXECUTE FUNCTION ai_storage_private.keep_held();
+
+ALTER TABLE ai_storage_private.artifact_upload ENABLE ALWAYS TRIGGER keep_held;
+
+--
+-- Name: TRIGGER keep_held ON artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER keep_held ON ai_storage_private.artifact_upload IS 'Bytes that a hold keeps are not deleted; those that became a content are no longer counted.';
+
+--
 -- Name: model_artifact keep_held; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -16240,6 +16339,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.digest_content(p_content bytea) FROM P
 REVOKE ALL ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) FROM PUBLIC;
 
 --
+-- Name: FUNCTION end_upload(p_tenant_id bigint, p_upload_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid) FROM PUBLIC;
+
+--
 -- Name: FUNCTION enter(p_as text, p_register boolean, p_scope text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -16426,6 +16531,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.is_base64url(p_text text) FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.is_code_list(p_claim jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION is_held(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_held(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.is_held(p_tenant_id bigint) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION is_item(p_item jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
