@@ -1871,7 +1871,7 @@ CHECKS: tuple[Check, ...] = (
         from setting as s
         where s.place <> 'server'
           and (s.role = 0 or s.role in (select r.oid from app as r))
-          and not (s.name ~ '_timeout$' and s.value ~ '^(\d{4,}(ms)?|\d+ ?(s|min|h|d))$')
+          and not (s.name ~ '_timeout$' and s.value ~ '^([0-9]{4,}(ms)?|[0-9]+ ?(s|min|h|d))$')
           and s.name not in (
               'application_name', 'bytea_output', 'client_encoding', 'client_min_messages', 'datestyle',
               'intervalstyle', 'search_path', 'timezone', 'lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time',
