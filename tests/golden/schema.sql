@@ -8882,8 +8882,10 @@ where r.rolname in (select a.login_name from ai_storage_private.login_authorizat
   -- How values look and what a session is called: nothing of ours depends on it.
   and lower(split_part(s.setting, '=', 1)) not in (
       'application_name', 'bytea_output', 'client_encoding', 'datestyle', 'extra_float_digits',
-      'intervalstyle', 'search_path', 'timezone'
+      'intervalstyle', 'jit', 'search_path', 'timezone', 'work_mem'
   )
+  -- A limit is wise, unless it is so small that nothing works.
+  and s.setting !~ '^[^=]*_timeout=([0-9]{4,}(ms)?|[0-9]+ ?(s|min|h|d))$'
         $q$
     );
 $_$;
