@@ -133,7 +133,7 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word(database: Database
     os.close(read)
     done = subprocess.run(
         [sys.executable, "-m", "pydb.cli", "load", "--as", ACME],
-        env={**os.environ, "DATABASE_URL": database.dsn("app")},
+        env={**os.environ, "DATABASE_URL": database.dsn("app"), "PYTHONUNBUFFERED": ""},
         stdout=write,
         stderr=subprocess.PIPE,
         check=False,
