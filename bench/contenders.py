@@ -460,6 +460,7 @@ class OursBare(Direct):
                 None,
                 None,
                 None,
+                "{}",
                 key,
             ),
         ).fetchall()

@@ -430,7 +430,7 @@ SAVE_ONE = Operation(
     "save",
     "save_progress of an existing model",
     SAVE,
-    lambda n, i: (model_name(n, i), 0.03, 50_000, "{}", METADATA, None, None, None, tenant_key(n)),
+    lambda n, i: (model_name(n, i), 0.03, 50_000, "{}", METADATA, None, None, None, "{}", tenant_key(n)),
 )
 TENANT_STATS = Operation(
     "stats",

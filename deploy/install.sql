@@ -255,8 +255,8 @@ exception when others then
         v_hint = pg_exception_hint,
         v_context = pg_exception_context;
     -- The innermost one: an event trigger's, when it is not ours.
-    v_function := (regexp_match(v_context, '^PL/pgSQL function (.*) line \d+ at ', 'n'))[1];
-    if v_function !~ '^(inline_code_block|install[(]|ai_storage[a-z_]*[.]|@schema@[.]|pg_temp_\d+[.])' then
+    v_function := (regexp_match(v_context, '^PL/pgSQL function (.*) line [0-9]+ at ', 'n'))[1];
+    if v_function !~ '^(inline_code_block|install[(]|ai_storage[a-z_]*[.]|@schema@[.]|pg_temp_[0-9]+[.])' then
         v_said := v_said || ', in function ' || v_function;
         v_hint := coalesce(
             nullif(v_hint, ''), 'An event trigger may have run that function. Disable it.'

@@ -351,7 +351,16 @@ def _token(args: argparse.Namespace) -> None:
             "Put it into AI_STORAGE_TOKEN_SECRET, or its file's name into AI_STORAGE_TOKEN_SECRET_FILE.",
         )
     if args.exchange is None:
-        print(token.mint(token.Tenant(**given), kid=args.kid, secret=secret, audience=args.audience, ttl=args.ttl))
+        print(
+            token.mint(
+                token.Tenant(**given),
+                kid=args.kid,
+                secret=secret,
+                audience=args.audience,
+                ttl=args.ttl,
+                promote_from=args.promote_from,
+            )
+        )
         return
     try:
         from . import identity  # needs an extra
@@ -363,6 +372,7 @@ def _token(args: argparse.Namespace) -> None:
             audience=args.idp_audience,
             jwks=args.jwks,
             claims={level: claimed.get(level) or identity.Fixed(value) for level, value in given.items()},
+            promote_from=args.promote_from,
         )
         print(
             exchanger.exchange(
@@ -481,6 +491,16 @@ def _keep_checkpoint(path: Path, checkpoint: dict[str, Any]) -> bool:
     return True
 
 
+# Whether logical replication fills a table of ours.
+COPIED: LiteralString = """
+    select exists (
+        select from pg_catalog.pg_subscription_rel as s
+        join pg_catalog.pg_class as c on c.oid = s.srrelid
+        where c.relnamespace = pg_catalog.to_regnamespace('ai_storage_private')
+    )
+"""
+
+
 def _verify(args: argparse.Namespace) -> int:
     columns = ["verified", "events", "seals"]
     log: calls.AuditVerification | calls.AuditSummary
@@ -490,8 +510,15 @@ def _verify(args: argparse.Namespace) -> int:
         if log.verified and log.events == log.pending == 0:
             print("This tenant has no log; compare the five levels.", file=sys.stderr)
     else:
-        log = _run_on(_admin_dsn(args), calls.verify_all_audit())
+        with migrate.connect(_admin_dsn(args)) as connection:
+            log = session.run(connection, calls.verify_all_audit())
+            (copied,) = connection.execute(COPIED).fetchone() or (False,)
         _print_rows(args, [log], [*columns, "checkpoints", "pending", "isolation_key", "event_id", "problem"])
+        if copied:
+            print(
+                "A subscription writes these tables, and the log has events that nobody made: see pydb doctor.",
+                file=sys.stderr,
+            )
     if log.pending:
         said = "event is not sealed yet: nothing is proved about it"
         if log.pending > 1:
@@ -887,6 +914,13 @@ def _ttl(text: str) -> timedelta:
     return ttl
 
 
+def _artifact(text: str) -> tuple[str, str]:
+    name, found, path = text.partition("=")
+    if not name or not found or not path:
+        raise argparse.ArgumentTypeError("expected NAME=PATH")
+    return name, path
+
+
 def _claim(text: str) -> tuple[str, str]:
     """A level, by the name that tokens use, and the claim that holds it."""
     option, found, claim = text.partition("=")
@@ -940,19 +974,25 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _save(args: argparse.Namespace) -> None:
-    saved = _run(
-        args,
-        calls.save_progress(
-            args.name,
-            args.mse,
-            training_samples=args.samples,
-            metrics=dict(args.metric),
-            metadata=args.metadata,
-            expected_version=args.expected_version,
-            idempotency_key=args.idempotency_key,
-            owner=args.owner,
-        ),
-    )
+    artifacts = dict(args.artifact)
+    if len(artifacts) < len(args.artifact):
+        args.refuse("an artifact is named twice")
+    try:
+        with _connect_tenant(args) as connection:
+            saved = TenantAwareStorage(connection, args.credential).save_ai_progress(
+                args.name,
+                args.mse,
+                training_samples=args.samples,
+                metrics=dict(args.metric),
+                metadata=args.metadata,
+                expected_version=args.expected_version,
+                idempotency_key=args.idempotency_key,
+                owner=args.owner,
+                artifacts=artifacts,
+                progress=_bar("Saving") if artifacts else None,
+            )
+    except OSError as error:
+        raise CommandError(f"{error.filename} cannot be read: {error.strerror}.", "Name a file.") from error
     _print_rows(args, [saved], ["model_name", "version", "created", "saved_at"])
 
 
@@ -980,8 +1020,13 @@ def _delete(args: argparse.Namespace) -> None:
 
 
 def _promote(args: argparse.Namespace) -> None:
-    rows = _run(args, calls.promote_progress(args.from_code_hash, args.name))
+    rows = _run(args, calls.promote_progress(args.from_code_hash, args.name, with_history=args.with_history))
     _print_rows(args, rows, ["model_name", "version"])
+
+
+def _versions(args: argparse.Namespace) -> None:
+    rows = _run(args, calls.list_code_versions())
+    _print_rows(args, rows, ["code_hash", "is_own", "models", "last_saved_at"])
 
 
 def _stats(args: argparse.Namespace) -> None:
@@ -1032,6 +1077,8 @@ def _put(args: argparse.Namespace) -> None:
                 args.name or _files.name_of(args.file),
                 source,
                 media_type=args.media_type,
+                version=args.version,
+                expected_version=args.expected_version,
                 progress=_bar("Putting"),
             )
     except OSError as error:
@@ -1055,6 +1102,7 @@ def _get(args: argparse.Namespace) -> None:
                 sys.stdout.buffer if to_output else path,
                 owner=args.owner,
                 version=args.version,
+                or_earlier=args.or_earlier,
                 progress=_bar("Getting"),
             )
     except BrokenPipeError:
@@ -1068,7 +1116,9 @@ def _get(args: argparse.Namespace) -> None:
 
 
 def _artifacts(args: argparse.Namespace) -> None:
-    rows = _run(args, calls.list_artifacts(args.model, owner=args.owner))
+    rows = _run(
+        args, calls.list_artifacts(args.model, owner=args.owner, version=args.version, or_earlier=args.or_earlier)
+    )
     columns = ["model_name", "artifact_name", "version", "size_bytes", "media_type", "sha256", "put_at"]
     _print_rows(args, rows, columns)
 
@@ -1348,6 +1398,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--audience", required=True, help="the key's audience, as pydb key list shows it")
     added.add_argument("--ttl", type=_ttl, default="15m", help="how long it lasts, up to 24h (default: %(default)s)")
+    added.add_argument(
+        "--from",
+        dest="promote_from",
+        type=_level,
+        action="append",
+        default=[],
+        metavar="CODE_HASH",
+        help="a code version that it may promote from; repeatable",
+    )
     exchange = added.add_argument_group(
         "exchange", "Give an identity provider's token for it. A level comes from its option above, or from a claim."
     )
@@ -1520,6 +1579,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--idempotency-key", metavar="KEY", help="makes a repeated save safe")
     added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for writing")
+    added.add_argument(
+        "--artifact",
+        type=_artifact,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a file to keep with this version, in the same commit; repeatable",
+    )
     added = command("load", _load, "show one model or all", tenant)
     added.add_argument("name", nargs="?")
     added.add_argument("--owner", metavar="KEY", help="the owner of a shared model, or of those to list")
@@ -1537,7 +1604,8 @@ def _parser() -> argparse.ArgumentParser:
     added = command("promote", _promote, "copy the models of another code version into the tenant", tenant)
     added.add_argument("from_code_hash", metavar="FROM_CODE_HASH", help="level 5 of the tenant to copy from")
     added.add_argument("name", nargs="?")
-
+    added.add_argument("--with-history", action="store_true", help="copy all versions, not only the current one")
+    command("versions", _versions, "show the code versions that promote takes with this credential", tenant)
     command("stats", _stats, "show how much the tenant has, and how the database stands", tenant)
     added = command("export", _export, "write all that the tenant has into a file, its log aside", tenant)
     added.epilog = "JSON lines: a manifest with their count and digest, then the records. The export is logged."
@@ -1551,12 +1619,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("file", type=Path, metavar="FILE", help="as pydb export wrote it")
 
-    added = command("put", _put, "keep a file as an artifact of the current version of a model", tenant)
+    added = command("put", _put, "keep a file as an artifact of one version of a model", tenant)
     added.epilog = "What was interrupted goes on where it was, when the same file is put again within a day."
     added.add_argument("model")
     added.add_argument("file", type=Path, metavar="FILE", help="-: standard input")
     added.add_argument("--name", metavar="ARTIFACT", help="the artifact's name (default: that of the file, in NFC)")
     added.add_argument("--media-type", default=calls.OCTETS, metavar="TYPE", help="(default: %(default)s)")
+    added.add_argument("--version", type=int, metavar="N", help="the version it belongs to (default: the current one)")
+    added.add_argument("--expected-version", type=int, metavar="N", help="put only if this is the current version")
     added = command("get", _get, "write an artifact into a file", tenant)
     added.add_argument("model")
     added.add_argument("artifact")
@@ -1567,10 +1637,15 @@ def _parser() -> argparse.ArgumentParser:
         help="where to; -: standard output (default: a new file named like the artifact)",
     )
     added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for execute")
-    added.add_argument("--version", type=int, metavar="N", help="as it was at this version (default: as it is)")
+    added.add_argument(
+        "--version", type=int, metavar="N", help="that of exactly this version (default: the current one)"
+    )
+    added.add_argument("--or-earlier", action="store_true", help="the last one up to the version")
     added = command("artifacts", _artifacts, "show the artifacts of a model or of all, at each version", tenant)
     added.add_argument("model", nargs="?")
     added.add_argument("--owner", metavar="KEY", help="the owner of a model shared for execute")
+    added.add_argument("--version", type=int, metavar="N", help="those of exactly this version (default: of all)")
+    added.add_argument("--or-earlier", action="store_true", help="the last ones up to the version")
     added = command(
         "import", _import_files, "save the models that lie in JSON files; exit 1 when a file was skipped", tenant
     )

@@ -1717,17 +1717,21 @@ CHECKS: tuple[Check, ...] = (
         "login-setting",
         "settings",
         "warning",
-        "An application login keeps settings for its sessions",
+        "An application login or this database keeps settings for its sessions that nobody expects",
         "Any login may set them for itself, so one injected statement is enough, and they outlive DISCARD ALL. Answers "
         "and saves do not depend on them, but every call may fail, and clients other than pydb see tokens in errors.",
         "If it was not you: alter {target} reset {setting}. Then look for the injection.",
         """
         select s.name || ' = ' || s.value || ' (' || s.place || ')', s.target, s.name as setting
-        from setting as s join app as r on r.oid = s.role
-        where s.name not in (
-            'application_name', 'bytea_output', 'client_encoding', 'datestyle', 'extra_float_digits', 'intervalstyle',
-            'search_path', 'timezone'
-        )
+        from setting as s
+        where s.place <> 'server'
+          and (s.role = 0 or s.role in (select r.oid from app as r))
+          and s.name not in (
+              'application_name', 'bytea_output', 'client_encoding', 'datestyle', 'extra_float_digits',
+              'intervalstyle', 'jit', 'search_path', 'timezone', 'work_mem'
+          )
+          -- A limit is wise, unless it is so small that nothing works.
+          and not (s.name ~ '_timeout$' and s.value ~ '^([0-9]{4,}(ms)?|[0-9]+ ?(s|min|h|d))$')
         """,
     ),
     Check(
@@ -1856,33 +1860,6 @@ CHECKS: tuple[Check, ...] = (
         where s.name in ('session_preload_libraries', 'local_preload_libraries')
           and s.place <> 'server'
           and s.value <> ''
-        """,
-    ),
-    Check(
-        "login-settings",
-        "settings",
-        "warning",
-        "An application login or this database has a setting that nobody here expects",
-        "Any SQL of a login can keep settings for it, past DISCARD ALL and a new connection: read-only transactions, a "
-        "tiny time limit, less durable commits. They hold for all tenants of the login.",
-        "alter {target} reset {setting}",
-        r"""
-        select s.name || ' = ' || s.value || ' (' || s.place || ')', s.target, quote_ident(s.name) as setting
-        from setting as s
-        where s.place <> 'server'
-          and (s.role = 0 or s.role in (select r.oid from app as r))
-          and not (s.name ~ '_timeout$' and s.value ~ '^(\d{4,}(ms)?|\d+ ?(s|min|h|d))$')
-          and s.name not in (
-              'application_name', 'bytea_output', 'client_encoding', 'client_min_messages', 'datestyle',
-              'intervalstyle', 'search_path', 'timezone', 'lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time',
-              'extra_float_digits', 'jit', 'maintenance_work_mem', 'role', 'temp_file_limit', 'work_mem',
-              'effective_cache_size', 'random_page_cost', 'tcp_keepalives_idle', 'tcp_keepalives_interval',
-              'tcp_keepalives_count', 'tcp_user_timeout'
-          )
-          -- Looked at above.
-          and s.name !~ '^(app|auto_explain|pgaudit)[.]'
-          and s.name !~ '^(log_|debug_print_)' and s.name !~ '_preload_libraries$'
-          and s.name not in ('row_security', 'session_replication_role', 'lo_compat_privileges')
         """,
     ),
     Check(

@@ -131,6 +131,7 @@ class IdentityProvider:
         timeout: timedelta = timedelta(seconds=5),
         lifetime: timedelta = timedelta(minutes=5),
         max_stale: timedelta = timedelta(hours=1),
+        promote_from: Sequence[str] = (),
     ) -> None:
         """Describe the provider. Nothing is fetched before the first token.
 
@@ -148,6 +149,7 @@ class IdentityProvider:
             once, but no two attempts are less than 10 seconds apart.
         max_stale: how long keys are used while they cannot be fetched again, counted from the last time they were. So
             long a key that the provider withdraws may still count, if nobody can reach the provider.
+        promote_from: the code versions that the tokens it gives may promote from; no claim of the provider's says so.
         Raises: InvalidProvider.
         """
         if not (isinstance(issuer, str) and issuer and isinstance(audience, str) and audience):
@@ -168,7 +170,10 @@ class IdentityProvider:
         self._audience = audience
         self._algorithms = tuple(algorithms)
         self._leeway = leeway
+        if isinstance(promote_from, str) or len(promote_from) > 32 or not all(map(LEVEL.fullmatch, promote_from)):
+            raise InvalidProvider("promote_from is no list of code versions", hint="Name up to 32 code hashes.")
         self._claims = _mapping(claims)
+        self._promote_from = list(promote_from)
         self._keys = _Keys(_location(jwks), self._algorithms, timeout, lifetime, max_stale)
 
     def __repr__(self) -> str:
@@ -221,6 +226,8 @@ class IdentityProvider:
         claims = {**verified.tenant._asdict(), "aud": audience, "iat": now, "exp": end}
         if verified.subject is not None:
             claims["sub"] = verified.subject
+        if self._promote_from:
+            claims["from"] = self._promote_from
         return jwt.encode(claims, secret, algorithm="HS256", headers={"kid": kid})
 
     def _problem(self, token: str, claims: dict[str, Any], key: Any, algorithm: str) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ import hmac
 import json
 import re
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -59,12 +60,14 @@ def mint(
     audience: str,
     ttl: timedelta = timedelta(minutes=15),
     subject: str | None = None,
+    promote_from: Sequence[str] = (),
 ) -> str:
     """Sign a token for one tenant.
 
     kid, secret, audience: as create_signing_key gave them. ttl: how long it is good, from now, up to 24 hours; one of
     24 hours ends a minute earlier, since two clocks differ. subject: who acts, for the tenant's log: 1 to 255
-    characters, no control characters.
+    characters, no control characters. promote_from: up to 32 code versions of the same four other levels that it may
+    promote from.
     Returns: a JWT (RFC 7519) in compact form, signed with HS256.
     Raises: InvalidArgument for a secret of less than 32 bytes, which can be guessed.
     """
@@ -73,6 +76,8 @@ def mint(
     claims = {**tenant._asdict(), "aud": audience, "iat": now, "exp": now + seconds(ttl)}
     if subject is not None:
         claims["sub"] = subject
+    if promote_from:
+        claims["from"] = list(promote_from)
     parts = [{"alg": "HS256", "typ": "JWT", "kid": kid}, claims]
     signed = ".".join(_encode(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
     return f"{signed}.{_encode(hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest())}"

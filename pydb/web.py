@@ -64,6 +64,7 @@ STATUS = {
     "NotAuthorized": 403,
     "ExternalSharingForbidden": 403,
     "MoreThanHeld": 403,
+    "PassedOnTooOften": 403,
     "ModelNotFound": 404,
     "VersionNotFound": 404,
     "EventNotFound": 404,
@@ -75,6 +76,7 @@ STATUS = {
     "LegalHold": 409,
     "UploadOffset": 409,
     "ContentMismatch": 409,
+    "TooManyGrants": 409,
     "UniqueViolation": 409,
     "ArtifactTooLarge": 413,
     "InvalidArgument": 422,
@@ -157,7 +159,7 @@ def problem(error: Exception) -> Problem:
         status = next((STATUS[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in STATUS), 500)
     members: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
-    if status < 500 and isinstance(error, StorageError):
+    if status not in (500, 503) and isinstance(error, StorageError):
         members["detail"] = " ".join(part for part in (f"{error.args[0]}.", error.detail) if part)
         if error.hint and status not in (401, 403):  # of these two, the hint is for whoever runs the database
             members["hint"] = error.hint

@@ -1334,8 +1334,7 @@ begin
             'metrics', v_version.metrics,
             'metadata', v_version.metadata,
             'created_at', p_model.created_at,
-            'saved_at', v_version.saved_at,
-            'saved_by', coalesce(v_version.saved_by, p_source.isolation_key)
+            'saved_at', v_version.saved_at
         ));
         select p.model_id into v_model_id
         from ai_storage_private.ai_progress_tenant as p

@@ -425,9 +425,7 @@ begin
     perform ai_storage_private.attach_blob(
         p_upload.tenant_id, p_model_id, p_version, p_artifact_name, p_media_type, v_blob_id
     );
-    delete from ai_storage_private.artifact_upload as u
-    where u.tenant_id = p_upload.tenant_id
-      and u.upload_id = p_upload.upload_id;
+    perform ai_storage_private.end_upload(p_upload.tenant_id, p_upload.upload_id);
     return v_blob_id = p_upload.upload_id;
 end;
 $fn$;
@@ -676,6 +674,7 @@ begin
     from ai_storage_private.artifact_upload as u
     where u.tenant_id = p_tenant_id
       and u.upload_id = p_upload_id
+      and u.artifact_name <> '' -- an import's, of which nobody knows what is still to come
     for update;
     if not found then
         raise exception using
@@ -1035,6 +1034,7 @@ as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
 begin
+    perform ai_storage_private.check_hold(v_tenant.levels);
     delete from ai_storage_private.artifact_upload as u
     where u.tenant_id = v_tenant.tenant_id
       and u.upload_id = p_upload_id;
@@ -1049,7 +1049,7 @@ end;
 $fn$;
 comment on function ai_storage.abort_artifact(uuid, text) is
     'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to '
-    'TN005.';
+    'TN005, TN501.';
 
 create or replace function ai_storage.list_uploads(p_as text default null)
 returns table (
@@ -1106,6 +1106,25 @@ comment on function ai_storage.list_uploads(text) is
     'is_current whether that is still the model''s; null, as the model, in one for a save. Raises '
     'TN001 to TN005.';
 
+create or replace function ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid)
+returns void
+language plpgsql
+volatile
+as $fn$
+begin
+    -- Without bytes first, so that a legal hold does not take this for a loss.
+    update ai_storage_private.artifact_upload as u set
+        received_bytes = 0
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = p_upload_id;
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = p_upload_id;
+end;
+$fn$;
+comment on function ai_storage_private.end_upload(bigint, uuid) is
+    'Ends an upload whose bytes the tenant has as a content.';
+
 create or replace function ai_storage_private.sweep_uploads(p_tenant_id bigint)
 returns bigint
 language plpgsql
@@ -1117,6 +1136,9 @@ as $fn$
 declare
     v_upload_ids uuid[];
 begin
+    if ai_storage_private.is_held(p_tenant_id) then
+        return 0::bigint;
+    end if;
     v_upload_ids := array(
         select u.upload_id
         from ai_storage_private.artifact_upload as u

@@ -632,6 +632,27 @@ $fn$;
 comment on function ai_storage_private.check_hold(text[]) is
     'Refuses to delete or erase what a legal hold keeps. Raises TN501.';
 
+create or replace function ai_storage_private.is_held(p_tenant_id bigint)
+returns boolean
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return coalesce(
+        (
+            select r.is_held
+            from ai_storage_private.list_effective_rules() as r
+            where r.tenant_id = p_tenant_id
+        ),
+        false
+    );
+end;
+$fn$;
+comment on function ai_storage_private.is_held(bigint) is 'Whether a legal hold keeps a tenant.';
+
 create or replace function ai_storage_private.pass_gate(p_tenant_id bigint)
 returns void
 language plpgsql
@@ -1480,9 +1501,7 @@ begin
               where b.tenant_id = p_tenant_id
                 and b.blob_id = v_upload
           );
-        delete from ai_storage_private.artifact_upload as u
-        where u.tenant_id = p_tenant_id
-          and u.upload_id = v_upload;
+        perform ai_storage_private.end_upload(p_tenant_id, v_upload);
         return;
     end if;
     insert into ai_storage_private.artifact_chunk (
@@ -1490,6 +1509,12 @@ begin
     )
     values (p_tenant_id, v_upload, v_number, sha256(v_content), v_content)
     on conflict do nothing;
+    if found then
+        update ai_storage_private.artifact_upload as u set
+            received_bytes = u.received_bytes + length(v_content)
+        where u.tenant_id = p_tenant_id
+          and u.upload_id = v_upload;
+    end if;
 end;
 $fn$;
 comment on function ai_storage_private.import_chunk(bigint, jsonb) is
@@ -1558,9 +1583,7 @@ begin
         values (
             p_tenant_id, v_upload, v_found.size_bytes, v_put_at, decode(v_sha256, 'hex')
         );
-        delete from ai_storage_private.artifact_upload as u
-        where u.tenant_id = p_tenant_id
-          and u.upload_id = v_upload;
+        perform ai_storage_private.end_upload(p_tenant_id, v_upload);
         v_blob_id := v_upload;
     end if;
     insert into ai_storage_private.model_artifact (
@@ -1722,7 +1745,18 @@ create constraint trigger keep_replaced
 comment on trigger keep_replaced on ai_storage_private.model_artifact is
     'An artifact that a hold keeps is not replaced.';
 
+drop trigger if exists keep_held on ai_storage_private.artifact_upload;
+create constraint trigger keep_held
+    after delete on ai_storage_private.artifact_upload
+    deferrable initially deferred
+    for each row
+    when (old.received_bytes > 0)
+    execute function ai_storage_private.keep_held();
+comment on trigger keep_held on ai_storage_private.artifact_upload is
+    'Bytes that a hold keeps are not deleted; those that became a content are no longer counted.';
+
 alter table ai_storage_private.progress_version enable always trigger keep_held;
+alter table ai_storage_private.artifact_upload enable always trigger keep_held;
 alter table ai_storage_private.model_artifact enable always trigger keep_held;
 alter table ai_storage_private.model_artifact enable always trigger keep_replaced;
 

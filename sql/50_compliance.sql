@@ -126,7 +126,9 @@ where r.rolcanlogin
   and not r.rolsuper
   -- Of these a control of their own tells.
   and r.rolname not in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
-  and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+  and not pg_has_role(
+      r.oid, (select d.datdba from pg_database as d where d.datname = current_database()), 'MEMBER'
+  )
   and (
       pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
       or pg_has_role(r.oid, 'ai_storage_sharing', 'MEMBER')
@@ -614,14 +616,21 @@ from (
         31, 'the server''s log keeps no content',
         'GDPR 5(1)(c), 5(1)(f); SOC 2 C1.1', true,
         $q$
-select case when current_setting('log_statement') in ('none', 'ddl')
-            and current_setting('log_min_duration_statement') = '-1'
-            and current_setting('log_parameter_max_length_on_error') = '0'
-        then 'passed' else 'warning' end,
-    'log_statement = ' || current_setting('log_statement')
-        || ', log_min_duration_statement = ' || current_setting('log_min_duration_statement')
-        || ', log_parameter_max_length_on_error = '
-        || current_setting('log_parameter_max_length_on_error')
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(f.name || ' = ' || f.setting || f.place, ', ' order by f.name), 'none')
+from (
+    select s.name, lower(s.setting), ''
+    from pg_settings as s
+    union all
+    select lower(split_part(c.text, '=', 1)), lower(substr(c.text, strpos(c.text, '=') + 1)),
+        ' for a role or database'
+    from pg_db_role_setting as d, unnest(d.setconfig) as c (text)
+) as f (name, setting, place)
+where f.name = 'log_statement' and f.setting not in ('none', 'ddl')
+   or f.name in ('log_min_duration_statement', 'log_min_duration_sample') and f.setting !~ '^-'
+   or f.name = 'log_transaction_sample_rate' and f.setting !~ '^0*[.]?0*$'
+   or f.name = 'log_parameter_max_length_on_error' and f.setting <> '0'
+   or f.name = 'pgaudit.log_parameter' and f.setting ~ '^(on|1|tr?u?e?|ye?s?)$'
         $q$
     ),
     (
@@ -740,8 +749,10 @@ where r.rolname in (select a.login_name from ai_storage_private.login_authorizat
   -- How values look and what a session is called: nothing of ours depends on it.
   and lower(split_part(s.setting, '=', 1)) not in (
       'application_name', 'bytea_output', 'client_encoding', 'datestyle', 'extra_float_digits',
-      'intervalstyle', 'search_path', 'timezone'
+      'intervalstyle', 'jit', 'search_path', 'timezone', 'work_mem'
   )
+  -- A limit is wise, unless it is so small that nothing works.
+  and s.setting !~ '^[^=]*_timeout=([0-9]{4,}(ms)?|[0-9]+ ?(s|min|h|d))$'
         $q$
     );
 $fn$;

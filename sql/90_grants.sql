@@ -220,6 +220,7 @@ grant execute on function
     ai_storage_private.artifact_limit(),
     ai_storage_private.check_hold(text[]),
     ai_storage_private.pass_gate(bigint),
+    ai_storage_private.is_held(bigint),
     ai_storage_private.count_use(bigint, bigint, bigint),
     ai_storage_private.compliance_status()
 to ai_storage_owner;

@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg", type=int, default=18, help="major version of PostgreSQL to test on (default: 18)")
     parser.addoption("--every-setting", action="store_true", help="try each value of a setting in a session of its own")
     parser.addoption("--cache-steps", type=int, default=10_000, help="steps of the model of the cache (default: 10000)")
+    parser.addoption("--writer-saves", type=int, default=8, help="saves of each of 64 writers (default: 8)")
     parser.addoption("--cache-seed", type=int, default=1, help="where its steps begin (default: 1)")
 
 

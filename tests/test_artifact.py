@@ -770,6 +770,21 @@ class TestExport:
         with unchanged(database), refused("22023"):
             call(app, "import_tenant", records=[*chunks, *lines], as_=BETA)
 
+    def test_what_an_import_has_begun_takes_no_parts_of_an_upload(self, database: Database, app: Connection) -> None:
+        put(app, CONTENT)
+        lines = [line for (line,) in call(app, "export_tenant", as_=ACME)]
+        second = [line for line in lines if line["kind"] == "chunk" and line["chunk_number"] == 1]
+        call(app, "import_tenant", records=second, as_=BETA)
+        ((upload_id, received),) = database.connect().execute(
+            "select upload_id, received_bytes from ai_storage_private.artifact_upload"
+        )
+        assert received == MIB
+        with refused("TN201"):
+            call(app, "append_artifact", upload_id=upload_id, offset=MIB, content=b"x", as_=BETA)
+        digest = sha256(CONTENT[MIB : 2 * MIB]).hexdigest()
+        with refused("TN201"):
+            call(app, "finish_artifact", upload_id=upload_id, size_bytes=MIB, sha256=digest, as_=BETA)
+
     def test_chunks_that_no_artifact_came_to_name_are_swept(self, database: Database, app: Connection) -> None:
         put(app, b"x")
         lines = [line for (line,) in call(app, "export_tenant", as_=ACME)]

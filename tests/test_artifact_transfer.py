@@ -29,6 +29,7 @@ from pydb import (
     InvalidArgument,
     ModelNotFound,
     TenantAwareStorage,
+    VersionConflict,
     artifact,
     calls,
     cli,
@@ -579,4 +580,118 @@ def test_an_interrupted_command_goes_on(run: Run, database: Database, mine: Tena
     assert process.returncode in (0, 1)
     assert run("put", "m", str(path), "--as", ACME)[0] == 0
     assert mine.get_artifact("m", "weights") == CONTENT * 8
+    assert uploads(database) == []
+
+
+# Saving together with a model
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_state_and_its_files_are_saved_at_once(database: Database, tmp_path: Path, size: int) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(CONTENT[:size])
+    told: list[tuple[int, int | None]] = []
+    mine = database.storage(ACME)
+    saved = mine.save_ai_progress(
+        "new",
+        0.5,
+        metrics={"a": 1.0},
+        artifacts={"path": path, "bytes": CONTENT[:size], "file": BytesIO(CONTENT[:size]), "small": b"x"},
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert (saved.version, saved.created) == (1, True)
+    assert {mine.get_artifact("new", name, version=1) for name in ("path", "bytes", "file")} == {CONTENT[:size]}
+    assert told[-1] == (3 * size + 1, 3 * size + 1)
+    assert told == sorted(told)
+    assert uploads(database) == []
+
+
+def test_so_they_are_by_the_asynchronous_twin(database: Database) -> None:
+    async def save() -> Any:
+        async with await AsyncTenantAwareStorage.from_dsn(database.dsn("app"), ACME) as storage:
+            saved = await storage.save_ai_progress("m", 0.5, artifacts={"w": CONTENT, "x": b"x"})
+            return saved, await storage.get_artifact("m", "w"), await storage.list_code_versions()
+
+    saved, content, versions = asyncio.run(save())
+    assert (saved.version, content, [each.code_hash for each in versions]) == (1, CONTENT, ["c1"])
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_save_whose_upload_fails_saves_nothing_and_goes_on_or_is_cleared(database: Database, resume: bool) -> None:
+    mine = database.storage(ACME)
+    broken = {"first": CONTENT, "w": Broken(CONTENT, PART)}
+    with pytest.raises(OSError, match="the disk is gone"):
+        mine.save_ai_progress("m", 0.5, artifacts=broken, resume=resume)
+    assert mine.load_ai_progress("m") == []
+    assert len(uploads(database)) == (2 if resume else 0)
+    told: list[int] = []
+    saved = mine.save_ai_progress(
+        "m", 0.5, artifacts={"first": CONTENT, "w": CONTENT}, progress=lambda done, total: told.append(done)
+    )
+    assert told[0] == (len(CONTENT) if resume else PART)  # the first file was there
+    assert mine.get_artifact("m", "w", version=saved.version) == CONTENT
+    assert uploads(database) == []
+
+
+def test_a_file_that_is_not_there_fails_before_anything_is_sent(database: Database, tmp_path: Path) -> None:
+    mine = database.storage(ACME)
+    with pytest.raises(FileNotFoundError):
+        mine.save_ai_progress("m", 0.5, artifacts={"w": CONTENT, "x": tmp_path / "none"})
+    assert uploads(database) == []
+
+
+def test_a_save_that_is_repeated_under_its_key_leaves_no_upload(database: Database) -> None:
+    mine = database.storage(ACME)
+    first = mine.save_ai_progress("m", 0.5, artifacts={"w": CONTENT}, idempotency_key="k")
+    assert mine.save_ai_progress("m", 0.5, artifacts={"w": CONTENT}, idempotency_key="k") == first
+    assert uploads(database) == []
+
+
+def test_two_who_save_the_same_bytes_each_have_them(database: Database) -> None:
+    one, two = database.storage(ACME), database.storage(ACME)
+    # Theirs is staged, and found by who comes later with the same bytes: he uses it up.
+    steps = artifact.save("m", 0.5, artifacts={"w": CONTENT})
+    step = next(steps)
+    while "save_progress" not in step.query:
+        step = steps.send(one.run(step))
+    assert two.save_ai_progress("n", 0.5, artifacts={"w": CONTENT}).version == 1
+    assert artifact.drive((yield_again(steps, step)), one.run).version == 1
+    assert one.get_artifact("m", "w") == one.get_artifact("n", "w") == CONTENT
+
+
+def yield_again(steps: Any, step: Any) -> Any:
+    """Steps that go on with one that was not run yet."""
+    while True:
+        try:
+            answer = yield step
+        except Exception as error:  # noqa: BLE001  # the steps decide
+            step = steps.throw(error)
+            continue
+        try:
+            step = steps.send(answer)
+        except StopIteration as done:
+            return done.value
+
+
+def test_a_put_goes_to_the_version_it_names(mine: TenantAwareStorage) -> None:
+    mine.save_ai_progress("m", 0.4)
+    for size in (1, PART + 1):
+        mine.put_artifact("m", f"early {size}", CONTENT[:size], version=1)
+        with pytest.raises(ArtifactNotFound):
+            mine.get_artifact("m", f"early {size}")
+        assert mine.get_artifact("m", f"early {size}", or_earlier=True) == CONTENT[:size]
+        with pytest.raises(VersionConflict):
+            mine.put_artifact("m", "w", CONTENT[:size], expected_version=1)
+        with pytest.raises(ModelNotFound):
+            mine.put_artifact("m", "w", CONTENT[:size], version=9)
+
+
+def test_an_upload_of_another_version_is_not_gone_on_with(mine: TenantAwareStorage, database: Database) -> None:
+    with pytest.raises(OSError, match="the disk is gone"):
+        mine.put_artifact("m", "w", Broken(CONTENT, PART))
+    mine.save_ai_progress("m", 0.4)
+    mine.put_artifact("m", "w", CONTENT)
+    assert [row.version for row in mine.list_artifacts("m")] == [2]
+    mine.put_artifact("m", "w", CONTENT, version=1)
+    assert [row.version for row in mine.list_artifacts("m")] == [2, 1]
     assert uploads(database) == []

@@ -548,11 +548,11 @@ class World:
             self.artifacts.pop((owner, model, name), None)
 
     def read(self, reader: str, owner: str, model: str, name: str, version: int | None) -> bytes | type[Exception]:
+        """What exactly this version has, or the current one."""
         if reader != owner and ((owner, model, reader) not in self.shares):
             return ModelNotFound
         put = self.artifacts.get((owner, model, name), {})
-        at = max((number for number in put if version is None or number <= version), default=None)
-        return ArtifactNotFound if at is None else put[at]
+        return put.get(self.versions.get((owner, model), 0) if version is None else version, ArtifactNotFound)
 
 
 class Walk:

@@ -59,6 +59,41 @@ def test_a_model_goes_its_way(run: Run, database: Database) -> None:
     assert "hint:" in err
 
 
+def test_a_model_is_saved_with_its_files_and_promoted_with_them(run: Run, database: Database, tmp_path: Path) -> None:
+    app = ("--dsn", database.dsn("app"), "--as", KEY)
+    (tmp_path / "large").write_bytes(b"x" * 3_000_000)
+    (tmp_path / "small").write_bytes(b"y")
+    files = ("--artifact", f"w={tmp_path / 'large'}", "--artifact", f"card={tmp_path / 'small'}")
+    assert run("save", "m", "--mse", "0.5", *files, *app)[0] == 0
+    assert run("save", "m", "--mse", "0.4", *app)[0] == 0
+    out = str(tmp_path / "out")
+    assert run("get", "m", "w", "--out", out, *app)[0] == 1
+    assert run("get", "m", "w", "--out", out, "--version", "1", *app)[0] == 0
+    assert (tmp_path / "out").read_bytes() == b"x" * 3_000_000
+    assert run("get", "m", "card", "--out", out, "--or-earlier", *app)[0] == 0
+    assert (tmp_path / "out").read_bytes() == b"y"
+    put = ("put", "m", str(tmp_path / "small"), "--version", "1", *app)
+    assert run(*put, "--expected-version", "1")[0] == 1
+    assert run(*put, "--expected-version", "2")[0] == 0
+    listed = json.loads(run("artifacts", "m", "--version", "1", *app, "--json")[1])
+    assert [row["artifact_name"] for row in listed] == ["card", "small", "w"]
+    assert json.loads(run("artifacts", "m", "--version", "2", *app, "--json")[1]) == []
+    assert len(json.loads(run("artifacts", "m", "--version", "2", "--or-earlier", *app, "--json")[1])) == 3
+    for wrong in (("--artifact", "w"), ("--artifact", "=x"), (*files, *files)):
+        assert run("save", "m", "--mse", "0.3", *wrong, *app)[0] == 2
+    code, _, err = run("save", "m", "--mse", "0.3", "--artifact", "w=/nowhere", *app)
+    assert (code, "hint:" in err) == (1, True)
+
+    newer = ("--dsn", database.dsn("app"), "--as", KEY.replace("abc123", "def456"))
+    assert run("promote", "abc123", "m", "--with-history", *newer)[0] == 0
+    assert run("get", "m", "w", "--out", out, "--version", "1", *newer)[0] == 0
+    versions = json.loads(run("versions", *newer, "--json")[1])
+    assert [(row["code_hash"], row["is_own"], row["models"]) for row in versions] == [
+        ("def456", True, 1),
+        ("abc123", False, 1),
+    ]
+
+
 def test_a_refusal_names_code_and_hint_and_exits_with_1(run: Run, database: Database) -> None:
     app = ("--dsn", database.dsn("app"), "--as", KEY)
     run("save", "m", "--mse", "0.5", *app)

@@ -362,7 +362,6 @@ BREAKS: dict[str, list[str]] = {
     "app-settings": ["alter role app_login set app.current_tenant = 'acme:s:p:e:c'"],
     "preload": ["alter role app_login set session_preload_libraries = 'auto_explain'"],
     "pgaudit": ["alter role app_login set pgaudit.log_parameter = yes"],
-    "login-settings": ["alter role app_login set default_transaction_read_only = on"],
 }
 
 # check -> a line of pg_hba.conf, which the server reads for us but does not load

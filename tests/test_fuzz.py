@@ -148,8 +148,9 @@ HOLES = {
     ),
     "a context of another session": _rewrite(
         "ai_storage_private.verified_context",
-        "(v_is_sent and v_field[12] = v_whole)",
-        "true",
+        """and v_field[6] = pg_backend_pid()::text
+        and v_field[7] = extract(epoch from now())::text""",
+        "",
     ),
     "a key without authorisation": _rewrite(
         "ai_storage_private.check_credential", "if v_authorized is null", "if false"

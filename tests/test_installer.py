@@ -337,7 +337,7 @@ def test_the_extension_makes_what_pydb_makes_and_survives_dump_and_restore(
         assert migrate.migrate(restored.dsn()) == []
         theirs = restored.storage(ACME)
         assert theirs.save_ai_progress("m", 0.4).version == 2
-        assert theirs.get_artifact("m", "weights", tmp_path / "copy").size_bytes == 3_000_000
+        assert theirs.get_artifact("m", "weights", tmp_path / "copy", or_earlier=True).size_bytes == 3_000_000
 
         # Only the three functions are the extension's.
         again.execute("drop extension tenant_ai_storage")

@@ -92,6 +92,7 @@ DEFINERS = {
         "ai_storage_private.artifact_limit",
         "ai_storage_private.check_hold",
         "ai_storage_private.pass_gate",
+        "ai_storage_private.is_held",
         "ai_storage_private.count_use",
         "ai_storage.set_quota",
         "ai_storage.drop_quota",

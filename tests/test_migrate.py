@@ -209,6 +209,25 @@ def test_roles_with_administrators_may_be_installed_again_and_in_another_databas
 
 
 @pytest.mark.sql
+def test_administrators_come_and_go_where_a_role_without_login_installed(own_server: Server) -> None:
+    with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
+        admin.execute("create role storage_admin nologin createrole")
+        admin.execute("create role alice login; create role bob login")
+        admin.execute("grant storage_admin to alice, bob")
+        admin.execute("create database app owner storage_admin")
+        alice, bob = (own_server.dsn(login, "app", options="-c role=storage_admin") for login in ("alice", "bob"))
+        migrate.init(alice, app_login="shop", pattern="acme:*:*:*:*")
+        with psycopg.connect(bob) as connection:
+            results = {result.id: result.status for result in doctor.examine(connection, probes=False)}
+        assert (results["internal-members"], results["internal-administrator"]) == ("passed", "passed")
+        admin.execute("drop owned by alice; drop role alice")
+        migrate.init(bob, app_login="shop", pattern="acme:x:*:*:*")
+        assert migrate.migrate(bob) == []
+    with TenantAwareStorage.from_dsn(own_server.dsn("shop", "app"), "acme:s:p:e:c") as storage:
+        assert storage.save_ai_progress("m", 0.5).version == 1
+
+
+@pytest.mark.sql
 def test_the_error_of_an_event_trigger_is_told_as_its_own(own_server: Server) -> None:
     with psycopg.connect(own_server.dsn(), autocommit=True) as admin:
         admin.execute("create table public.ddl_log (tag text)")

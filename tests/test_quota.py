@@ -219,10 +219,15 @@ def test_whoever_adds_while_a_quota_is_set_is_counted_or_refused(
         app.execute("commit")
         future.result(30)
     assert used(database) == {ALL: (2, 0)}
-    # A snapshot from before the quota: it cannot know it.
-    app.execute("begin isolation level repeatable read")
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_a_snapshot_from_before_the_first_quota_is_no_way_past_it(
+    database: Database, app: Connection, level: str
+) -> None:
+    app.execute(f"begin isolation level {level}")
     app.execute("select 1")
-    quota(database, models=2)
+    quota(database, models=1)
     with refused("40001", hint=False):
         save(app, "over", as_=ACME)
     app.execute("rollback")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import psycopg
@@ -40,24 +41,81 @@ def kept(database: Database) -> dict[str, set[str]]:
 
 @pytest.fixture
 def filled(database: Database) -> Database:
-    """ACME with a model of three versions and an artifact."""
+    """ACME with a model of three versions, an artifact, and an upload that has begun."""
     app = database.connect("app")
     for mse in range(3):
         save(app, "m", mse, as_=ACME)
     call(app, "put_artifact", model_name="m", artifact_name="weights", content=b"evidence", as_=ACME)
+    upload(app, "big", b"part of the evidence")
     return database
 
 
-# A function of the tenant's -> a call of it that takes something of ACME's away.
+def upload(connection: Connection, name: str, content: bytes) -> Any:
+    """An upload in parts that is not finished."""
+    upload_id = value(connection, "begin_artifact", model_name="m", artifact_name=name, as_=ACME)
+    call(connection, "append_artifact", upload_id=upload_id, offset=0, content=content, as_=ACME)
+    return upload_id
+
+
+# A function of the tenant's -> a call of it that takes something of ACME's away. {id}: of the upload.
 TAKES: dict[str, dict[str, Any]] = {
     "delete_progress": {"model_name": "m"},
     "delete_artifact": {"model_name": "m", "artifact_name": "weights"},
     "put_artifact": {"model_name": "m", "artifact_name": "weights", "content": b"harmless"},
+    "abort_artifact": {"upload_id": "{id}"},
 }
 
 
+# It takes uploads that were abandoned, and passes by those that are held.
+SWEEPS = {"begin_artifact"}
+# Those that write and take nothing: a new one stands here or above.
+TAKES_NOTHING = {
+    "append_artifact", "finish_artifact", "save_progress", "save_progress_batch", "promote_progress", "import_tenant",
+    "get_artifact", "list_artifacts", "list_received_shares", "list_shares", "list_uploads", "load_history",
+    "load_progress", "open_artifact", "read_artifact", "read_chunks", "has_permission", "share_model", "revoke_share",
+    "unshare_model", "audit_proof", "audit_trail", "export_audit", "export_tenant", "tenant_stats", "verify_audit",
+    "set_tenant", "clear_tenant", "stage_artifact", "list_code_versions", "decline_share",
+}  # fmt: skip
+# Tables of a tenant's whose rows may go under a hold, and why.
+GO_UNDER_A_HOLD = {
+    "ai_progress_tenant": "no model goes without its versions",
+    "artifact_blob": "no content goes before the artifact that names it",
+    "artifact_chunk": "no byte goes before its content or upload",
+    "deleted_model": "nothing but an erasure takes it",
+    "idempotency_key": "nothing but retention and an erasure take it, which pass the gate themselves",
+    "tenant_cache_key": "nothing but an erasure takes it",
+    "model_share": "a grant may be ended",
+    "share_end": "it says which grants have ended",
+    "share_decline": "it says which grants were declined",
+    "tenant": "nothing takes it",
+    "audit_pending": "it is sealed",
+    "audit_event": "retention and an erasure take names, and pass the gate themselves",
+    "audit_seal": "nothing takes it",
+}
+
+
+def test_every_function_and_every_table_was_thought_of(database: Database) -> None:
+    admin = database.connect()
+    functions = admin.execute(
+        "select distinct p.proname from pg_proc as p where p.pronamespace = 'ai_storage'::regnamespace "
+        "and p.provolatile = 'v' and has_function_privilege('ai_storage_app', p.oid, 'execute')"
+    ).fetchall()
+    assert {name for (name,) in functions} == TAKES.keys() | SWEEPS | TAKES_NOTHING
+    tables = admin.execute(
+        "select c.relname, exists (select from pg_trigger as t where t.tgrelid = c.oid and t.tgname = 'keep_held' "
+        "and t.tgenabled = 'A' and t.tgdeferrable and t.tginitdeferred) "
+        "from pg_class as c join pg_attribute as a on a.attrelid = c.oid and a.attname = 'tenant_id' "
+        "where c.relnamespace = 'ai_storage_private'::regnamespace and c.relkind = 'r'"
+    ).fetchall()
+    assert {name for name, kept in tables if not kept} == GO_UNDER_A_HOLD.keys()
+
+
 def take(connection: Connection, function: str) -> None:
-    call(connection, function, **TAKES[function], as_=ACME)
+    arguments = TAKES[function]
+    if "upload_id" in arguments:
+        (row,) = call(connection, "list_uploads", as_=ACME)
+        arguments = {"upload_id": row.upload_id}
+    call(connection, function, **arguments, as_=ACME)
 
 
 def hold(connection: Connection, pattern: str = ALL) -> None:
@@ -94,6 +152,43 @@ def test_what_was_under_way_when_the_hold_was_set_fails_at_its_commit(
     with refused("TN501" if level == "read committed" else "40001", hint=level == "read committed"):
         app.execute("commit")
     assert kept(filled) == before
+
+
+def test_an_abandoned_upload_that_is_held_is_not_swept(filled: Database) -> None:
+    app, admin = filled.connect("app"), filled.connect()
+    admin.execute("update ai_storage_private.artifact_upload set touched_at = now() - interval '2 days'")
+    before = kept(filled)
+    app.execute("begin")
+    value(app, "begin_artifact", model_name="m", artifact_name="next", as_=ACME)
+    hold(admin)
+    with refused("TN501"):
+        app.execute("commit")
+    assert kept(filled) == before
+    value(app, "begin_artifact", model_name="m", artifact_name="next", as_=ACME)
+    call(admin, "apply_retention")
+    assert kept(filled) == before
+    call(admin, "drop_retention", pattern=ALL)
+    call(admin, "apply_retention")
+    assert kept(filled)["bytes"] < before["bytes"]
+
+
+@pytest.mark.parametrize("content", [b"new evidence", b"evidence"])
+def test_what_is_held_goes_on_growing(filled: Database, content: bytes) -> None:
+    app = filled.connect("app")
+    hold(filled.connect())
+    before = kept(filled)
+    upload_id = upload(app, "more", content)
+    call(
+        app, "finish_artifact", upload_id=upload_id, size_bytes=len(content), sha256=sha256(content).hexdigest(),
+        as_=ACME,
+    )  # fmt: skip
+    save(app, "m", 7, as_=ACME)
+    lines = [line for (line,) in call(app, "export_tenant", as_=ACME)]
+    call(filled.connect(), "set_retention", pattern="beta:*:*:*:*", legal_hold=True)
+    call(app, "import_tenant", records=lines, as_=BETA)
+    after = kept(filled)
+    assert all(after[what] >= rows for what, rows in before.items())
+    assert len(after["artifacts"]) == 2
 
 
 def test_a_deletion_from_inside_a_callers_own_trigger_is_no_way_around(filled: Database) -> None:

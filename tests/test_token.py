@@ -92,7 +92,7 @@ def test_the_sub_of_a_token_is_the_actor_of_its_events_in_its_own_log_only(datab
         save(app, "m", as_=mint())
     other = database.storage(mint(sub="carol", code="c2"))
     other.save_ai_progress("own", 1)
-    other.load_ai_progress("m", scope="shared")
+    other.load_ai_progress("m", owner=ACME)
     saved = [(event.actor, event.credential) for event in mine.audit_trail(action="save model")]
     assert saved == [("alice|ä x", "token k1"), ("b" * 255, "token k1"), ("alice|ä x", "token k1"), (None, "token k1")]
     assert [event.actor for event in other.audit_trail()][-1] == "carol"

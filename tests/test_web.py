@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import dataclasses
 import itertools
+import json
 import logging
 import re
 import sys
@@ -656,6 +657,11 @@ def test_every_error_has_a_status_and_stands_in_the_table() -> None:
     assert mentioned == web.STATUS
     own = {*errors.__all__, *(cls.__name__ for cls in identity.IdentityError.__subclasses__())} - {"StorageError"}
     assert own | {"UniqueViolation", "OperationalError"} == set(web.STATUS)
+
+
+def test_a_quota_is_told_with_what_to_do_about_it() -> None:
+    answer = web.problem(errors.QuotaExceeded("this is beyond the quota", hint="Delete something."))
+    assert (answer.status, json.loads(answer.body)["hint"]) == (507, "Delete something.")
 
 
 def test_only_errors_of_ours_and_of_the_database_are_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -185,6 +186,8 @@ async def train(training: Training, storage: Storage) -> Trained:
             mse,
             training_samples=len(xs),
             metadata={"weights": model.weights, "bias": model.bias},
+            # The file of exactly this version, in the same commit.
+            artifacts={"model.json": json.dumps({"weights": model.weights, "bias": model.bias}).encode()},
             expected_version=version,  # somebody else who trains it at the same time gets 409
         )
         version = saved.version

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 #: The numbers there have to be. Those left out are not ours to close or not of this design.
 NUMBERS = frozenset(
-    [*range(1, 32), *range(34, 39), 40, 42, 43, 44, 47, 48, *range(50, 61), 62, 63, 65, 67],
+    [*range(1, 32), *range(34, 39), 40, 42, 43, 44, 47, 48, *range(50, 61), 62, 63, 65, 67, 70, 71],
 )
 
 
@@ -365,6 +365,21 @@ AUDIT = [
         "it, and bound to the sha256 of its bytes. So one in another's place does not open, and is read from the "
         "database.",
         "who holds Redis sees how much is read and when, can empty it, and can make reads slower",
+    ),
+    Attack(
+        70,
+        "Evidence goes in spite of a legal hold: by a deletion that was begun before, or an older snapshot",
+        "b",
+        "What deletes or replaces looks for a hold once more when it commits, under a lock that a hold takes as well.",
+        "whoever keeps a deletion from ending delays the hold by 5 seconds; it then fails and names the session",
+    ),
+    Attack(
+        71,
+        "One tenant fills the disk, and nobody can save any more",
+        "a",
+        "`pydb quota` limits models and bytes; the total is locked until the commit, so no writers pass it together.",
+        "without a quota there is no limit; states, versions and events are not bytes of a quota; what is rolled back "
+        "takes space until the next VACUUM",
     ),
 ]
 

@@ -12,7 +12,7 @@ from pydb import TenantAwareStorage, migrate
 from tests.attacks import attack, only
 from tests.attacks.conftest import CANARY, CANARY_NUMBER, House, no_canary, together, tried
 from tests.attacks.control import ATTACKERS, build_pattern
-from tests.helpers import ACME, BETA, Connection, call, names, refused, save, unchanged, value
+from tests.helpers import ACME, BETA, Connection, call, key, names, refused, save, unchanged, value
 
 pytestmark = pytest.mark.sql
 
@@ -21,8 +21,11 @@ BODIES = (
 )
 
 
+OLDER = key("beta", code="c2")
+
+
 def whole_day(victim: Connection) -> None:
-    """The victim uses every function that writes, each with its canary."""
+    """The victim uses every function that writes, each with its canary. OLDER has to have a model."""
     save(victim, "victim model", CANARY_NUMBER, metadata={"day": CANARY}, as_=BETA)
     call(victim, "save_progress_batch", items=[{"model_name": f"{CANARY} b", "mse": 1}], as_=BETA)
     call(victim, "share_model", model_name="shared", targets=[{"server_id": "s2"}], as_=BETA)
@@ -40,7 +43,9 @@ def bodies_that_say(connection: Connection, word: str) -> list[str]:
 @only("direct")
 def test_nothing_of_ours_is_a_large_object(house: House) -> None:
     admin = house.admin()
-    whole_day(house.database.connect("beta_app"))
+    victim = house.database.connect("beta_app")
+    save(victim, "older", as_=OLDER)
+    whole_day(victim)
     assert admin.execute("select count(*) from pg_largeobject_metadata").fetchone() == (0,)
     assert bodies_that_say(admin, "lo_") == []
 
@@ -57,7 +62,9 @@ def test_nothing_is_notified_to_anybody(house: House) -> None:
     channels = ["ai_storage", "progress", "tenant", "ai_progress_tenant", "progress_version", "model_share", ACME, BETA]
     for channel in channels:
         attacker.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
-    whole_day(house.database.connect("beta_app"))
+    victim = house.database.connect("beta_app")
+    save(victim, "older", as_=OLDER)
+    whole_day(victim)
     assert list(attacker.notifies(timeout=0.2)) == []
     assert bodies_that_say(house.admin(), "notify") == []
 
@@ -83,6 +90,7 @@ def test_advisory_locks_stop_nobody(house: House) -> None:
     for guess in guesses:
         attacker.execute(guess)
     victim.execute("set lock_timeout = '5s'")
+    save(victim, "older", as_=OLDER)
     with victim.transaction():
         whole_day(victim)
         mine = "select count(*) from pg_locks where locktype = 'advisory' and pid = %s"

@@ -88,6 +88,7 @@ CREATE FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text DEFAULT NU
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
 begin
+    perform ai_storage_private.check_hold(v_tenant.levels);
     delete from ai_storage_private.artifact_upload as u
     where u.tenant_id = v_tenant.tenant_id
       and u.upload_id = p_upload_id;
@@ -107,7 +108,7 @@ ALTER FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) OWNER TO a
 -- Name: FUNCTION abort_artifact(p_upload_id uuid, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005, TN501.';
 
 --
 -- Name: allow_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -4258,9 +4259,7 @@ begin
     perform ai_storage_private.attach_blob(
         p_upload.tenant_id, p_model_id, p_version, p_artifact_name, p_media_type, v_blob_id
     );
-    delete from ai_storage_private.artifact_upload as u
-    where u.tenant_id = p_upload.tenant_id
-      and u.upload_id = p_upload.upload_id;
+    perform ai_storage_private.end_upload(p_upload.tenant_id, p_upload.upload_id);
     return v_blob_id = p_upload.upload_id;
 end;
 $$;
@@ -5718,8 +5717,7 @@ begin
             'metrics', v_version.metrics,
             'metadata', v_version.metadata,
             'created_at', p_model.created_at,
-            'saved_at', v_version.saved_at,
-            'saved_by', coalesce(v_version.saved_by, p_source.isolation_key)
+            'saved_at', v_version.saved_at
         ));
         select p.model_id into v_model_id
         from ai_storage_private.ai_progress_tenant as p
@@ -6198,6 +6196,33 @@ ALTER FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) OWNER TO ai_st
 --
 
 COMMENT ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) IS 'base64url without padding, as JWT wants it (RFC 7515, section 2).';
+
+--
+-- Name: end_upload(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    -- Without bytes first, so that a legal hold does not take this for a loss.
+    update ai_storage_private.artifact_upload as u set
+        received_bytes = 0
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = p_upload_id;
+    delete from ai_storage_private.artifact_upload as u
+    where u.tenant_id = p_tenant_id
+      and u.upload_id = p_upload_id;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION end_upload(p_tenant_id bigint, p_upload_id uuid); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid) IS 'Ends an upload whose bytes the tenant has as a content.';
 
 --
 -- Name: enter(text, boolean, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7063,6 +7088,7 @@ begin
     from ai_storage_private.artifact_upload as u
     where u.tenant_id = p_tenant_id
       and u.upload_id = p_upload_id
+      and u.artifact_name <> '' -- an import's, of which nobody knows what is still to come
     for update;
     if not found then
         raise exception using
@@ -7202,9 +7228,7 @@ begin
         values (
             p_tenant_id, v_upload, v_found.size_bytes, v_put_at, decode(v_sha256, 'hex')
         );
-        delete from ai_storage_private.artifact_upload as u
-        where u.tenant_id = p_tenant_id
-          and u.upload_id = v_upload;
+        perform ai_storage_private.end_upload(p_tenant_id, v_upload);
         v_blob_id := v_upload;
     end if;
     insert into ai_storage_private.model_artifact (
@@ -7277,9 +7301,7 @@ begin
               where b.tenant_id = p_tenant_id
                 and b.blob_id = v_upload
           );
-        delete from ai_storage_private.artifact_upload as u
-        where u.tenant_id = p_tenant_id
-          and u.upload_id = v_upload;
+        perform ai_storage_private.end_upload(p_tenant_id, v_upload);
         return;
     end if;
     insert into ai_storage_private.artifact_chunk (
@@ -7287,6 +7309,12 @@ begin
     )
     values (p_tenant_id, v_upload, v_number, sha256(v_content), v_content)
     on conflict do nothing;
+    if found then
+        update ai_storage_private.artifact_upload as u set
+            received_bytes = u.received_bytes + length(v_content)
+        where u.tenant_id = p_tenant_id
+          and u.upload_id = v_upload;
+    end if;
 end;
 $_$;
 
@@ -7617,6 +7645,35 @@ ALTER FUNCTION ai_storage_private.is_code_list(p_claim jsonb) OWNER TO ai_storag
 --
 
 COMMENT ON FUNCTION ai_storage_private.is_code_list(p_claim jsonb) IS 'True for a code version, or 1 to 32 of them in an array; false for anything else.';
+
+--
+-- Name: is_held(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.is_held(p_tenant_id bigint) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return coalesce(
+        (
+            select r.is_held
+            from ai_storage_private.list_effective_rules() as r
+            where r.tenant_id = p_tenant_id
+        ),
+        false
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.is_held(p_tenant_id bigint) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION is_held(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.is_held(p_tenant_id bigint) IS 'Whether a legal hold keeps a tenant.';
 
 --
 -- Name: is_item(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8202,7 +8259,9 @@ where r.rolcanlogin
   and not r.rolsuper
   -- Of these a control of their own tells.
   and r.rolname not in ('ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator')
-  and r.oid <> (select d.datdba from pg_database as d where d.datname = current_database())
+  and not pg_has_role(
+      r.oid, (select d.datdba from pg_database as d where d.datname = current_database()), 'MEMBER'
+  )
   and (
       pg_has_role(r.oid, 'ai_storage_owner', 'MEMBER')
       or pg_has_role(r.oid, 'ai_storage_sharing', 'MEMBER')
@@ -8690,14 +8749,21 @@ from (
         31, 'the server''s log keeps no content',
         'GDPR 5(1)(c), 5(1)(f); SOC 2 C1.1', true,
         $q$
-select case when current_setting('log_statement') in ('none', 'ddl')
-            and current_setting('log_min_duration_statement') = '-1'
-            and current_setting('log_parameter_max_length_on_error') = '0'
-        then 'passed' else 'warning' end,
-    'log_statement = ' || current_setting('log_statement')
-        || ', log_min_duration_statement = ' || current_setting('log_min_duration_statement')
-        || ', log_parameter_max_length_on_error = '
-        || current_setting('log_parameter_max_length_on_error')
+select case when count(*) = 0 then 'passed' else 'warning' end,
+    coalesce(string_agg(f.name || ' = ' || f.setting || f.place, ', ' order by f.name), 'none')
+from (
+    select s.name, lower(s.setting), ''
+    from pg_settings as s
+    union all
+    select lower(split_part(c.text, '=', 1)), lower(substr(c.text, strpos(c.text, '=') + 1)),
+        ' for a role or database'
+    from pg_db_role_setting as d, unnest(d.setconfig) as c (text)
+) as f (name, setting, place)
+where f.name = 'log_statement' and f.setting not in ('none', 'ddl')
+   or f.name in ('log_min_duration_statement', 'log_min_duration_sample') and f.setting !~ '^-'
+   or f.name = 'log_transaction_sample_rate' and f.setting !~ '^0*[.]?0*$'
+   or f.name = 'log_parameter_max_length_on_error' and f.setting <> '0'
+   or f.name = 'pgaudit.log_parameter' and f.setting ~ '^(on|1|tr?u?e?|ye?s?)$'
         $q$
     ),
     (
@@ -8816,8 +8882,10 @@ where r.rolname in (select a.login_name from ai_storage_private.login_authorizat
   -- How values look and what a session is called: nothing of ours depends on it.
   and lower(split_part(s.setting, '=', 1)) not in (
       'application_name', 'bytea_output', 'client_encoding', 'datestyle', 'extra_float_digits',
-      'intervalstyle', 'search_path', 'timezone'
+      'intervalstyle', 'jit', 'search_path', 'timezone', 'work_mem'
   )
+  -- A limit is wise, unless it is so small that nothing works.
+  and s.setting !~ '^[^=]*_timeout=([0-9]{4,}(ms)?|[0-9]+ ?(s|min|h|d))$'
         $q$
     );
 $_$;
@@ -11336,6 +11404,9 @@ CREATE FUNCTION ai_storage_private.sweep_uploads(p_tenant_id bigint) RETURNS big
 declare
     v_upload_ids uuid[];
 begin
+    if ai_storage_private.is_held(p_tenant_id) then
+        return 0::bigint;
+    end if;
     v_upload_ids := array(
         select u.upload_id
         from ai_storage_private.artifact_upload as u
@@ -14031,6 +14102,20 @@ CREATE TRIGGER forget_model AFTER DELETE ON ai_storage_private.ai_progress_tenan
 COMMENT ON TRIGGER forget_model ON ai_storage_private.ai_progress_tenant IS 'Clears what belongs to a deleted model and remembers its last version.';
 
 --
+-- Name: artifact_upload keep_held; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE CONSTRAINT TRIGGER keep_held AFTER DELETE ON ai_storage_private.artifact_upload DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((old.received_bytes > 0)) EXECUTE FUNCTION ai_storage_private.keep_held();
+
+ALTER TABLE ai_storage_private.artifact_upload ENABLE ALWAYS TRIGGER keep_held;
+
+--
+-- Name: TRIGGER keep_held ON artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER keep_held ON ai_storage_private.artifact_upload IS 'Bytes that a hold keeps are not deleted; those that became a content are no longer counted.';
+
+--
 -- Name: model_artifact keep_held; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -16264,6 +16349,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.digest_content(p_content bytea) FROM P
 REVOKE ALL ON FUNCTION ai_storage_private.encode_base64url(p_bytes bytea) FROM PUBLIC;
 
 --
+-- Name: FUNCTION end_upload(p_tenant_id bigint, p_upload_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.end_upload(p_tenant_id bigint, p_upload_id uuid) FROM PUBLIC;
+
+--
 -- Name: FUNCTION enter(p_as text, p_register boolean, p_scope text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -16450,6 +16541,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.is_base64url(p_text text) FROM PUBLIC;
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.is_code_list(p_claim jsonb) FROM PUBLIC;
+
+--
+-- Name: FUNCTION is_held(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.is_held(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.is_held(p_tenant_id bigint) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION is_item(p_item jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
