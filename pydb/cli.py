@@ -491,6 +491,16 @@ def _keep_checkpoint(path: Path, checkpoint: dict[str, Any]) -> bool:
     return True
 
 
+# Whether logical replication fills a table of ours.
+COPIED: LiteralString = """
+    select exists (
+        select from pg_catalog.pg_subscription_rel as s
+        join pg_catalog.pg_class as c on c.oid = s.srrelid
+        where c.relnamespace = pg_catalog.to_regnamespace('ai_storage_private')
+    )
+"""
+
+
 def _verify(args: argparse.Namespace) -> int:
     columns = ["verified", "events", "seals"]
     log: calls.AuditVerification | calls.AuditSummary
@@ -500,8 +510,15 @@ def _verify(args: argparse.Namespace) -> int:
         if log.verified and log.events == log.pending == 0:
             print("This tenant has no log; compare the five levels.", file=sys.stderr)
     else:
-        log = _run_on(_admin_dsn(args), calls.verify_all_audit())
+        with migrate.connect(_admin_dsn(args)) as connection:
+            log = session.run(connection, calls.verify_all_audit())
+            (copied,) = connection.execute(COPIED).fetchone() or (False,)
         _print_rows(args, [log], [*columns, "checkpoints", "pending", "isolation_key", "event_id", "problem"])
+        if copied:
+            print(
+                "A subscription writes these tables, and the log has events that nobody made: see pydb doctor.",
+                file=sys.stderr,
+            )
     if log.pending:
         said = "event is not sealed yet: nothing is proved about it"
         if log.pending > 1:

@@ -884,6 +884,11 @@ def _given_key(given: str) -> bytes:
     return read_public_key(given)
 
 
+def _shown(value: object) -> str:
+    """A text out of the files, as JSON writes it: no terminal obeys what somebody else chose."""
+    return "".join(sign if " " <= sign <= "~" else json.dumps(sign)[1:-1] for sign in str(value))
+
+
 def _verdict(result: Result | Evidence) -> str:
     if not result.verified:
         return f"NOT verified: {result.problem}"
@@ -940,15 +945,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with open(options.path, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
                 result = verify(lines, checkpoint=options.checkpoint, seal=options.seal, processes=os.cpu_count() or 1)
     except OSError as error:
-        print(f"verifier.py: {error}", file=sys.stderr)
+        print(f"verifier.py: {_shown(error)}", file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(asdict(result)))
     else:
-        print(_verdict(result))
+        print(_shown(_verdict(result)))
         for name, value in asdict(result).items():
             if name not in ("verified", "problem", "attacks", "says") and value is not None:
-                print(f"  {name}: {value}")
+                print(f"  {name}: {_shown(value)}")
         if isinstance(result, Evidence) and result.verified and public_key is None:
             print(
                 "The signing key came with the folder: compare signed_by with the key that you were given, or name it "

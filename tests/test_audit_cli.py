@@ -387,3 +387,23 @@ def test_a_bundle_replaces_no_file_and_is_none_while_nothing_is_sealed(
         assert (code, out, "exists already" in err, "hint: " in err) == (1, "", True, True)
     assert file.read_text() == "mine"
     assert set(tmp_path.iterdir()) == {file, link}
+
+
+def test_verify_tells_when_a_subscription_writes_the_tables(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    admin = database.connect()
+    admin.execute("create subscription from_there connection '' publication p with (connect = false)")
+    try:
+        for copied in (False, True):
+            if copied:
+                admin.execute(
+                    "insert into pg_subscription_rel "
+                    "select oid, 'ai_storage_private.tenant'::regclass, 'r', null from pg_subscription"
+                )
+            assert cli.main(["verify", "--dsn", database.dsn()]) == 0
+            assert ("subscription" in capsys.readouterr().err) == copied
+    finally:
+        admin.execute("delete from pg_subscription_rel")
+        admin.execute("alter subscription from_there set (slot_name = none)")
+        admin.execute("drop subscription from_there")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +107,22 @@ def test_doctor_escapes_what_a_login_set_for_itself_and_tells_the_way_back(datab
         admin = database.connect()
         admin.execute("drop owned by output_app")
         admin.execute("drop role output_app")
+
+
+def test_the_verifier_shows_a_hostile_file_on_any_terminal(tmp_path: Path) -> None:
+    bundle = tmp_path / "b\x1b[2J\u202e"
+    bundle.write_text(json.dumps({"format": EVIL, "kind": EVIL}) + "\n")
+    for path in (bundle, tmp_path / "none\x1b[2J"):
+        done = subprocess.run(
+            [sys.executable, "-m", "pydb.verifier", str(path)],
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode in (1, 2)
+        said = (done.stdout + done.stderr).decode("ascii")
+        assert all(line.isprintable() for line in said.split("\n"))
+        assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("rows", [1, 3000])
