@@ -302,6 +302,8 @@ def draw_shares(me: str, given: Sequence[Grant], received: Sequence[Grant]) -> s
     me: its isolation key. given, received: what list_shares and list_received_shares return for it.
     Returns: an SVG document that refers to nothing outside itself.
     """
+    # What was declined reaches nobody.
+    given, received = ([grant for grant in grants if grant.state != "declined"] for grants in (given, received))
     pairs = _models(me, given, received)
     nothing = "" if pairs else "nothing is shared, by this tenant or with it"
     heading = "Models shared by and with " + ":".join(_cut(level, 2 * LEVEL_CELLS) for level in me.split(":"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -424,6 +425,11 @@ def test_keys_are_made_listed_and_retired_and_tokens_minted(
     assert code == 0
     app = ("--dsn", database.dsn("app"), "--as", token.strip())
     assert run("save", "m", "--mse", "0.5", *app)[0] == 0
+    code, narrow, _ = run(*mint, "--from", "abc122", "--from", "abc121")
+    assert code == 0
+    claims = json.loads(base64.urlsafe_b64decode(narrow.split(".")[1] + "=="))
+    assert claims["from"] == ["abc122", "abc121"]
+    assert run(*mint, "--from", "*")[0] == 2
     for wrong in (["list", "k1"], ["list", "--audience", "here"], ["retire", "k1", "--audience", "here"]):
         assert run("key", *wrong, *dsn)[0] == 2
     assert run("key", "retire", "k1", *dsn) == (0, "Key k1 is retired: its tokens are refused from now on.\n", "")

@@ -383,6 +383,7 @@ def test_clear_tenant_without_a_tenant_does_nothing(database: Database) -> None:
 
 def test_a_credential_in_a_call_counts_for_that_call_alone(database: Database) -> None:
     app = database.connect("app")
+    save(app, "older", as_=ACME_2)
     with app.transaction():
         for function, arguments in TENANT_CALLS.items():
             if function != "load_history":
@@ -392,6 +393,7 @@ def test_a_credential_in_a_call_counts_for_that_call_alone(database: Database) -
 
 def test_a_credential_in_a_call_does_not_end_what_set_tenant_began(database: Database) -> None:
     app = database.connect("app")
+    save(app, "older", as_=ACME_2)
     with app.transaction():
         set_tenant(app, ACME)
         for function, arguments in TENANT_CALLS.items():

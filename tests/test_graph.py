@@ -6,6 +6,7 @@ import random
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from uuid import UUID
@@ -248,6 +249,13 @@ def test_what_comes_back_to_me_is_drawn_once() -> None:
     mine = grant(2, key("*"), owner=key("mcp-9"))
     received = [grant(1, ME, ("read", "share"), by=key("mcp-9"), owner=key("mcp-9")), mine]
     assert len(drawn(draw_shares(ME, [mine], received))) == 2
+
+
+def test_what_was_declined_is_not_drawn() -> None:
+    mine, theirs = grant(1, key("mcp-2")), grant(2, ME, by=key("mcp-3"), owner=key("mcp-3"))
+    assert len(drawn(draw_shares(ME, [mine], [theirs]))) == 2
+    assert drawn(draw_shares(ME, [replace(mine, state="declined")], [replace(theirs, state="declined")])) == []
+    assert len(drawn(draw_shares(ME, [replace(mine, state="partly declined")], []))) == 1
 
 
 def test_grants_whose_origin_is_gone_are_drawn_all_the_same() -> None:

@@ -164,6 +164,21 @@ def test_the_exchanged_token_is_the_one_that_mint_makes(provider: IdentityProvid
     assert "sub" not in jwt.decode(exchanged, options={"verify_signature": False})
 
 
+def test_from_what_a_token_may_promote_says_the_configuration_and_no_claim(
+    provider: IdentityProvider, keys_file: Path
+) -> None:
+    def exchanged(source: IdentityProvider) -> dict[str, Any]:
+        made = source.exchange(issue(**{"from": ["c9"]}), kid="k1", secret=SECRET, audience="here")
+        return jwt.decode(made, SECRET, algorithms=["HS256"], audience="here")
+
+    assert "from" not in exchanged(provider)
+    arguments = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": keys_file, "claims": CLAIMS}
+    assert exchanged(IdentityProvider(**arguments, promote_from=["c1", "c2"]))["from"] == ["c1", "c2"]
+    for wrong in ("c1", ["*"], [""], ["a:b"], ["c"] * 33):
+        with pytest.raises(InvalidProvider):
+            IdentityProvider(**arguments, promote_from=wrong)
+
+
 @pytest.mark.parametrize(
     ("left", "ttl", "expected"),
     [(3600, None, 900), (60, None, 60), (3600, timedelta(minutes=1), 60), (10, timedelta(hours=24), 10)],

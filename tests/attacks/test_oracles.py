@@ -344,6 +344,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "text[]": (None, [], ["read"], ["read", "write", "share"], ["own"], [None], ["x' --"]),
     "timestamp with time zone": (None, "infinity", "-infinity", "epoch", "2999-01-01"),
     "uuid": (None, uuid.UUID(int=0)),
+    "boolean": (None, False, True),
     "bytea": (None, b"", b"x", b"\x00\xff" * 9, b"x" * 1048577),
 }
 FUZZED = """
