@@ -120,6 +120,7 @@ grant execute on function
     ai_storage_private.is_tenant_pattern(text),
     ai_storage_private.is_name(text),
     ai_storage_private.is_metrics(jsonb),
+    ai_storage_private.name_wrong_metric(jsonb),
     ai_storage_private.is_metadata(jsonb),
     ai_storage_private.check_progress(
         text, double precision, bigint, jsonb, jsonb, bigint

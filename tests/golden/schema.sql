@@ -16779,6 +16779,7 @@ GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.name_wrong_metric(p_metrics jsonb) TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION next_owner(p_patterns text[], p_from text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
