@@ -275,10 +275,10 @@ declare
 begin
     -- Only a token that is genuine and of this tenant says anything; a key has colons.
     if p_token is null or strpos(p_token, ':') > 0 then
-        return '{}';
+        return '{}'::text[];
     end if;
     if p_key is distinct from (ai_storage_private.verify_token(p_token)).isolation_key then
-        return '{}';
+        return '{}'::text[];
     end if;
     v_claims := convert_from(
         ai_storage_private.decode_base64url(split_part(p_token, '.', 2)), 'UTF8'

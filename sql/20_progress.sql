@@ -895,17 +895,14 @@ set client_min_messages = notice
 as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_version  bigint;
-    v_model_id uuid;
+    v_version bigint;
 begin
     perform ai_storage_private.check_hold(v_tenant.levels);
     loop
         delete from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = v_tenant.tenant_id
           and p.model_name = p_model_name collate "C"
-          and (p_expected_version is null or p.version = p_expected_version)
-        returning p.model_id
-        into v_model_id;
+          and (p_expected_version is null or p.version = p_expected_version);
         if found then
             return true;
         end if;

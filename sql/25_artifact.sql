@@ -392,7 +392,7 @@ begin
         p_tenant_id, p_model_id, p_version, p_artifact_name, p_media_type, v_blob_id
     );
     sha256 := encode(v_sha256, 'hex');
-    size_bytes := length(p_content);
+    size_bytes := length(p_content)::bigint;
 end;
 $fn$;
 comment on function ai_storage_private.attach_content(
@@ -932,7 +932,7 @@ language plpgsql
 stable
 as $fn$
 declare
-    v_digests jsonb := '{}';
+    v_digests jsonb := '{}'::jsonb;
     v_name    text;
     v_item    record;
 begin

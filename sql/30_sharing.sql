@@ -585,7 +585,7 @@ as $fn$
 declare
     v_org       constant text := p_sharer.levels[1];
     v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
-    v_given     uuid[] := '{}';
+    v_given     uuid[] := '{}'::uuid[];
     v_before    uuid[];
     v_kept      uuid[];
     v_left      text[];
@@ -756,7 +756,7 @@ stable
 as $fn$
 begin
     return (
-        select count(*)
+        select count(*)::integer
         from ai_storage_private.in_force(
             array(
                 select distinct s.share_id
@@ -1688,7 +1688,7 @@ set client_min_messages = notice
 as $fn$
 begin
     return (
-        select count(*)
+        select count(*)::integer
         from ai_storage_private.in_force(
             array(
                 select s.share_id

@@ -1204,17 +1204,14 @@ CREATE FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_version  bigint;
-    v_model_id uuid;
+    v_version bigint;
 begin
     perform ai_storage_private.check_hold(v_tenant.levels);
     loop
         delete from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = v_tenant.tenant_id
           and p.model_name = p_model_name collate "C"
-          and (p_expected_version is null or p.version = p_expected_version)
-        returning p.model_id
-        into v_model_id;
+          and (p_expected_version is null or p.version = p_expected_version);
         if found then
             return true;
         end if;
@@ -4136,7 +4133,7 @@ begin
         p_tenant_id, p_model_id, p_version, p_artifact_name, p_media_type, v_blob_id
     );
     sha256 := encode(v_sha256, 'hex');
-    size_bytes := length(p_content);
+    size_bytes := length(p_content)::bigint;
 end;
 $$;
 
@@ -5777,7 +5774,7 @@ CREATE FUNCTION ai_storage_private.count_line(p_share_ids uuid[]) RETURNS intege
     AS $$
 begin
     return (
-        select count(*)
+        select count(*)::integer
         from ai_storage_private.in_force(
             array(
                 select distinct s.share_id
@@ -5844,7 +5841,7 @@ CREATE FUNCTION ai_storage_private.count_permitted(p_permit_ids uuid[]) RETURNS 
     AS $$
 begin
     return (
-        select count(*)
+        select count(*)::integer
         from ai_storage_private.in_force(
             array(
                 select s.share_id
@@ -6119,7 +6116,7 @@ CREATE FUNCTION ai_storage_private.digest_artifacts(p_tenant_id bigint, p_artifa
     LANGUAGE plpgsql STABLE
     AS $$
 declare
-    v_digests jsonb := '{}';
+    v_digests jsonb := '{}'::jsonb;
     v_name    text;
     v_item    record;
 begin
@@ -9885,10 +9882,10 @@ declare
 begin
     -- Only a token that is genuine and of this tenant says anything; a key has colons.
     if p_token is null or strpos(p_token, ':') > 0 then
-        return '{}';
+        return '{}'::text[];
     end if;
     if p_key is distinct from (ai_storage_private.verify_token(p_token)).isolation_key then
-        return '{}';
+        return '{}'::text[];
     end if;
     v_claims := convert_from(
         ai_storage_private.decode_base64url(split_part(p_token, '.', 2)), 'UTF8'
@@ -12209,7 +12206,7 @@ CREATE FUNCTION ai_storage_private.write_shares(p_held ai_storage_private.model_
 declare
     v_org       constant text := p_sharer.levels[1];
     v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
-    v_given     uuid[] := '{}';
+    v_given     uuid[] := '{}'::uuid[];
     v_before    uuid[];
     v_kept      uuid[];
     v_left      text[];
