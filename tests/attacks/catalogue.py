@@ -66,8 +66,9 @@ CONTEXT = [
         "Read a token or a secret in tables, catalogues, statements, logs, errors or dumps",
         "bc",
         "Only the operator's functions read secrets. No message of ours quotes a credential; sent as a parameter it is "
-        "in no statement text.",
-        "the server logs parameters, literals and plans if it is told to, and a full dump holds the secrets: see above",
+        "in no statement text. Sent by pydb it is in no error and no log either, whatever a login has set.",
+        "the server logs parameters, literals and plans if an administrator tells it to, and a full dump holds the "
+        "secrets: see above",
     ),
     Attack(
         8,
@@ -276,12 +277,14 @@ POOL = [
         47,
         "Leave something in a pooled session: LISTEN, locks, prepared statements, roles, settings, temporary tables",
         "c",
-        "Our functions leave nothing, and what others leave changes neither what is stored nor whose rows are read. "
-        "The test tries every setting that a login may change; custom ones, which no list shows, "
-        "`tests/test_layout.py` looks for in our functions.",
-        "within one login a leftover can make the next calls fail, change how values are shown, or put a token into "
-        "its owner's error text; and what the victim's own statements leave is the next one's. DISCARD ALL between "
-        "borrowers closes it, as above",
+        "Our functions and pydb leave nothing. What others leave changes no answer, no right, no stored value and no "
+        "commit: `test_settings` tries every setting that a login may change, for a session, for a login and as an "
+        "option; custom ones, which no list shows, `tests/test_layout.py` looks for in our functions. No call that "
+        "carries a token is prepared by name, and none in a pool of pydb's.",
+        "within one login a leftover can make the next calls fail; a replaced statement can take a call by key in a "
+        "pool of the application's that prepares; a client other than pydb sees its token in its own error text; and "
+        "what the victim's own statements leave is the next one's. DISCARD ALL between borrowers closes these, but for "
+        "ALTER ROLE, which `pydb doctor` lists",
     ),
     Attack(
         48,

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg_pool import ConnectionPool
 
 from pydb import TenantAwareStorage, TokenExpired, calls
 from pydb.session import run as pydb_run
@@ -331,6 +332,23 @@ def test_a_statement_replaced_in_a_pool_of_pydbs_takes_no_call(house: House, min
             assert connection.execute("table pg_temp.loot").fetchall() == []
             ((prepared,),) = connection.execute("select array(select statement from pg_prepared_statements)").fetchall()
             assert "ai_storage" not in "".join(prepared)
+
+
+@attack(47)
+@only("direct")
+@pytest.mark.parametrize("threshold", [5, None], ids=["prepared", "not prepared"])
+@pytest.mark.parametrize("credential", ["key", "token"])
+def test_a_statement_replaced_in_a_pool_of_yours_takes_calls_by_key_alone_and_only_if_they_are_prepared(
+    house: House, mint: Mint, credential: str, threshold: int | None
+) -> None:
+    options = {"autocommit": True, "prepare_threshold": threshold}
+    with ConnectionPool(house.database.dsn("app"), min_size=1, max_size=1, kwargs=options, open=True) as pool:
+        victim = TenantAwareStorage(pool, mint(BETA) if credential == "token" else BETA)
+        last = [victim.save_ai_progress("m", 1).version for _ in range(8)][-1]
+        with pool.connection() as connection:
+            connection.execute(HIJACK)
+        taken = credential == "key" and threshold is not None
+        assert victim.save_ai_progress("m", 1).version == (4711 if taken else last + 1)
 
 
 @attack(7, 47)
