@@ -24,6 +24,8 @@ declare
     v_owning    constant name[] := '{ai_storage_owner,ai_storage_sharing,ai_storage_operator}';
     v_role      record;
 begin
+    -- Settings and a password of a group are its members' to make (set role, alter role), and do
+    -- nothing, since it cannot log in: they are no reason to refuse.
     for v_role in
         select r.rolname, w.what, w.mend
         from pg_roles as r
@@ -40,14 +42,14 @@ begin
             union all
             select 'it has settings', format('alter role %I reset all', r.rolname)
             from pg_db_role_setting as s
-            where s.setrole = r.oid and s.setdatabase = 0
+            where s.setrole = r.oid and s.setdatabase = 0 and r.rolname = any (v_owning)
             union all
             select
                 'it has settings in database ' || d.datname,
                 format('alter role %I in database %I reset all', r.rolname, d.datname)
             from pg_db_role_setting as s
             join pg_database as d on d.oid = s.setdatabase
-            where s.setrole = r.oid
+            where s.setrole = r.oid and r.rolname = any (v_owning)
             union all
             select
                 'it is a member of ' || g.rolname, format('revoke %I from %I', g.rolname, r.rolname)
@@ -112,8 +114,7 @@ begin
     if has_table_privilege('pg_authid', 'select') then
         for v_role in
             execute $q$select rolname from pg_authid where rolpassword is not null and rolname in (
-                'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator',
-                'ai_storage_app', 'ai_storage_admin', 'ai_storage_auditor', 'ai_storage_sql'
+                'ai_storage_owner', 'ai_storage_sharing', 'ai_storage_operator'
             )$q$
         loop
             raise exception using

@@ -275,6 +275,7 @@ def test_an_auditor_reads_and_changes_nothing(run: Run, database: Database, tmp_
     )
     may_not = (["seal"], ["checkpoint"], ["erase", ACME, "--reason", "r", "--yes", ACME], ["retention", "apply"])
     superuser.execute("grant ai_storage_auditor to stranger")
+    database.stack.callback(superuser.execute, "revoke ai_storage_auditor from stranger")  # roles are the server's
     with unchanged(database):
         for command in may:
             code, out, err = run(*command, *dsn)

@@ -1218,6 +1218,8 @@ def test_the_evidence_of_a_real_database_is_whole_and_the_same_twice(
 
 def test_collecting_takes_an_administrator_or_an_auditor(database: Database, tmp_path: Path) -> None:
     assert cli.main(["evidence", "--dsn", database.dsn("app"), "--out", str(tmp_path / "x")]) == 1
-    database.connect().execute("grant ai_storage_auditor to stranger")
+    superuser = database.connect()
+    superuser.execute("grant ai_storage_auditor to stranger")
+    database.stack.callback(superuser.execute, "revoke ai_storage_auditor from stranger")  # roles are the server's
     evidence.collect(database.connect("stranger"))
     assert list(tmp_path.iterdir()) == []

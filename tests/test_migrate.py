@@ -175,6 +175,16 @@ def test_a_role_that_somebody_else_prepared_is_not_taken_over(own_server: Server
 
 
 @pytest.mark.sql
+def test_what_a_login_keeps_for_its_group_stops_no_administrator(database: Database) -> None:
+    """A member may set the group's settings and password, which do nothing: the group cannot log in."""
+    app = database.connect("app")
+    app.execute("set role ai_storage_app; alter role current_user set statement_timeout = 1")
+    app.execute("alter role current_user password 'x'")
+    database.stack.callback(app.execute, "reset all; alter role current_user reset all")
+    migrate.init(database.dsn())
+
+
+@pytest.mark.sql
 @pytest.mark.parametrize(
     "trap",
     [
