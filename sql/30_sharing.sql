@@ -586,8 +586,10 @@ declare
     v_org       constant text := p_sharer.levels[1];
     v_ancestors constant uuid[] := array_remove(p_held.ancestors || p_held.share_id, null);
     v_given     uuid[] := '{}'::uuid[];
+    v_given_to  text[] := '{}'::text[];
     v_before    uuid[];
     v_kept      uuid[];
+    v_kept_to   text[];
     v_left      text[];
 begin
     -- Around again when my other sessions give the same.
@@ -601,26 +603,21 @@ begin
               and s.share_id <> all (v_given)
         );
         -- What is the same already stays, with all that was passed on from it.
-        v_kept := v_given || array(
-            select f.share_id
-            from ai_storage_private.in_force(v_before, null) as f
-            where f.target <> all (p_targets)
-               or (
-                   f.permissions = p_permissions
-                   and f.expires_at is not distinct from p_expires_at
-                   and f.pinned_version is not distinct from p_version
-                   and f.ancestors = v_ancestors
-               )
-        );
+        select v_given || array_agg(f.share_id), v_given_to || array_agg(f.target)
+        into v_kept, v_kept_to
+        from ai_storage_private.in_force(v_before, null) as f
+        where f.target <> all (p_targets)
+           or (
+               f.permissions = p_permissions
+               and f.expires_at is not distinct from p_expires_at
+               and f.pinned_version is not distinct from p_version
+               and f.ancestors = v_ancestors
+           );
         -- In one order, so that two sessions of mine do not wait for each other.
         v_left := array(
             select t.target
             from unnest(p_targets) as t (target)
-            where not exists (
-                select from ai_storage_private.model_share as s
-                where s.share_id = any (v_kept)
-                  and s.target = t.target
-            )
+            where t.target <> all (v_kept_to)
             order by t.target
         );
         exit when v_left = '{}';
@@ -654,17 +651,16 @@ begin
                 )
             from unnest(v_left) as t (target)
             on conflict on constraint model_share_once_unique do nothing
-            returning s.share_id
+            returning s.share_id, s.target
         )
-        select v_given || array_agg(g.share_id) into v_given
+        select v_given || array_agg(g.share_id), v_given_to || array_agg(g.target)
+        into v_given, v_given_to
         from given as g;
     end loop;
+    -- Not read again from the table: another session of mine may have ended one meanwhile.
     return query
-    select s.share_id, s.target
+    select v_kept[array_position(v_kept_to, t.target)], t.target
     from unnest(p_targets) with ordinality as t (target, place)
-    join ai_storage_private.model_share as s
-        on s.target = t.target
-    where s.share_id = any (v_kept)
     order by t.place;
 end;
 $fn$;
@@ -1506,13 +1502,13 @@ declare
     v_share   constant ai_storage_private.model_share
         := ai_storage_private.borrow(p_tenant, p_owner, p_model_name, 'write');
 begin
-    perform ai_storage_private.hurry();
     select w.version, w.created, w.saved_at
     into version, created, saved_at
     from ai_storage_private.write_progress(
         v_share.tenant_id, p_model_name, p_mse, p_training_samples, p_metrics, p_metadata,
         p_expected_version, p_tenant.isolation_key, v_share.model_id
     ) as w;
+    perform ai_storage_private.hurry();
     perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_use(
         'write model', p_tenant, array[v_share.tenant_id], array[p_owner],

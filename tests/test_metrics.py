@@ -113,7 +113,7 @@ FILL = {
     "tenant": "select n, 'o', 's' || n, 'p', 'e', 'c' from ns",
     "audit_seal": "select n, 1, 1, now() - interval '1 h' + n * interval '1 ms', 1, '', '', '' from ns",
     "audit_pending": "select n, gen_random_uuid(), now(), 1, null, 'a', 'l', 'c', null, '', null, null from ns",
-    "artifact_upload": "select n, gen_random_uuid(), gen_random_uuid(), 1, now(), now(), 'a', 't' from ns",
+    "artifact_upload": "select n, gen_random_uuid(), gen_random_uuid(), 1, 1, now(), now(), null, 'a', 't' from ns",
 }
 
 

@@ -171,7 +171,7 @@ def assert_worth_nothing(connection: Connection, *tenants: str) -> None:
         for use in (
             lambda tenant=tenant: versions(connection, "m", owner=OWNER, as_=tenant),
             lambda tenant=tenant: save(connection, "m", owner=OWNER, as_=tenant),
-            lambda tenant=tenant: share(connection, FOURTH, owner=OWNER, as_=tenant),
+            lambda tenant=tenant: share(connection, key(tenant.split(":")[0], code="fourth"), owner=OWNER, as_=tenant),
         ):
             with refused("TN101"):
                 use()
