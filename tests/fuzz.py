@@ -537,6 +537,8 @@ class World:
             "select lo_unlink(m.oid) from pg_largeobject_metadata as m where m.oid <> %s",
             (int(self.known["large object"]),),
         )
+        # What HOME declined once, it would not be shown again.
+        self.admin.execute("delete from ai_storage_private.share_decline where tenant_id = any (%s)", (self.own,))
 
 
 def changes(before: Snapshot, after: Snapshot) -> list[str]:
