@@ -57,6 +57,7 @@ __all__ = [
     "authorize_login",
     "begin_artifact",
     "break_glass",
+    "changes",
     "clear_tenant",
     "collect_evidence",
     "compliance_report",
@@ -1408,6 +1409,21 @@ def audit_trail(
         "from ai_storage.audit_trail(p_since => %s::timestamp with time zone, "
         "p_until => %s::timestamp with time zone, p_action => %s, p_after => %s, p_limit => %s::integer, p_as => %s)",
         (_aware(since, "since"), _aware(until, "until"), action, after, limit),
+        _EVENTS,
+    )
+
+
+def changes(*, after: str | None = None, limit: int | None = 1000) -> Call[list[AuditEvent]]:
+    """The sealed events of the tenant's own log in the order of their seals, for a follower: none lost, none twice.
+
+    after: the cursor of the last row already had. limit: None for all.
+    Raises: InvalidArgument (22023).
+    Source: sql/40_audit.sql, ai_storage.changes
+    """
+    return Call(
+        "select event_id, recorded_at, action, model_id, version, login, credential, actor, detail, sealed, cursor "
+        "from ai_storage.changes(p_after => %s, p_limit => %s::integer, p_as => %s)",
+        (after, limit),
         _EVENTS,
     )
 

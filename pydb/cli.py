@@ -535,6 +535,8 @@ def _audit(args: argparse.Namespace) -> None:
         args.refuse("--bundle is the whole log and goes with no other option")
     if args.follow and (args.until or args.limit is not None):
         args.refuse("--until and --limit do not go with --follow")
+    if args.after is not None and not args.follow:
+        args.refuse("--after goes with --follow")
     if args.bundle is not None:
         try:
             with _connect_tenant(args) as connection:
@@ -557,26 +559,22 @@ def _audit(args: argparse.Namespace) -> None:
 
 
 def _follow(args: argparse.Namespace) -> None:
-    """Print events as they come, a line each, until interrupted."""
-    overlap = timedelta(minutes=1)
-    since = args.since or datetime.now().astimezone() - overlap
-    seen: set[UUID] = set()
+    """Print events as they are sealed, a line each, until interrupted."""
+    after = args.after
+    since = args.since or (datetime.now().astimezone() - timedelta(minutes=1) if after is None else None)
     with _connect_tenant(args) as connection:
         while True:
-            call = calls.audit_trail(since=since, action=args.action, limit=None)
-            events = session.run(connection, call, args.credential)
+            events = session.run(connection, calls.changes(after=after), args.credential)
             for event in events:
-                if event.event_id in seen:
+                after = event.cursor
+                if (since and event.recorded_at < since) or (args.action and event.action != args.action):
                     continue
                 if args.json:
                     print(json.dumps(dataclasses.asdict(event), ensure_ascii=False, default=_plain), flush=True)
                 else:
                     print("  ".join(_cell(getattr(event, column)) for column in AUDIT_COLUMNS), flush=True)
-            # What commits late has an earlier time; within a minute it is still shown.
-            seen = {event.event_id for event in events}
-            if events:
-                since = max(since, events[-1].recorded_at - overlap)
-            time.sleep(1)
+            if not events:
+                time.sleep(1)
 
 
 def _evidence(args: argparse.Namespace) -> int:
@@ -1444,7 +1442,12 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--action", help="only this one, such as 'save model'")
     added.add_argument("--limit", type=int, metavar="N", help="only the first N, the oldest first (default: all)")
     added.add_argument(
-        "--follow", action="store_true", help="go on with what happens, from --since or the last minute on, a line each"
+        "--follow",
+        action="store_true",
+        help="go on with what is sealed, from --after, --since or the last minute on, a line each",
+    )
+    added.add_argument(
+        "--after", metavar="CURSOR", help="with --follow: go on behind the event whose cursor --json showed"
     )
     added.add_argument(
         "--bundle",

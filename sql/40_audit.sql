@@ -1384,8 +1384,77 @@ comment on function ai_storage.audit_trail(
     'Returns the events of the caller''s own log in the order of their time. p_since, p_until: '
     'from and before. p_action: such as save model. p_after: the cursor of the last row you have. '
     'actor: the sub of the token, if it had one. detail: names. Both are null after an erasure. '
-    'sealed: whether a seal covers it. A transaction that commits late adds events with an earlier '
-    'time. Raises 22023, TN001 to TN005.';
+    'sealed: whether a seal covers it. For paging through what is there: a transaction that '
+    'commits late adds events with an earlier time, so a follower calls changes(). Raises 22023, '
+    'TN001 to TN005.';
+
+create or replace function ai_storage.changes(
+    p_after text    default null,
+    p_limit integer default 1000,
+    p_as    text    default null
+)
+returns table (
+    event_id    uuid,
+    recorded_at timestamptz,
+    action      text,
+    model_id    uuid,
+    version     bigint,
+    login       text,
+    credential  text,
+    actor       text,
+    detail      jsonb,
+    sealed      boolean,
+    cursor      text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_after  bigint[];
+begin
+    if p_limit < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is the largest number of rows to return, or null for no limit.';
+    end if;
+    if p_after !~ '^[0-9]{1,18}[.][0-9]{1,9}$' then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid cursor',
+            hint = 'p_after takes the cursor of the last row you have, unchanged.';
+    end if;
+    v_after := string_to_array(coalesce(p_after, '0.0'), '.')::bigint[];
+
+    return query
+    select
+        e.event_id,
+        e.recorded_at,
+        e.action,
+        e.model_id,
+        e.version,
+        e.login,
+        e.credential,
+        e.detail::jsonb ->> 'actor',
+        e.detail::jsonb,
+        true,
+        e.seal_number || '.' || e.leaf_index
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = v_tenant.tenant_id
+      and (e.seal_number, e.leaf_index) > (v_after[1], v_after[2])
+    order by e.seal_number, e.leaf_index
+    limit p_limit;
+end;
+$fn$;
+comment on function ai_storage.changes(text, integer, text) is
+    'Returns the sealed events of the caller''s own log in the order of their seals, for a '
+    'follower: none is lost and none comes twice, since what commits late is sealed later. Rows '
+    'are as those of audit_trail(). p_after: the cursor of the last row you have (seal and place), null for the '
+    'beginning. Raises 22023, TN001 to TN005.';
 
 create or replace function ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid)
 returns jsonb

@@ -269,6 +269,7 @@ grant execute on function
     ai_storage.has_permission(text, text, text, text),
     ai_storage.verify_audit(text),
     ai_storage.audit_trail(timestamptz, timestamptz, text, text, integer, text),
+    ai_storage.changes(text, integer, text),
     ai_storage.audit_proof(uuid, text),
     ai_storage.export_audit(text),
     ai_storage.export_tenant(text),

@@ -190,6 +190,7 @@ def test_each_change_of_a_tenant_has_one_event(database: Database, app: Connecti
 @sql_test
 def test_each_act_of_an_administrator_has_one_event(database: Database, admin: Connection) -> None:
     with operator_logged(database, "insert authorization"):
+        database.stack.callback(admin.execute, "revoke ai_storage_app from stranger")  # roles are the server's
         call(admin, "authorize_login", login="stranger", pattern="acme:*:*:*:*")
     with operator_logged(database, "update authorization"):
         call(admin, "authorize_login", login="stranger", pattern="acme:*:*:*:*", token_only=True)
@@ -1142,3 +1143,49 @@ def test_a_dump_is_sealed_and_verified_on_in_another_database(
     assert all_verified(admin).checkpoints == 4
     assert verified(app).verified
     until(lambda: seal(admin) == (0, 0), "nothing left to seal")
+
+
+def test_a_follower_sees_every_sealed_event_once_in_the_order_of_the_seals(database: Database) -> None:
+    app, late, admin = database.connect("app"), database.connect("app"), database.connect()
+    save(app, "first", as_=ACME)
+    call(admin, "seal_audit")
+    seen: list[tuple[str, str]] = []
+    after = call(app, "changes", as_=ACME)[-1].cursor
+
+    def follow() -> None:
+        nonlocal after
+        while rows := call(app, "changes", after=after, limit=2, as_=ACME):
+            seen.extend((row.event_id, row.detail.get("model_name")) for row in rows)
+            after = rows[-1].cursor
+
+    for number in range(3):
+        late.execute("begin")
+        save(late, f"late{number}", as_=ACME)
+        for other in range(3):
+            save(app, f"m{number}{other}", as_=ACME)
+        follow()
+        assert len(seen) == number * 4
+        call(admin, "seal_audit")
+        follow()
+        late.execute("commit")
+        call(admin, "seal_audit")
+        follow()
+    assert [name for _, name in seen] == [
+        name for number in range(3) for name in (*(f"m{number}{other}" for other in range(3)), f"late{number}")
+    ]
+    assert len({event_id for event_id, _ in seen}) == len(seen)
+    assert {event_id for event_id, _ in seen} == {row.event_id for row in call(app, "audit_trail", as_=ACME)[2:]}
+    save(app, "m", as_=BETA)
+    call(admin, "seal_audit")
+    follow()
+    assert "m" not in {name for _, name in seen}
+    assert len(call(app, "changes", limit=None, as_=ACME)) == 2 + len(seen)
+
+
+def test_a_follower_with_a_wrong_cursor_or_limit_is_refused(database: Database) -> None:
+    app = database.connect("app")
+    for wrong in ("x", "1", "1.", "1.2.3", "-1.0", "9999999999999999999.0", " 1.0"):
+        with refused("22023"):
+            call(app, "changes", after=wrong, as_=ACME)
+    with refused("22023"):
+        call(app, "changes", limit=-1, as_=ACME)

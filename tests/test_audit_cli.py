@@ -321,32 +321,40 @@ def test_the_trail_is_shown_and_filtered(run: Run, database: Database) -> None:
     ]
     assert len(table) == 6
     assert run("audit", "--dsn", database.dsn("acme_app"), "--as", BETA)[0] == 1
-    for wrong in (["--since", "soon"], ["--follow", "--limit", "1"], ["--follow", "--until", "1m"],
+    for wrong in (["--since", "soon"], ["--follow", "--limit", "1"], ["--follow", "--until", "1m"], ["--after", "1.0"],
                   ["--bundle", "x", "--json"]):  # fmt: skip
         assert run("audit", *tenant, *wrong)[0] == 2, wrong
     assert run("audit", "--dsn", database.dsn("app"))[0] == 2
 
 
 def test_follow_shows_each_event_once_and_late_commits_too(database: Database) -> None:
-    app, late = database.connect("app"), database.connect("app")
+    app, late, admin = database.connect("app"), database.connect("app"), database.connect()
     save(app, "before", as_=ACME)
     late.execute("begin")
     save(late, "late", as_=ACME)
     with going_on("audit", "--follow", "--json", "--dsn", database.dsn("app"), "--as", ACME) as follower:
-        assert [json.loads(follower.line())["action"] for _ in range(2)] == ["insert tenant", "save model"]
+        assert follower.is_quiet(1.5)  # nothing is sealed
         save(app, "after", as_=ACME)
-        after = json.loads(follower.line())
+        call(admin, "seal_audit")
+        shown = [json.loads(follower.line()) for _ in range(3)]
+        assert [event["action"] for event in shown] == ["insert tenant", "save model", "save model"]
+        after = shown[-1]
         assert after["detail"]["model_name"] == "after"
         late.execute("commit")
+        call(admin, "seal_audit")
         found = json.loads(follower.line())
         assert found["detail"]["model_name"] == "late"
         assert found["recorded_at"] < after["recorded_at"]
-        call(database.connect(), "seal_audit")
-        assert follower.is_quiet(2.5)
+        call(admin, "seal_audit")
+        assert follower.is_quiet(1.5)
         assert follower.end(signal.SIGINT) == 0
+    arguments = ("audit", "--follow", "--json", "--after", after["cursor"])
+    with going_on(*arguments, "--dsn", database.dsn("app"), "--as", ACME) as follower:
+        assert json.loads(follower.line()) == found
     arguments = ("audit", "--follow", "--action", "delete model", "--since", "1h")
     with going_on(*arguments, "--dsn", database.dsn("app"), "--as", ACME) as follower:
         call(app, "delete_progress", model_name="late", as_=ACME)
+        call(admin, "seal_audit")
         assert "delete model" in follower.line()
 
 

@@ -45,6 +45,7 @@ EXECUTE = {
         "ai_storage.unshare_model",
         "ai_storage.audit_proof",
         "ai_storage.audit_trail",
+        "ai_storage.changes",
         "ai_storage.export_audit",
         "ai_storage.verify_audit",
         "ai_storage.abort_artifact",

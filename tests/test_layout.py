@@ -129,6 +129,7 @@ DEFINERS = {
         "ai_storage_private.report_models",
         "ai_storage.audit_proof",
         "ai_storage.audit_trail",
+        "ai_storage.changes",
         "ai_storage.export_audit",
         "ai_storage.verify_audit",
         "ai_storage.delete_progress",

@@ -413,7 +413,7 @@ ALTER FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until 
 -- Name: FUNCTION audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) IS 'Returns the events of the caller''s own log in the order of their time. p_since, p_until: from and before. p_action: such as save model. p_after: the cursor of the last row you have. actor: the sub of the token, if it had one. detail: names. Both are null after an erasure. sealed: whether a seal covers it. A transaction that commits late adds events with an earlier time. Raises 22023, TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.audit_trail(p_since timestamp with time zone, p_until timestamp with time zone, p_action text, p_after text, p_limit integer, p_as text) IS 'Returns the events of the caller''s own log in the order of their time. p_since, p_until: from and before. p_action: such as save model. p_after: the cursor of the last row you have. actor: the sub of the token, if it had one. detail: names. Both are null after an erasure. sealed: whether a seal covers it. For paging through what is there: a transaction that commits late adds events with an earlier time, so a follower calls changes(). Raises 22023, TN001 to TN005.';
 
 --
 -- Name: authorize_login(text, text, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -596,6 +596,62 @@ ALTER FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) OWNER TO ai
 --
 
 COMMENT ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) IS 'Announces that somebody is going to look at tenants'' data by hand: an event in the log of each tenant of the pattern and in the operator''s. It grants nothing; call it before a superuser looks. Returns how many tenants are told. Raises 22023, 42704.';
+
+--
+-- Name: changes(text, integer, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage.changes(p_after text DEFAULT NULL::text, p_limit integer DEFAULT 1000, p_as text DEFAULT NULL::text) RETURNS TABLE(event_id uuid, recorded_at timestamp with time zone, action text, model_id uuid, version bigint, login text, credential text, actor text, detail jsonb, sealed boolean, cursor text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $_$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+    v_after  bigint[];
+begin
+    if p_limit < 0 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid limit',
+            hint = 'The limit is the largest number of rows to return, or null for no limit.';
+    end if;
+    if p_after !~ '^[0-9]{1,18}[.][0-9]{1,9}$' then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid cursor',
+            hint = 'p_after takes the cursor of the last row you have, unchanged.';
+    end if;
+    v_after := string_to_array(coalesce(p_after, '0.0'), '.')::bigint[];
+
+    return query
+    select
+        e.event_id,
+        e.recorded_at,
+        e.action,
+        e.model_id,
+        e.version,
+        e.login,
+        e.credential,
+        e.detail::jsonb ->> 'actor',
+        e.detail::jsonb,
+        true,
+        e.seal_number || '.' || e.leaf_index
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = v_tenant.tenant_id
+      and (e.seal_number, e.leaf_index) > (v_after[1], v_after[2])
+    order by e.seal_number, e.leaf_index
+    limit p_limit;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage.changes(p_after text, p_limit integer, p_as text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION changes(p_after text, p_limit integer, p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage.changes(p_after text, p_limit integer, p_as text) IS 'Returns the sealed events of the caller''s own log in the order of their seals, for a follower: none is lost and none comes twice, since what commits late is sealed later. Rows are as those of audit_trail(). p_after: the cursor of the last row you have (seal and place), null for the beginning. Raises 22023, TN001 to TN005.';
 
 --
 -- Name: clear_tenant(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -15546,6 +15602,13 @@ GRANT ALL ON FUNCTION ai_storage.begin_artifact(p_model_name text, p_artifact_na
 
 REVOKE ALL ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION changes(p_after text, p_limit integer, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage.changes(p_after text, p_limit integer, p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.changes(p_after text, p_limit integer, p_as text) TO ai_storage_app;
 
 --
 -- Name: FUNCTION clear_tenant(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
