@@ -1453,8 +1453,8 @@ $fn$;
 comment on function ai_storage.changes(text, integer, text) is
     'Returns the sealed events of the caller''s own log in the order of their seals, for a '
     'follower: none is lost and none comes twice, since what commits late is sealed later. Rows '
-    'are as those of audit_trail(). p_after: the cursor of the last row you have (seal and place), null for the '
-    'beginning. Raises 22023, TN001 to TN005.';
+    'are as those of audit_trail(). p_after: the cursor of the last row you have (seal and '
+    'place), null for the beginning. Raises 22023, TN001 to TN005.';
 
 create or replace function ai_storage_private.prove_event(p_tenant_id bigint, p_event_id uuid)
 returns jsonb

@@ -190,7 +190,6 @@ def test_each_change_of_a_tenant_has_one_event(database: Database, app: Connecti
 @sql_test
 def test_each_act_of_an_administrator_has_one_event(database: Database, admin: Connection) -> None:
     with operator_logged(database, "insert authorization"):
-        database.stack.callback(admin.execute, "revoke ai_storage_app from stranger")  # roles are the server's
         call(admin, "authorize_login", login="stranger", pattern="acme:*:*:*:*")
     with operator_logged(database, "update authorization"):
         call(admin, "authorize_login", login="stranger", pattern="acme:*:*:*:*", token_only=True)

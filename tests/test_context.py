@@ -313,8 +313,8 @@ def test_a_login_is_refused_a_foreign_tenant_alike_whether_that_exists_or_not(da
     assert dump(database) == before
 
 
-def test_a_login_without_authorisation_reaches_nothing(database: Database) -> None:
-    stranger = database.connect("stranger")
+def test_a_login_without_authorisation_reaches_nothing(database: Database, new_login: Callable[..., str]) -> None:
+    stranger = database.connect(new_login())
     for function, arguments in TENANT_CALLS.items():
         with refused("42501", hint=False):
             call(stranger, function, **arguments, as_=ACME)
