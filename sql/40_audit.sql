@@ -202,6 +202,21 @@ $fn$;
 comment on function ai_storage_private.model_content(double precision, bigint, jsonb, jsonb) is
     'What the digest of a model''s state is made of.';
 
+create or replace function ai_storage_private.artifact_content(
+    p_sha256     bytea,
+    p_size_bytes bigint,
+    p_media_type text
+)
+returns text
+language sql
+immutable
+parallel safe
+as $fn$
+    select encode(p_sha256, 'hex') || '|' || p_size_bytes || '|' || p_media_type;
+$fn$;
+comment on function ai_storage_private.artifact_content(bytea, bigint, text) is
+    'What the digest of an artifact is made of.';
+
 create or replace function ai_storage_private.record_use(
     p_action     text,
     p_tenant     ai_storage_private.acting_tenant,
@@ -1095,7 +1110,7 @@ begin
         v_event_id := ai_storage_private.record_event(
             new.tenant_id, 'put artifact', new.model_id, new.version,
             (
-                select encode(b.sha256, 'hex')
+                select ai_storage_private.artifact_content(b.sha256, b.size_bytes, new.media_type)
                 from ai_storage_private.artifact_blob as b
                 where b.tenant_id = new.tenant_id
                   and b.blob_id = new.blob_id
@@ -1107,7 +1122,8 @@ begin
 end;
 $fn$;
 comment on function ai_storage_private.record_artifact_change() is
-    'Trigger: one event per change of an artifact, whoever made it, with a digest of the sha256.';
+    'Trigger: one event per change of an artifact, whoever made it, with a digest of its sha256, '
+    'size and media type.';
 
 create or replace function ai_storage_private.record_change()
 returns trigger
@@ -1157,9 +1173,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_before text[]; -- what the looks before found
-    v_found  text[];
-    v_model  text;
+    v_model text;
 begin
     with log as not materialized (
         select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
@@ -1172,14 +1186,10 @@ begin
         where e.tenant_id = p_tenant_id
           and e.action in ('save model', 'delete model')
     )
-    select
-        array_agg(m.place),
-        (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
-    into v_found, v_model
+    select (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
+    into v_model
     from (
         select
-            coalesce(p.model_id, l.model_id)
-                || ' ' || coalesce(p.version, l.version) as place,
             coalesce(p.model_name, l.model_name) as model_name,
             case
                 when p.model_id is null then l.action = 'delete model'
@@ -1208,7 +1218,6 @@ begin
         ) as l on l.model_id = p.model_id
         union all
         select
-            v.model_id || ' ' || v.version,
             p.model_name,
             p.model_id is not null
                 and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
@@ -1237,6 +1246,176 @@ comment on function ai_storage_private.find_unlogged_model(bigint) is
     'became, quoted; ? when it has none; null when there is no such model. So a change while the '
     'triggers were off shows.';
 
+create or replace function ai_storage_private.find_unlogged_artifact(p_tenant_id bigint)
+returns text
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return (
+        with log as materialized (
+            select
+                l.model_id, l.version, l.action, l.content_digest, l.salt,
+                l.detail::jsonb ->> 'artifact_name' as artifact_name
+            from (
+                select p.model_id, p.version, p.action, p.content_digest, p.salt, p.detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('put artifact', 'delete artifact')
+                union all
+                select e.model_id, e.version, e.action, e.content_digest, e.salt, e.detail
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('put artifact', 'delete artifact')
+            ) as l
+            where l.detail is not null
+        ),
+        content as materialized (
+            select
+                b.blob_id,
+                b.sha256,
+                b.size_bytes,
+                b.sha256 = ai_storage_private.content_sha256(coalesce(k.digests, '{}'))
+                    and b.size_bytes = coalesce(k.size_bytes, 0)
+                    and coalesce(k.is_whole, true) as is_whole
+            from ai_storage_private.artifact_blob as b
+            left join lateral (
+                select
+                    array_agg(sha256(c.content) order by c.chunk_number) as digests,
+                    sum(length(c.content)) as size_bytes,
+                    bool_and(c.sha256 = sha256(c.content)) as is_whole
+                from ai_storage_private.artifact_chunk as c
+                where c.tenant_id = p_tenant_id
+                  and c.blob_id = b.blob_id
+            ) as k on true
+            where b.tenant_id = p_tenant_id
+        )
+        select min(format('%I at version %s', f.artifact_name, f.version))
+        from (
+            select a.artifact_name, a.version
+            from ai_storage_private.model_artifact as a
+            left join content as b
+                on b.blob_id = a.blob_id
+            left join log as l
+                on l.model_id = a.model_id
+                and l.version = a.version
+                and l.artifact_name = a.artifact_name
+                and l.action = 'put artifact'
+            where a.tenant_id = p_tenant_id
+            group by a.model_id, a.artifact_name, a.version
+            having bool_or(
+                b.is_whole
+                and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
+                    ai_storage_private.artifact_content(b.sha256, b.size_bytes, a.media_type),
+                    'UTF8'
+                ))
+            ) is not true
+            union all
+            -- One that was put, was never deleted, and is not there.
+            select l.artifact_name, l.version
+            from log as l
+            left join ai_storage_private.model_artifact as a
+                on a.tenant_id = p_tenant_id
+                and a.model_id = l.model_id
+                and a.version = l.version
+                and a.artifact_name = l.artifact_name
+            group by l.model_id, l.artifact_name, l.version
+            having count(a.tenant_id) = 0
+               and not bool_or(l.action = 'delete artifact')
+        ) as f
+    );
+end;
+$fn$;
+comment on function ai_storage_private.find_unlogged_artifact(bigint) is
+    'An artifact of the tenant that the context names that is not as it was put: its bytes, read '
+    'again, its size, media type, name or version. Null when there is none.';
+
+create or replace function ai_storage_private.find_unlogged_grant(p_tenant_id bigint)
+returns text
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return (
+        with log as materialized (
+            select l.model_id, l.action, l.detail::jsonb as detail
+            from (
+                select p.model_id, p.action, p.detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('insert share', 'delete share', 'insert share end')
+                union all
+                select e.model_id, e.action, e.detail
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('insert share', 'delete share', 'insert share end')
+            ) as l
+        )
+        select min(f.share_id)
+        from (
+            select s.share_id::text
+            from ai_storage_private.model_share as s
+            where s.tenant_id = p_tenant_id
+              and not exists (
+                  select from log as l
+                  where l.action = 'insert share'
+                    and l.model_id = s.model_id
+                    and (
+                        l.detail is null -- its names were erased
+                        or (
+                            l.detail ->> 'share_id' = s.share_id::text
+                            and l.detail ->> 'model_name' = s.model_name
+                            and l.detail ->> 'sharer_key' = s.sharer_key
+                            and l.detail ->> 'target' = s.target
+                            and l.detail -> 'permissions' = to_jsonb(s.permissions)
+                            and l.detail ->> 'pinned_version' is not distinct from
+                                s.pinned_version::text
+                            and (l.detail ->> 'expires_at')::timestamptz is not distinct from
+                                s.expires_at
+                        )
+                    )
+              )
+            union all
+            select l.detail ->> 'share_id'
+            from log as l
+            left join ai_storage_private.model_share as s
+                on s.tenant_id = p_tenant_id
+                and s.share_id::text = l.detail ->> 'share_id'
+            where l.detail is not null
+            group by l.detail ->> 'share_id'
+            having count(s.share_id) = 0
+               and not bool_or(l.action <> 'insert share')
+        ) as f (share_id)
+    );
+end;
+$fn$;
+comment on function ai_storage_private.find_unlogged_grant(bigint) is
+    'The id of a grant on a model of the tenant that the context names that is not as it was '
+    'given, or is gone without an event. Null when there is none.';
+
+create or replace function ai_storage_private.find_unlogged(p_tenant_id bigint)
+returns text
+language plpgsql
+stable
+as $fn$
+begin
+    return coalesce(
+        'model ' || ai_storage_private.find_unlogged_model(p_tenant_id) || ': not as it was saved',
+        'artifact ' || ai_storage_private.find_unlogged_artifact(p_tenant_id)
+            || ': not as it was put',
+        'grant ' || ai_storage_private.find_unlogged_grant(p_tenant_id) || ': not as it was given'
+    );
+end;
+$fn$;
+comment on function ai_storage_private.find_unlogged(bigint) is
+    'What is not as the log says of the tenant that the context names, in words, or null.';
+
 create or replace function ai_storage.verify_audit(p_as text default null)
 returns table (
     verified boolean,
@@ -1255,7 +1434,6 @@ as $fn$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
     v_log    record;
-    v_model  text;
 begin
     select l.* into v_log
     from ai_storage_private.check_log(v_tenant.tenant_id) as l;
@@ -1273,17 +1451,17 @@ begin
           and e.seal_number = v_log.seal_number
           and e.leaf_index = v_log.leaf_index;
     else
-        v_model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
-        problem := 'model ' || v_model || ': not as it was saved';
+        problem := ai_storage_private.find_unlogged(v_tenant.tenant_id);
     end if;
     verified := problem is null;
     return next;
 end;
 $fn$;
 comment on function ai_storage.verify_audit(text) is
-    'Recomputes every leaf and seal of the caller''s own log and compares its models with what was '
-    'logged. pending: events that no seal covers yet. verified false: problem says what is wrong '
-    'first, event_id where, when it is known. Raises TN001 to TN005.';
+    'Recomputes every leaf and seal of the caller''s own log and compares with it the models and '
+    'their versions, the artifacts, whose bytes it reads again, and the grants. pending: events '
+    'that no seal covers yet. verified false: problem says what is wrong first, event_id where, '
+    'when it is known. Raises TN001 to TN005.';
 
 create or replace function ai_storage.audit_trail(
     p_since  timestamptz default null,

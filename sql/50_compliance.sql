@@ -393,10 +393,10 @@ from ai_storage.verify_all_audit() as v
         19, 'models are as the audit log says they were saved',
         'GDPR 5(1)(d), 5(1)(f); SOC 2 CC7.2, PI1.5', false,
         $q$
-select case when count(m.model) = 0 then 'passed' else 'failed' end,
+select case when count(m.problem) = 0 then 'passed' else 'failed' end,
     coalesce(
         'not in ' || string_agg(m.isolation_key, ', ' order by m.isolation_key)
-            filter (where m.model is not null),
+            filter (where m.problem is not null),
         'in ' || count(*) || ' tenants'
     )
 from ai_storage_private.compare_models() as m
@@ -791,7 +791,7 @@ comment on function ai_storage_private.render_time(timestamptz) is
     'A time as text, whatever the session''s time zone.';
 
 create or replace function ai_storage_private.compare_models()
-returns table (isolation_key text, model text)
+returns table (isolation_key text, problem text)
 language plpgsql
 volatile
 as $fn$
@@ -804,14 +804,14 @@ begin
     loop
         perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
         isolation_key := v_tenant.isolation_key;
-        model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
+        problem := ai_storage_private.find_unlogged(v_tenant.tenant_id);
         return next;
     end loop;
     perform ai_storage_private.restore_context(v_context);
 end;
 $fn$;
 comment on function ai_storage_private.compare_models() is
-    'Each tenant, and a model of its that is not as the log says, or null.';
+    'Each tenant, and what of its data is not as the log says, or null.';
 
 create or replace function ai_storage_private.check_controls(p_only_quick boolean)
 returns table (

@@ -96,7 +96,10 @@ grant execute on function
     ai_storage.version(),
     ai_storage_private.is_name(text),
     ai_storage_private.is_tenant_pattern(text),
+    ai_storage_private.find_unlogged(bigint),
     ai_storage_private.find_unlogged_model(bigint),
+    ai_storage_private.find_unlogged_artifact(bigint),
+    ai_storage_private.find_unlogged_grant(bigint),
     ai_storage_private.prove_event(bigint, uuid),
     ai_storage_private.erase_content(bigint),
     ai_storage_private.sweep_uploads(bigint),
@@ -201,7 +204,8 @@ grant execute on function
     )
 to ai_storage_sharing;
 grant execute on function
-    ai_storage_private.model_content(double precision, bigint, jsonb, jsonb)
+    ai_storage_private.model_content(double precision, bigint, jsonb, jsonb),
+    ai_storage_private.artifact_content(bytea, bigint, text)
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
     ai_storage_private.micros(timestamptz),

@@ -1188,3 +1188,57 @@ def test_a_follower_with_a_wrong_cursor_or_limit_is_refused(database: Database) 
             call(app, "changes", after=wrong, as_=ACME)
     with refused("22023"):
         call(app, "changes", limit=-1, as_=ACME)
+
+
+# What an operator changes while the triggers are off -> what verification says of it.
+UNSEEN = {
+    "bytes": ("update {}artifact_chunk set content = '\\x00', sha256 = sha256('\\x00')", "artifact w at version 2"),
+    "bytes and their digests": (
+        "update {}artifact_chunk set content = '\\x00', sha256 = sha256('\\x00'); "
+        "update {}artifact_blob set size_bytes = 1, sha256 = sha256('\\x00')",
+        "artifact w at version 2",
+    ),
+    "a chunk": ("delete from {}artifact_chunk", "artifact w at version 2"),
+    "a media type": ("update {}model_artifact set media_type = 'text/plain'", "artifact w at version 2"),
+    "a name": ("update {}model_artifact set artifact_name = 'v'", "artifact v at version 2"),
+    "a version": ("update {}model_artifact set version = 1", "artifact w at version 1"),
+    "an artifact": ("delete from {}model_artifact", "artifact w at version 2"),
+    "one more artifact": (
+        "insert into {}model_artifact select tenant_id, model_id, 1, blob_id, put_at, artifact_name, media_type "
+        "from {}model_artifact",
+        "artifact w at version 1",
+    ),
+    "a wider grant": ("update {}model_share set permissions = '{{execute,read}}'", "grant "),
+    "a grant to another": ("update {}model_share set target = 'acme:s1:p1:production:c9'", "grant "),
+    "a grant without its end": ("update {}model_share set expires_at = null", "grant "),
+    "a grant of all versions": ("update {}model_share set pinned_version = null", "grant "),
+    "a grant that is gone": ("delete from {}model_share", "grant "),
+}
+
+
+@sql_test
+@pytest.mark.parametrize("what", UNSEEN)
+def test_what_changed_while_the_triggers_were_off_is_found_and_named(database: Database, what: str) -> None:
+    app, admin = database.connect("app"), database.connect()
+    for _ in range(2):
+        save(app, "m", as_=ACME)
+    call(app, "put_artifact", model_name="m", artifact_name="w", content=b"weights", as_=ACME)
+    call(app, "put_artifact", model_name="m", artifact_name="gone", content=b"others", as_=ACME)
+    value(app, "delete_artifact", model_name="m", artifact_name="gone", as_=ACME)
+    share = {"model_name": "m", "targets": [{"code_hash": "c2"}], "as_": ACME}
+    call(app, "share_model", **share)
+    call(app, "share_model", **share, version=1, expires_at="2999-01-01 00:00:00+01")
+    call(admin, "seal_audit")
+    assert verified(app).verified
+    statement, problem = UNSEEN[what]
+    with admin.transaction():
+        tables = ("artifact_chunk", "artifact_blob", "model_artifact", "model_share")
+        for table in tables:
+            admin.execute(f"alter table ai_storage_private.{table} disable trigger all")
+        admin.execute(statement.format(*["ai_storage_private."] * 2))
+        for table in tables:
+            admin.execute(f"alter table ai_storage_private.{table} enable trigger all")
+    found = verified(app)
+    assert not found.verified
+    assert found.problem.startswith(problem)
+    assert found.problem.split(": ")[1] in ("not as it was put", "not as it was given")

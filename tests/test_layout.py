@@ -122,6 +122,8 @@ DEFINERS = {
         "ai_storage_private.count_models",
         "ai_storage_private.measure_tenant",
         "ai_storage_private.sweep_uploads",
+        "ai_storage_private.find_unlogged_artifact",
+        "ai_storage_private.find_unlogged_grant",
         "ai_storage_private.find_unlogged_model",
         "ai_storage_private.list_versions",
         "ai_storage_private.lock_models",

@@ -337,7 +337,7 @@ UNCOVERED = [
         "DISABLE TRIGGER and session_replication_role = replica",
         "bd",
         "Refused to every login. A superuser's gap shows: the triggers of the log fire always, also as a replica, and "
-        "when they are off `verify_audit` finds models that are not as they were saved.",
+        "when they are off `verify_audit` finds models, artifacts and grants that are not as the log says.",
     ),
     Attack(67, "A NOTIFY for each write, which makes commits of all databases wait", "a", "As 51: there is none."),
 ]

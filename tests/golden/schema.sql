@@ -3968,7 +3968,6 @@ CREATE FUNCTION ai_storage.verify_audit(p_as text DEFAULT NULL::text) RETURNS TA
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
     v_log    record;
-    v_model  text;
 begin
     select l.* into v_log
     from ai_storage_private.check_log(v_tenant.tenant_id) as l;
@@ -3986,8 +3985,7 @@ begin
           and e.seal_number = v_log.seal_number
           and e.leaf_index = v_log.leaf_index;
     else
-        v_model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
-        problem := 'model ' || v_model || ': not as it was saved';
+        problem := ai_storage_private.find_unlogged(v_tenant.tenant_id);
     end if;
     verified := problem is null;
     return next;
@@ -4000,7 +3998,7 @@ ALTER FUNCTION ai_storage.verify_audit(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION verify_audit(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.verify_audit(p_as text) IS 'Recomputes every leaf and seal of the caller''s own log and compares its models with what was logged. pending: events that no seal covers yet. verified false: problem says what is wrong first, event_id where, when it is known. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.verify_audit(p_as text) IS 'Recomputes every leaf and seal of the caller''s own log and compares with it the models and their versions, the artifacts, whose bytes it reads again, and the grants. pending: events that no seal covers yet. verified false: problem says what is wrong first, event_id where, when it is known. Raises TN001 to TN005.';
 
 --
 -- Name: version(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -4042,6 +4040,24 @@ ALTER FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key te
 --
 
 COMMENT ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) IS 'Turns the context to a tenant, for an administrator''s function that puts the caller''s back.';
+
+--
+-- Name: artifact_content(bytea, bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select encode(p_sha256, 'hex') || '|' || p_size_bytes || '|' || p_media_type;
+$$;
+
+ALTER FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) IS 'What the digest of an artifact is made of.';
 
 --
 -- Name: artifact_limit(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5451,7 +5467,7 @@ COMMENT ON FUNCTION ai_storage_private.close_gate() IS 'Lets no deletion commit 
 -- Name: compare_models(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.compare_models() RETURNS TABLE(isolation_key text, model text)
+CREATE FUNCTION ai_storage_private.compare_models() RETURNS TABLE(isolation_key text, problem text)
     LANGUAGE plpgsql
     AS $$
 declare
@@ -5463,7 +5479,7 @@ begin
     loop
         perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
         isolation_key := v_tenant.isolation_key;
-        model := ai_storage_private.find_unlogged_model(v_tenant.tenant_id);
+        problem := ai_storage_private.find_unlogged(v_tenant.tenant_id);
         return next;
     end loop;
     perform ai_storage_private.restore_context(v_context);
@@ -5476,7 +5492,7 @@ ALTER FUNCTION ai_storage_private.compare_models() OWNER TO ai_storage_operator;
 -- Name: FUNCTION compare_models(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.compare_models() IS 'Each tenant, and a model of its that is not as the log says, or null.';
+COMMENT ON FUNCTION ai_storage_private.compare_models() IS 'Each tenant, and what of its data is not as the log says, or null.';
 
 --
 -- Name: compliance_status(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -6678,6 +6694,196 @@ ALTER FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolea
 COMMENT ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) IS 'The id of a tenant, or 0 when it is not registered and not to be. Safe when several writers register it at once.';
 
 --
+-- Name: find_unlogged(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.find_unlogged(p_tenant_id bigint) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return coalesce(
+        'model ' || ai_storage_private.find_unlogged_model(p_tenant_id) || ': not as it was saved',
+        'artifact ' || ai_storage_private.find_unlogged_artifact(p_tenant_id)
+            || ': not as it was put',
+        'grant ' || ai_storage_private.find_unlogged_grant(p_tenant_id) || ': not as it was given'
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.find_unlogged(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION find_unlogged(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.find_unlogged(p_tenant_id bigint) IS 'What is not as the log says of the tenant that the context names, in words, or null.';
+
+--
+-- Name: find_unlogged_artifact(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return (
+        with log as materialized (
+            select
+                l.model_id, l.version, l.action, l.content_digest, l.salt,
+                l.detail::jsonb ->> 'artifact_name' as artifact_name
+            from (
+                select p.model_id, p.version, p.action, p.content_digest, p.salt, p.detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('put artifact', 'delete artifact')
+                union all
+                select e.model_id, e.version, e.action, e.content_digest, e.salt, e.detail
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('put artifact', 'delete artifact')
+            ) as l
+            where l.detail is not null
+        ),
+        content as materialized (
+            select
+                b.blob_id,
+                b.sha256,
+                b.size_bytes,
+                b.sha256 = ai_storage_private.content_sha256(coalesce(k.digests, '{}'))
+                    and b.size_bytes = coalesce(k.size_bytes, 0)
+                    and coalesce(k.is_whole, true) as is_whole
+            from ai_storage_private.artifact_blob as b
+            left join lateral (
+                select
+                    array_agg(sha256(c.content) order by c.chunk_number) as digests,
+                    sum(length(c.content)) as size_bytes,
+                    bool_and(c.sha256 = sha256(c.content)) as is_whole
+                from ai_storage_private.artifact_chunk as c
+                where c.tenant_id = p_tenant_id
+                  and c.blob_id = b.blob_id
+            ) as k on true
+            where b.tenant_id = p_tenant_id
+        )
+        select min(format('%I at version %s', f.artifact_name, f.version))
+        from (
+            select a.artifact_name, a.version
+            from ai_storage_private.model_artifact as a
+            left join content as b
+                on b.blob_id = a.blob_id
+            left join log as l
+                on l.model_id = a.model_id
+                and l.version = a.version
+                and l.artifact_name = a.artifact_name
+                and l.action = 'put artifact'
+            where a.tenant_id = p_tenant_id
+            group by a.model_id, a.artifact_name, a.version
+            having bool_or(
+                b.is_whole
+                and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
+                    ai_storage_private.artifact_content(b.sha256, b.size_bytes, a.media_type),
+                    'UTF8'
+                ))
+            ) is not true
+            union all
+            -- One that was put, was never deleted, and is not there.
+            select l.artifact_name, l.version
+            from log as l
+            left join ai_storage_private.model_artifact as a
+                on a.tenant_id = p_tenant_id
+                and a.model_id = l.model_id
+                and a.version = l.version
+                and a.artifact_name = l.artifact_name
+            group by l.model_id, l.artifact_name, l.version
+            having count(a.tenant_id) = 0
+               and not bool_or(l.action = 'delete artifact')
+        ) as f
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION find_unlogged_artifact(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) IS 'An artifact of the tenant that the context names that is not as it was put: its bytes, read again, its size, media type, name or version. Null when there is none.';
+
+--
+-- Name: find_unlogged_grant(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return (
+        with log as materialized (
+            select l.model_id, l.action, l.detail::jsonb as detail
+            from (
+                select p.model_id, p.action, p.detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('insert share', 'delete share', 'insert share end')
+                union all
+                select e.model_id, e.action, e.detail
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('insert share', 'delete share', 'insert share end')
+            ) as l
+        )
+        select min(f.share_id)
+        from (
+            select s.share_id::text
+            from ai_storage_private.model_share as s
+            where s.tenant_id = p_tenant_id
+              and not exists (
+                  select from log as l
+                  where l.action = 'insert share'
+                    and l.model_id = s.model_id
+                    and (
+                        l.detail is null -- its names were erased
+                        or (
+                            l.detail ->> 'share_id' = s.share_id::text
+                            and l.detail ->> 'model_name' = s.model_name
+                            and l.detail ->> 'sharer_key' = s.sharer_key
+                            and l.detail ->> 'target' = s.target
+                            and l.detail -> 'permissions' = to_jsonb(s.permissions)
+                            and l.detail ->> 'pinned_version' is not distinct from
+                                s.pinned_version::text
+                            and (l.detail ->> 'expires_at')::timestamptz is not distinct from
+                                s.expires_at
+                        )
+                    )
+              )
+            union all
+            select l.detail ->> 'share_id'
+            from log as l
+            left join ai_storage_private.model_share as s
+                on s.tenant_id = p_tenant_id
+                and s.share_id::text = l.detail ->> 'share_id'
+            where l.detail is not null
+            group by l.detail ->> 'share_id'
+            having count(s.share_id) = 0
+               and not bool_or(l.action <> 'insert share')
+        ) as f (share_id)
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION find_unlogged_grant(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) IS 'The id of a grant on a model of the tenant that the context names that is not as it was given, or is gone without an event. Null when there is none.';
+
+--
 -- Name: find_unlogged_model(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6687,9 +6893,7 @@ CREATE FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) RETUR
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_before text[]; -- what the looks before found
-    v_found  text[];
-    v_model  text;
+    v_model text;
 begin
     with log as not materialized (
         select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
@@ -6702,14 +6906,10 @@ begin
         where e.tenant_id = p_tenant_id
           and e.action in ('save model', 'delete model')
     )
-    select
-        array_agg(m.place),
-        (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
-    into v_found, v_model
+    select (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
+    into v_model
     from (
         select
-            coalesce(p.model_id, l.model_id)
-                || ' ' || coalesce(p.version, l.version) as place,
             coalesce(p.model_name, l.model_name) as model_name,
             case
                 when p.model_id is null then l.action = 'delete model'
@@ -6738,7 +6938,6 @@ begin
         ) as l on l.model_id = p.model_id
         union all
         select
-            v.model_id || ' ' || v.version,
             p.model_name,
             p.model_id is not null
                 and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
@@ -8579,10 +8778,10 @@ from ai_storage.verify_all_audit() as v
         19, 'models are as the audit log says they were saved',
         'GDPR 5(1)(d), 5(1)(f); SOC 2 CC7.2, PI1.5', false,
         $q$
-select case when count(m.model) = 0 then 'passed' else 'failed' end,
+select case when count(m.problem) = 0 then 'passed' else 'failed' end,
     coalesce(
         'not in ' || string_agg(m.isolation_key, ', ' order by m.isolation_key)
-            filter (where m.model is not null),
+            filter (where m.problem is not null),
         'in ' || count(*) || ' tenants'
     )
 from ai_storage_private.compare_models() as m
@@ -10155,7 +10354,7 @@ begin
         v_event_id := ai_storage_private.record_event(
             new.tenant_id, 'put artifact', new.model_id, new.version,
             (
-                select encode(b.sha256, 'hex')
+                select ai_storage_private.artifact_content(b.sha256, b.size_bytes, new.media_type)
                 from ai_storage_private.artifact_blob as b
                 where b.tenant_id = new.tenant_id
                   and b.blob_id = new.blob_id
@@ -10173,7 +10372,7 @@ ALTER FUNCTION ai_storage_private.record_artifact_change() OWNER TO ai_storage_o
 -- Name: FUNCTION record_artifact_change(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.record_artifact_change() IS 'Trigger: one event per change of an artifact, whoever made it, with a digest of the sha256.';
+COMMENT ON FUNCTION ai_storage_private.record_artifact_change() IS 'Trigger: one event per change of an artifact, whoever made it, with a digest of its sha256, size and media type.';
 
 --
 -- Name: record_change(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -16070,6 +16269,14 @@ GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_sql;
 REVOKE ALL ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) TO ai_storage_sharing;
+
+--
 -- Name: FUNCTION artifact_limit(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -16462,6 +16669,27 @@ REVOKE ALL ON FUNCTION ai_storage_private.find_shared_artifact(p_share ai_storag
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) FROM PUBLIC;
+
+--
+-- Name: FUNCTION find_unlogged(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.find_unlogged(p_tenant_id bigint) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION find_unlogged_artifact(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION find_unlogged_grant(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION find_unlogged_model(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
