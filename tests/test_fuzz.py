@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import Database
 
 SEEDS = (1, 2)
-STATEMENTS = 1000  # for each seed
+STATEMENTS = 4000  # for each seed
 MOST_STATEMENTS = 60_000  # until something planted has to be found
 
 Plant = Callable[[fuzz.World], object]

@@ -155,14 +155,14 @@ Given = Iterator[psycopg.Connection[Any]]
 
 def django_connection(database: Database) -> Given:
     from django.conf import settings
-    from django.db import connections, transaction
+    from django.db import transaction
+    from django.db.utils import ConnectionHandler
 
     parts = conninfo_to_dict(database.dsn("app"))
     place = {"NAME": parts["dbname"], "USER": parts["user"], "HOST": parts["host"], "PORT": parts["port"]}
-    if not settings.configured:
-        settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.postgresql"}}, USE_TZ=True)
-    wrapper = connections.create_connection("default")
-    wrapper.settings_dict = {**connections["default"].settings_dict, **place, "ENGINE": "django.db.backends.postgresql"}
+    if not settings.configured:  # once in a process
+        settings.configure()
+    wrapper = ConnectionHandler({"default": {"ENGINE": "django.db.backends.postgresql", **place}})["default"]
     wrapper.ensure_connection()
     try:
         # In the ORM's own transaction, which is what the connection was asked for.

@@ -179,15 +179,17 @@ def django(**options: Any) -> Any:
     from django.http import HttpResponse
     from django.urls import re_path
 
-    if not settings.configured:  # once in a process
+    if not settings.configured:
+        settings.configure()
+    if "tests.django_project" not in sys.modules:  # once in a process
         project = sys.modules["tests.django_project"] = ModuleType("tests.django_project")
         project.urlpatterns = [re_path(".*", route)]
         project.__dict__.update(pydb=pydb, psycopg=psycopg, HttpResponse=HttpResponse)
         (documented,) = re.findall(r"^class Problems:.*?(?=^```)", DOCS, re.DOTALL | re.MULTILINE)
         exec(documented, project.__dict__)
-        settings.configure(
-            ROOT_URLCONF=project.__name__, ALLOWED_HOSTS=["*"], MIDDLEWARE=[f"{project.__name__}.Problems"]
-        )
+        settings.ROOT_URLCONF = project.__name__
+        settings.ALLOWED_HOSTS = ["*"]
+        settings.MIDDLEWARE = [f"{project.__name__}.Problems"]
     return web.WSGITenantMiddleware(get_wsgi_application(), **options)
 
 
