@@ -303,7 +303,7 @@ class TestPut:
         checked = admin.execute(
             "select content_digest = sha256(uuid_send(salt) || convert_to(%s, 'UTF8')) "
             f"from {EVENTS} where event_id = %s",
-            (digest(b"secret-bytes"), events[0].event_id),
+            (digest(b"secret-bytes") + "|12|application/octet-stream", events[0].event_id),
         ).fetchone()
         assert checked == (True,)
 
