@@ -165,6 +165,7 @@ class _Bounded:
         if allowance is not None:
             self.socket_connect_timeout = min(usual or allowance.seconds(), allowance.seconds())
         try:
+            # The method of the kind that this is put before: see _bounded().
             return _Socket(super()._connect())  # type: ignore[misc]
         finally:
             self.socket_connect_timeout = usual
@@ -176,7 +177,7 @@ class _AsyncBounded:
     _reader: Any
 
     async def _connect(self) -> None:
-        await super()._connect()  # type: ignore[misc]
+        await super()._connect()  # type: ignore[misc]  # as above
         self._reader = _Reader(self._reader)
 
 

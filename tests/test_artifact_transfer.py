@@ -452,7 +452,7 @@ def test_a_buffer_just_written_is_no_empty_artifact(mine: TenantAwareStorage) ->
     with pytest.raises(InvalidArgument):
         mine.put_artifact("m", "w", buffer)
     with pytest.raises(InvalidArgument):
-        mine.put_artifact("m", "w", object())  # type: ignore[arg-type]
+        mine.put_artifact("m", "w", object())  # type: ignore[arg-type]  # the mistake that is tried
     assert mine.get_artifact("m", "w") == b"good"
     buffer.seek(0)
     assert mine.put_artifact("m", "w", buffer).size_bytes == len(CONTENT)

@@ -490,9 +490,9 @@ def test_a_clients_own_way_to_decode_does_not_matter_and_another_client_is_refus
             assert cache.stats().errors == 0
     for bad in (redis.asyncio.Redis(), object(), redis_server.url):
         with pytest.raises(ValueError, match="Redis"):
-            Cache(bad)  # type: ignore[arg-type]
+            Cache(bad)  # type: ignore[arg-type]  # the mistake that is tried
     with pytest.raises(ValueError, match="asyncio"):
-        AsyncCache(redis.Redis())  # type: ignore[arg-type]
+        AsyncCache(redis.Redis())  # type: ignore[arg-type]  # and this one
 
 
 def test_it_is_logged_why_redis_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:

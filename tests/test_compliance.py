@@ -54,7 +54,7 @@ BREAKS: dict[str, tuple[str, str]] = {
         "warning",
     ),
     "new passwords are stored as SCRAM": ("set local password_encryption = 'md5'", "failed"),
-    "every change of a table is recorded, always": (
+    "the triggers that record changes are on, on every table": (
         f"alter table {TABLE} disable trigger record_model_change",
         "failed",
     ),
@@ -184,12 +184,15 @@ MORE = [
     ("application logins cannot walk around row level security", "grant pg_execute_server_program to beta_app"),
     ("application logins cannot walk around row level security", "grant ai_storage_owner to acme_app"),
     (
-        "every change of a table is recorded, always",
+        "the triggers that record changes are on, on every table",
         f"create or replace trigger record_model_change after insert or update or delete on {TABLE} for each row "
         f"when (false) execute function {PRIVATE}.record_model_change(); "
         f"alter table {TABLE} enable always trigger record_model_change",
     ),
-    ("every change of a table is recorded, always", f"alter table {TABLE} enable trigger record_model_change"),
+    (
+        "the triggers that record changes are on, on every table",
+        f"alter table {TABLE} enable trigger record_model_change",
+    ),
     (
         "the audit log is written by its own functions only",
         f"grant update (leaf_hash) on {PRIVATE}.audit_event to ai_storage_operator",

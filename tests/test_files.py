@@ -168,7 +168,7 @@ def test_a_source_behind_its_end_is_refused() -> None:
 
 @pytest.mark.parametrize("source", [object(), None, 5, ["x"], io.StringIO("text")])
 def test_what_has_no_bytes_is_refused_by_its_type(source: object) -> None:
-    with pytest.raises(InvalidArgument) as caught, _files.reading(source):  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument) as caught, _files.reading(source):  # type: ignore[arg-type]  # wrong ones
         raise AssertionError("read")
     assert type(source).__name__ in (caught.value.detail or "")
 

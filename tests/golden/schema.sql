@@ -8712,17 +8712,21 @@ where s.name = 'password_encryption'
         $q$
     ),
     (
-        16, 'every change of a table is recorded, always',
+        16, 'the triggers that record changes are on, on every table',
         'GDPR 5(2), 30; SOC 2 CC7.2, CC7.3', true,
         $q$
 select case when count(*) filter (where t.gap > 0) = 0 then 'passed' else 'failed' end,
     coalesce(
         'not on ' || string_agg(t.relname, ', ' order by t.relname) filter (where t.gap > 0),
-        'on ' || count(*) || ' tables'
+        'on ' || count(*) || ' tables; on ' || count(*) filter (where t.trusts_owner)
+            || ' of them not for what is done as ai_storage_owner'
     )
 from (
     -- Of tgtype: 4 insert, 8 delete, 16 update, 32 truncate.
-    select c.relname, 60 - (60 & coalesce(bit_or(g.tgtype), 0)) as gap
+    select
+        c.relname,
+        60 - (60 & coalesce(bit_or(g.tgtype), 0)) as gap,
+        bool_or(g.tgqual is not null) as trusts_owner
     from pg_class as c
     left join pg_trigger as g
         on g.tgrelid = c.oid
