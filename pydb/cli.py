@@ -116,7 +116,7 @@ def _connect_tenant(args: argparse.Namespace) -> Iterator[psycopg.Connection[Any
     given = _given_dsn(args)
     if given is not None:
         # Nothing is set: behind a pooler the session is not ours.
-        with psycopg.connect(given, autocommit=True, client_encoding="utf8", prepare_threshold=None) as connection:
+        with psycopg.connect(given, autocommit=True, client_encoding="UTF8", prepare_threshold=None) as connection:
             refuse_powerful(session.run(connection, LOGIN_POWERS), args.trusted_login)
             yield connection
         return

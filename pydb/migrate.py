@@ -260,7 +260,7 @@ def connect(dsn: str) -> psycopg.Connection[Any]:
     first statement, which looks nothing up, sets a path of PostgreSQL's own, and what else a default of the login, the
     database or the server may not decide here.
     """
-    connection = psycopg.connect(parse(dsn), autocommit=True, client_encoding="utf8")
+    connection = psycopg.connect(parse(dsn), autocommit=True, client_encoding="UTF8")
     try:
         connection.execute("; ".join(f"set {name} = {value}" for name, value in SESSION.items()))
         if connection.info.server_version >= 170000:

@@ -141,7 +141,7 @@ def _present(credential: Credential) -> str | None:
 
 def _options(connect: dict[str, Any]) -> dict[str, Any]:
     # Nothing is prepared by name: who borrows a connection of the pool could replace it by a statement of his own.
-    return {"autocommit": True, "client_encoding": "utf8", "prepare_threshold": None, **connect}
+    return {"autocommit": True, "client_encoding": "UTF8", "prepare_threshold": None, **connect}
 
 
 def open_pool(dsn: str, *, max_size: int = 4, trusted_login: str | None = None, **connect: Any) -> ConnectionPool[Any]:

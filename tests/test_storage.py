@@ -33,6 +33,7 @@ from pydb import (
     token,
     web,
 )
+from pydb.storage import open_pool
 from tests.conftest import Database
 from tests.helpers import call, until
 from tests.pgbouncer import pgbouncer
@@ -441,7 +442,7 @@ def test_a_pooled_session_is_left_as_it_was(database: Database, monkeypatch: pyt
         bounced = dsn("app", database.name)
 
         def look() -> Any:
-            with psycopg.connect(bounced, prepare_threshold=None, autocommit=True) as connection:
+            with psycopg.connect(bounced, client_encoding="UTF8", prepare_threshold=None, autocommit=True) as connection:
                 return connection.execute(state).fetchone()
 
         before = look()
@@ -450,6 +451,8 @@ def test_a_pooled_session_is_left_as_it_was(database: Database, monkeypatch: pyt
                 mine.save_ai_progress("m 😀", 1)
                 mine.load_ai_progress()
             mine.put_artifact("m 😀", "w", b"x" * 3_000_000)
+        with open_pool(bounced) as pool, pool.connection() as connection:
+            assert not adapters.needs_guard(connection, calls.load_progress(), KEY)  # PgBouncer tells the encoding as asked for
         assert look() == before
         done = subprocess.run(
             [sys.executable, "-m", "pydb.cli", "load", "--as", KEY, "--dsn", bounced], capture_output=True, text=True
@@ -459,7 +462,10 @@ def test_a_pooled_session_is_left_as_it_was(database: Database, monkeypatch: pyt
         monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
         with TenantAwareStorage.from_dsn(bounced, KEY, client_encoding="SQL_ASCII") as mine:
             assert [model.model_name for model in mine.load_ai_progress()] == ["m 😀"]
-        assert look() == before
+        # PgBouncer 1.18 sends a SET before the calls of a client with another encoding, and sometimes closes the
+        # server's connection after them.
+        *before, _ = before
+        assert list(look()[:2]) == before
 
         async def scenario() -> None:
             async with await AsyncTenantAwareStorage.from_dsn(bounced, KEY) as mine:
@@ -467,7 +473,7 @@ def test_a_pooled_session_is_left_as_it_was(database: Database, monkeypatch: pyt
                     await mine.load_ai_progress()
 
         asyncio.run(scenario())
-        assert look() == before
+        assert list(look()[:2]) == before
 
 
 def test_one_model_is_loaded_by_name_or_not_found(database: Database) -> None:
