@@ -442,7 +442,9 @@ def test_a_pooled_session_is_left_as_it_was(database: Database, monkeypatch: pyt
         bounced = dsn("app", database.name)
 
         def look() -> Any:
-            with psycopg.connect(bounced, client_encoding="UTF8", prepare_threshold=None, autocommit=True) as connection:
+            with psycopg.connect(
+                bounced, client_encoding="UTF8", prepare_threshold=None, autocommit=True
+            ) as connection:
                 return connection.execute(state).fetchone()
 
         before = look()
@@ -452,7 +454,9 @@ def test_a_pooled_session_is_left_as_it_was(database: Database, monkeypatch: pyt
                 mine.load_ai_progress()
             mine.put_artifact("m 😀", "w", b"x" * 3_000_000)
         with open_pool(bounced) as pool, pool.connection() as connection:
-            assert not adapters.needs_guard(connection, calls.load_progress(), KEY)  # PgBouncer tells the encoding as asked for
+            assert not adapters.needs_guard(
+                connection, calls.load_progress(), KEY
+            )  # PgBouncer tells the encoding as asked for
         assert look() == before
         done = subprocess.run(
             [sys.executable, "-m", "pydb.cli", "load", "--as", KEY, "--dsn", bounced], capture_output=True, text=True
