@@ -13,6 +13,7 @@ create table ai_storage_private.ai_progress_tenant (
     training_samples bigint,
     created_at       timestamptz not null,
     updated_at       timestamptz not null,
+    saved_by         text collate "C",
     model_name       text collate "C" not null,
     metrics          jsonb not null,
     metadata         jsonb not null,

@@ -162,33 +162,39 @@ comment on function ai_storage_private.context_mac(bytea, bytea, text) is
     'under two keys, as in HMAC.';
 
 create or replace function ai_storage_private.sign_context(
-    p_inner_key     bytea,
-    p_outer_key     bytea,
+    p_inner_key bytea,
+    p_outer_key bytea,
+    p_payload   text
+)
+returns text
+language sql
+stable
+parallel safe
+as $fn$
+    select ai_storage_private.context_mac(p_inner_key, p_outer_key, p_payload) || '|' || p_payload;
+$fn$;
+comment on function ai_storage_private.sign_context(bytea, bytea, text) is 'A signed context.';
+
+create or replace function ai_storage_private.context_payload(
     p_scope         text,
     p_tenant_id     bigint,
     p_isolation_key text,
     p_expires_at    text,
     p_credential    text,
-    p_lent          text default ''
+    p_lent          text
 )
 returns text
-language plpgsql
+language sql
 stable
 parallel restricted
 as $fn$
-declare
-    v_payload constant text := p_scope || '|' || p_tenant_id || '|' || p_isolation_key
-        || '|' || p_expires_at || '|' || p_credential
-        || '|' || pg_backend_pid() || '|' || extract(epoch from now()) || p_lent;
-begin
-    return ai_storage_private.context_mac(p_inner_key, p_outer_key, v_payload)
-        || '|' || v_payload;
-end;
+    select concat_ws(
+        '|', p_scope, p_tenant_id, p_isolation_key, p_expires_at, p_credential,
+        pg_backend_pid(), extract(epoch from now()), p_lent
+    );
 $fn$;
-comment on function ai_storage_private.sign_context(
-    bytea, bytea, text, bigint, text, text, text, text
-) is
-    'A context, signed for this transaction of this backend. p_lent: further fields.';
+comment on function ai_storage_private.context_payload(text, bigint, text, text, text, text) is
+    'What a context says, for this transaction of this backend. p_lent: further fields, or null.';
 
 create or replace function ai_storage.renew_context_secret()
 returns void
@@ -226,25 +232,30 @@ stable
 parallel restricted
 as $fn$
 declare
-    v_context constant text := current_setting('app.tenant_context', true);
-    v_field   text[];
+    v_context   constant text := current_setting('app.tenant_context', true);
+    v_inner_key bytea;
+    v_outer_key bytea;
+    v_field     text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
     if coalesce(v_context, '') = '' then
         return null;
     end if;
-    select string_to_array(substr(v_context, 66), '|') into v_field
-    from ai_storage_private.context_secret as s
-    where ai_storage_private.context_mac(s.inner_key, s.outer_key, substr(v_context, 66))
-        = left(v_context, 64);
-    -- A context is good in one transaction of one backend, and no longer than its token.
-    if (v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric)
-        and v_field[6] = pg_backend_pid()::text
-        and v_field[7] = extract(epoch from now())::text
-    then
-        return v_field;
-    end if;
-    return null;
+    select s.inner_key, s.outer_key into v_inner_key, v_outer_key
+    from ai_storage_private.context_secret as s;
+    v_field := string_to_array(substr(v_context, 66), '|');
+    -- Not in the query, which PostgreSQL prepares anew in each statement. A context is good in one
+    -- transaction of one backend, and no longer than its token.
+    return case
+        when ai_storage_private.sign_context(v_inner_key, v_outer_key, substr(v_context, 66))
+            is distinct from v_context then null
+        when v_field[6] = pg_backend_pid()::text
+            and v_field[7] = extract(epoch from now())::text
+        then case
+            when v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric
+                then v_field
+        end
+    end;
 end;
 $fn$;
 comment on function ai_storage_private.verified_context() is
@@ -254,20 +265,20 @@ comment on function ai_storage_private.verified_context() is
 create or replace function ai_storage_private.set_context(
     p_scope  text,
     p_tenant ai_storage_private.acting_tenant,
-    p_lent   text default ''
+    p_lent   text default null
 )
 returns text
 language plpgsql
 volatile
 as $fn$
 declare
+    v_payload constant text := ai_storage_private.context_payload(
+        p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
+        p_tenant.expires_at, p_tenant.credential, p_lent
+    );
     v_context text;
 begin
-    select ai_storage_private.sign_context(
-        s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
-        p_tenant.expires_at, p_tenant.credential, p_lent
-    )
-    into v_context
+    select ai_storage_private.sign_context(s.inner_key, s.outer_key, v_payload) into v_context
     from ai_storage_private.context_secret as s;
     if not found then
         raise exception using
@@ -350,7 +361,7 @@ begin
     return ai_storage_private.set_context(
         'lent',
         (v_field[2]::bigint, v_field[3], null, v_field[5], v_field[4]),
-        '|' || array_to_string(p_tenant_ids, ',') || '|' || array_to_string(p_model_ids, ',')
+        array_to_string(p_tenant_ids, ',') || '|' || array_to_string(p_model_ids, ',')
     );
 end;
 $fn$;
@@ -410,7 +421,7 @@ end;
 $fn$;
 comment on function ai_storage_private.keep_durable() is
     'Makes the commit of this transaction wait until it survives a crash, whatever the session has '
-    'set. Every function that writes calls it, most of them in enter() or record_event().';
+    'set. Every function that writes calls it, most of them in record_event().';
 
 create or replace function ai_storage_private.require_owner()
 returns void
@@ -466,6 +477,9 @@ declare
     v_level      text[];
     v_authorized boolean;
     v_tenant_id  bigint;
+    v_inner_key  bytea;
+    v_outer_key  bytea;
+    v_payload    text;
     v_set        text;
 begin
     if v_is_token then
@@ -481,14 +495,9 @@ begin
     select
         true,
         t.tenant_id,
-        case when t.tenant_id is not null and s.inner_key is not null then set_config(
-            'app.tenant_context',
-            ai_storage_private.sign_context(
-                s.inner_key, s.outer_key, p_scope, t.tenant_id, v_key, v_expires_at, v_credential
-            ),
-            true
-        ) end
-    into v_authorized, v_tenant_id, v_set
+        s.inner_key,
+        s.outer_key
+    into v_authorized, v_tenant_id, v_inner_key, v_outer_key
     from ai_storage_private.login_authorization as a
     left join ai_storage_private.tenant as t on t.isolation_key = v_key
     left join ai_storage_private.context_secret as s on true
@@ -501,7 +510,16 @@ begin
       and (v_is_token or not a.token_only)
     limit 1;
 
-    if v_set is null then
+    if v_tenant_id is not null and v_inner_key is not null then
+        v_payload := ai_storage_private.context_payload(
+            p_scope, v_tenant_id, v_key, v_expires_at, v_credential, null
+        );
+        v_set := set_config(
+            'app.tenant_context',
+            ai_storage_private.sign_context(v_inner_key, v_outer_key, v_payload),
+            true
+        );
+    else
         -- A key in the registry is well formed, so the hot path is spared the regular expression.
         if v_tenant_id is null and ai_storage.is_isolation_key(v_key) is not true then
             perform ai_storage_private.count_refusal();
@@ -554,7 +572,6 @@ declare
     v_set    text;
     -- By itself, so that no plan that a server logs holds the credential.
     v_collation constant text := collation for (p_as);
-    v_durable   constant text := ai_storage_private.keep_durable();
 begin
     if current_user <> 'ai_storage_operator' then
         perform ai_storage_private.require_owner();

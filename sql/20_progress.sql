@@ -28,6 +28,8 @@ comment on column ai_storage_private.ai_progress_tenant.created_at is
     'When the first version was saved.';
 comment on column ai_storage_private.ai_progress_tenant.updated_at is
     'When the current version was saved.';
+comment on column ai_storage_private.ai_progress_tenant.saved_by is
+    'Isolation key of the tenant that saved the current version, or null for the owner.';
 comment on column ai_storage_private.ai_progress_tenant.model_name is
     'Name of the model, unique in its tenant, 1 to 255 characters.';
 comment on column ai_storage_private.ai_progress_tenant.metrics is
@@ -311,7 +313,8 @@ begin
                 training_samples = p_training_samples,
                 metrics          = v_metrics,
                 metadata         = v_metadata,
-                updated_at       = greatest(p.updated_at, v_now)
+                updated_at       = greatest(p.updated_at, v_now),
+                saved_by         = p_saved_by
             where p.tenant_id = p_tenant_id
               and p.model_name = p_model_name
               and (p_expected_version is null or p.version = p_expected_version)
@@ -336,11 +339,11 @@ begin
             v_model_id := gen_random_uuid();
             insert into ai_storage_private.ai_progress_tenant (
                 tenant_id, model_id, version, mse, training_samples,
-                created_at, updated_at, model_name, metrics, metadata
+                created_at, updated_at, saved_by, model_name, metrics, metadata
             )
             values (
                 p_tenant_id, v_model_id, 1, p_mse, p_training_samples,
-                v_now, v_now, p_model_name, v_metrics, v_metadata
+                v_now, v_now, p_saved_by, p_model_name, v_metrics, v_metadata
             )
             on conflict do nothing;
             if found then
@@ -705,7 +708,8 @@ begin
         training_samples = i.training_samples,
         metrics          = i.metrics,
         metadata         = i.metadata,
-        updated_at       = greatest(p.updated_at, v_now)
+        updated_at       = greatest(p.updated_at, v_now),
+        saved_by         = null
     from unnest(v_model_id, v_mse, v_samples, v_metrics, v_metadata)
         as i (model_id, mse, training_samples, metrics, metadata)
     where p.tenant_id = p_tenant_id

@@ -184,11 +184,25 @@ comment on function ai_storage_private.record_event(bigint, text, uuid, bigint, 
     'Writes one event and returns its id. p_content: kept as a digest only. p_detail: names, which '
     'an erasure takes. The sub of the caller''s token is the actor, in its own log only.';
 
+create or replace function ai_storage_private.micros(p_time timestamptz)
+returns bigint
+language sql
+stable
+parallel safe
+as $fn$
+    select (extract(epoch from p_time) * 1000000)::bigint;
+$fn$;
+comment on function ai_storage_private.micros(timestamptz) is
+    'A time as microseconds since 1970, the form in which it is hashed.';
+
 create or replace function ai_storage_private.model_content(
     p_mse              double precision,
     p_training_samples bigint,
+    p_created_at       timestamptz,
+    p_saved_at         timestamptz,
     p_metrics          jsonb,
-    p_metadata         jsonb
+    p_metadata         jsonb,
+    p_saved_by         text
 )
 returns text
 language sql
@@ -197,10 +211,15 @@ parallel safe
 as $fn$
     select coalesce(encode(float8send(p_mse), 'hex'), '')
         || '|' || coalesce(p_training_samples::text, '')
-        || '|' || p_metrics || '|' || p_metadata;
+        || '|' || ai_storage_private.micros(p_created_at)
+        || '|' || ai_storage_private.micros(p_saved_at)
+        || '|' || p_metrics || '|' || p_metadata
+        || coalesce('|' || p_saved_by, '');
 $fn$;
-comment on function ai_storage_private.model_content(double precision, bigint, jsonb, jsonb) is
-    'What the digest of a model''s state is made of.';
+comment on function ai_storage_private.model_content(
+    double precision, bigint, timestamptz, timestamptz, jsonb, jsonb, text
+) is
+    'What the digest of a saved version is made of: p_created_at is the model''s.';
 
 create or replace function ai_storage_private.artifact_content(
     p_sha256     bytea,
@@ -265,17 +284,6 @@ comment on function ai_storage_private.record_use(
     '25006.';
 
 -- Sealing -----------------------------------------------------------------------------------------
-
-create or replace function ai_storage_private.micros(p_time timestamptz)
-returns bigint
-language sql
-stable
-parallel safe
-as $fn$
-    select (extract(epoch from p_time) * 1000000)::bigint;
-$fn$;
-comment on function ai_storage_private.micros(timestamptz) is
-    'A time as microseconds since 1970, the form in which it is hashed.';
 
 create or replace function ai_storage_private.leaf_hash(
     p_tenant_id      bigint,
@@ -1070,6 +1078,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $fn$
 declare
+    v_detail   jsonb;
     v_event_id uuid;
 begin
     if tg_op = 'DELETE' then
@@ -1077,20 +1086,96 @@ begin
             old.tenant_id, 'delete model', old.model_id, old.version,
             p_detail => jsonb_build_object('model_name', old.model_name)
         );
-    else
-        v_event_id := ai_storage_private.record_event(
-            new.tenant_id, 'save model', new.model_id, new.version,
-            ai_storage_private.model_content(
-                new.mse, new.training_samples, new.metrics, new.metadata
-            ),
-            jsonb_build_object('model_name', new.model_name)
-        );
+        return null;
     end if;
+    v_detail := jsonb_build_object('model_name', new.model_name);
+    -- A new model whose name turned out to have been deleted gets another number at once. Looked up
+    -- in a step of its own, or every save would run a query.
+    if tg_op = 'UPDATE' and new.updated_at = old.updated_at then
+        if not exists (
+            select from ai_storage_private.progress_version as v
+            where v.tenant_id = old.tenant_id
+              and v.model_id = old.model_id
+              and v.version = old.version
+        ) then
+            v_detail := v_detail || jsonb_build_object(
+                'gone', int8multirange(int8range(old.version, old.version, '[]'))
+            );
+        end if;
+    end if;
+    v_event_id := ai_storage_private.record_event(
+        new.tenant_id, 'save model', new.model_id, new.version,
+        ai_storage_private.model_content(
+            new.mse, new.training_samples, new.created_at, new.updated_at,
+            new.metrics, new.metadata, new.saved_by
+        ),
+        v_detail
+    );
     return null;
 end;
 $fn$;
 comment on function ai_storage_private.record_model_change() is
     'Trigger: one event per change of a model, whoever made it.';
+
+create or replace function ai_storage_private.record_version()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $fn$
+begin
+    -- A version that is what its model is now has the event of its model.
+    if not exists (
+        select from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = new.tenant_id
+          and p.model_id = new.model_id
+          and row(
+              p.tenant_id, p.model_id, p.version, p.mse, p.training_samples,
+              p.updated_at, p.saved_by, p.metrics, p.metadata
+          )::ai_storage_private.progress_version = new
+    ) then
+        perform ai_storage_private.record_event(
+            new.tenant_id, 'insert version', new.model_id, new.version
+        );
+    end if;
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.record_version() is
+    'Trigger: an event for a version that is not what its model is now.';
+
+create or replace function ai_storage_private.record_swept_versions()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $fn$
+declare
+    v_model    record;
+begin
+    for v_model in
+        select
+            v.tenant_id, v.model_id, range_agg(int8range(v.version, v.version, '[]')) as versions
+        from gone as v
+        group by v.tenant_id, v.model_id
+    loop
+        -- What goes with its model has the event of the model.
+        if exists (
+            select from ai_storage_private.ai_progress_tenant as p
+            where p.tenant_id = v_model.tenant_id
+              and p.model_id = v_model.model_id
+        ) then
+            perform ai_storage_private.record_event(
+                v_model.tenant_id, 'delete version', v_model.model_id,
+                p_detail => jsonb_build_object('gone', v_model.versions)
+            );
+        end if;
+    end loop;
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.record_swept_versions() is
+    'Trigger: one event for each model that lost versions and is still there.';
 
 create or replace function ai_storage_private.record_artifact_change()
 returns trigger
@@ -1138,8 +1223,7 @@ declare
     v_row    jsonb;
     v_detail jsonb;
 begin
-    -- Not in the trigger's WHEN, which PostgreSQL reads anew in every statement.
-    if tg_op = 'INSERT' and current_user = any (string_to_array(tg_argv[2], ',')) then
+    if tg_op = 'UPDATE' and to_jsonb(old) -> tg_argv[2] = 'null' then
         return null;
     end if;
     v_row := case tg_op
@@ -1161,8 +1245,32 @@ begin
 end;
 $fn$;
 comment on function ai_storage_private.record_change() is
-    'Trigger: one event per changed row, or per TRUNCATE. Its arguments: what the row is, and the '
-    'columns that go into the event. A row without tenant_id goes to the operator''s log.';
+    'Trigger: one event per changed row, or per TRUNCATE. Its arguments: what the row is, the '
+    'columns that go into the event, and a column that a row may fill later without another. A row '
+    'without tenant_id goes to the operator''s log.';
+
+create or replace function ai_storage_private.record_changes()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $fn$
+begin
+    perform ai_storage_private.record_event(
+        c.tenant_id, lower(tg_op) || ' ' || tg_argv[0],
+        p_detail => jsonb_build_object('rows', c.rows)
+    )
+    from (
+        select r.tenant_id, count(*) as rows
+        from changed as r
+        group by r.tenant_id
+    ) as c;
+    return null;
+end;
+$fn$;
+comment on function ai_storage_private.record_changes() is
+    'Trigger: one event per statement and tenant, with the number of rows. Its argument: what the '
+    'rows are.';
 
 create or replace function ai_storage_private.find_unlogged_model(p_tenant_id bigint)
 returns text
@@ -1172,79 +1280,162 @@ security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
-declare
-    v_model text;
 begin
-    with log as not materialized (
-        select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
-        from ai_storage_private.audit_pending as p
-        where p.tenant_id = p_tenant_id
-          and p.action in ('save model', 'delete model')
-        union all
-        select e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
-        from ai_storage_private.audit_event as e
-        where e.tenant_id = p_tenant_id
-          and e.action in ('save model', 'delete model')
-    )
-    select (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
-    into v_model
-    from (
-        select
-            coalesce(p.model_name, l.model_name) as model_name,
-            case
-                when p.model_id is null then l.action = 'delete model'
-                else l.action = 'save model'
+    return (
+        with log as materialized (
+            select
+                l.model_id, l.event_id, l.action, l.version, l.content_digest, l.salt,
+                l.detail::jsonb ->> 'model_name' as model_name,
+                (l.detail::jsonb ->> 'gone')::int8multirange as gone
+            from (
+                select
+                    p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('save model', 'delete model', 'delete version')
+                union all
+                select
+                    e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('save model', 'delete model', 'delete version')
+            ) as l
+        ),
+        model as materialized (
+            select p.*
+            from ai_storage_private.ai_progress_tenant as p
+            where p.tenant_id = p_tenant_id
+        ),
+        history as materialized (
+            select v.*
+            from ai_storage_private.progress_version as v
+            where v.tenant_id = p_tenant_id
+        )
+        select min(coalesce(quote_ident(f.model_name), '?'))
+        from (
+            -- A model that was not saved as this version, or whose version is another state; and
+            -- one that was saved, was never deleted, and is not there.
+            select coalesce(p.model_name, l.model_name) as model_name
+            from model as p
+            full join (
+                -- A clock may be set back, a version never goes back.
+                select distinct on (e.model_id) e.model_id, e.action, e.version, e.model_name
+                from log as e
+                where e.action <> 'delete version'
+                order by e.model_id, e.version desc, e.event_id desc
+            ) as l on l.model_id = p.model_id
+            left join history as v
+                on v.model_id = p.model_id
+                and v.version = p.version
+            where case
+                when p.model_id is null then l.action = 'save model'
+                else (
+                    l.action = 'save model'
                     and l.version = p.version
                     and coalesce(l.model_name, p.model_name) = p.model_name
-                    and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                        ai_storage_private.model_content(
-                            p.mse, p.training_samples, p.metrics, p.metadata
-                        ),
-                        'UTF8'
-                    ))
-            end as is_logged
-        from (
-            select a.*
-            from ai_storage_private.ai_progress_tenant as a
-            where a.tenant_id = p_tenant_id
-        ) as p
-        full join (
-            -- A clock may be set back, a version never goes back.
-            select distinct on (e.model_id)
-                e.model_id, e.action, e.version, e.content_digest, e.salt,
-                e.detail::jsonb ->> 'model_name' as model_name
-            from log as e
-            order by e.model_id, e.version desc, e.event_id desc
-        ) as l on l.model_id = p.model_id
-        union all
-        select
-            p.model_name,
-            p.model_id is not null
-                and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+                    and v.mse is not distinct from p.mse
+                    and v.training_samples is not distinct from p.training_samples
+                    and v.saved_at = p.updated_at
+                    and v.saved_by is not distinct from p.saved_by
+                    and v.metrics = p.metrics
+                    and v.metadata = p.metadata
+                ) is not true
+            end
+            union all
+            -- A version that is not as it was saved.
+            select p.model_name
+            from history as v
+            left join model as p
+                on p.model_id = v.model_id
+            left join log as l
+                on l.model_id = v.model_id
+                and l.version = v.version
+                and l.action = 'save model'
+            group by v.model_id, v.version, p.model_id, p.model_name
+            having p.model_id is null
+                or bool_or(l.content_digest = sha256(uuid_send(l.salt) || convert_to(
                     ai_storage_private.model_content(
-                        v.mse, v.training_samples, v.metrics, v.metadata
+                        v.mse, v.training_samples, p.created_at, v.saved_at,
+                        v.metrics, v.metadata, v.saved_by
                     ),
                     'UTF8'
-                )))
-        from ai_storage_private.progress_version as v
-        left join ai_storage_private.ai_progress_tenant as p
-            on p.tenant_id = v.tenant_id
-            and p.model_id = v.model_id
-        left join log as e
-            on e.model_id = v.model_id
-            and e.version = v.version
-            and e.action = 'save model'
-        where v.tenant_id = p_tenant_id
-        group by v.model_id, v.version, p.model_id, p.model_name
-    ) as m
-    where m.is_logged is not true;
-    return v_model;
+                ))) is not true
+            union all
+            -- A version that was saved, was never deleted, and is not there.
+            select p.model_name
+            from log as l
+            join model as p
+                on p.model_id = l.model_id
+            left join history as v
+                on v.model_id = l.model_id
+                and v.version = l.version
+            left join (
+                select e.model_id, range_agg(e.gone) as versions
+                from log as e
+                where e.gone is not null
+                group by e.model_id
+            ) as g
+                on g.model_id = l.model_id
+            where l.action = 'save model'
+              and v.model_id is null
+              and (g.versions @> l.version) is not true
+        ) as f
+    );
 end;
 $fn$;
 comment on function ai_storage_private.find_unlogged_model(bigint) is
     'The name of a model of the tenant that the context names that is not as the log says it '
-    'became, quoted; ? when it has none; null when there is no such model. So a change while the '
-    'triggers were off shows.';
+    'became: its state, its author and times, or a version of its history; quoted; ? when it has '
+    'no name; null when there is no such model. So a change while the triggers were off shows.';
+
+create or replace function ai_storage_private.find_unlogged_deletion(p_tenant_id bigint)
+returns text
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return (
+        select min(quote_ident(coalesce(d.model_name, l.detail ->> 'model_name')))
+        from (
+            select m.*
+            from ai_storage_private.deleted_model as m
+            where m.tenant_id = p_tenant_id
+        ) as d
+        full join (
+            select distinct on (e.detail ->> 'model_name') e.action, e.detail
+            from (
+                select p.event_id, p.action, p.detail::jsonb as detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action like '% deleted model'
+                union all
+                select a.event_id, a.action, a.detail::jsonb
+                from ai_storage_private.audit_event as a
+                where a.tenant_id = p_tenant_id
+                  and a.action like '% deleted model'
+            ) as e
+            where e.detail is not null -- its names were erased, and the rows with them
+            order by
+                e.detail ->> 'model_name', (e.detail ->> 'last_version')::bigint desc,
+                e.event_id desc
+        ) as l on l.detail ->> 'model_name' = d.model_name
+        where case
+            when d.model_name is null then l.action <> 'delete deleted model'
+            else (
+                l.action <> 'delete deleted model'
+                and (l.detail ->> 'last_version')::bigint = d.last_version
+                and (l.detail ->> 'deleted_at')::timestamptz = d.deleted_at
+            ) is not true
+        end
+    );
+end;
+$fn$;
+comment on function ai_storage_private.find_unlogged_deletion(bigint) is
+    'The name of a deleted model of the tenant that the context names whose memory is not as the '
+    'log says, quoted; null when there is none.';
 
 create or replace function ai_storage_private.find_unlogged_artifact(p_tenant_id bigint)
 returns text
@@ -1407,6 +1598,8 @@ as $fn$
 begin
     return coalesce(
         'model ' || ai_storage_private.find_unlogged_model(p_tenant_id) || ': not as it was saved',
+        'deleted model ' || ai_storage_private.find_unlogged_deletion(p_tenant_id)
+            || ': not as it was deleted',
         'artifact ' || ai_storage_private.find_unlogged_artifact(p_tenant_id)
             || ': not as it was put',
         'grant ' || ai_storage_private.find_unlogged_grant(p_tenant_id) || ': not as it was given'
@@ -1751,54 +1944,48 @@ create or replace trigger record_model_change
 comment on trigger record_model_change on ai_storage_private.ai_progress_tenant is
     'One event per change of a model.';
 
--- The functions' own writes to these three belong to a change of a model, which has its event: what
--- is recorded here was done by hand, also by hand as the functions' owner. They rewrite nothing but
--- what a deletion's trigger clears, and an idempotency key that has no answer yet.
-create or replace trigger record_change
+create or replace trigger record_version
     after insert on ai_storage_private.progress_version
     for each row
-    execute function ai_storage_private.record_change(
-        'version', '', 'ai_storage_owner,ai_storage_sharing'
-    );
-comment on trigger record_change on ai_storage_private.progress_version is
-    'One event per change by hand.';
-create or replace trigger record_rewrite
-    after update or delete on ai_storage_private.progress_version
+    execute function ai_storage_private.record_version();
+comment on trigger record_version on ai_storage_private.progress_version is
+    'One event per version that is not what its model is now.';
+create or replace trigger record_change
+    after update on ai_storage_private.progress_version
     for each row
-    when (pg_trigger_depth() = 0 or current_user not in ('ai_storage_owner', 'ai_storage_sharing'))
     execute function ai_storage_private.record_change('version', '');
-comment on trigger record_rewrite on ai_storage_private.progress_version is
-    'One event per change by hand.';
+comment on trigger record_change on ai_storage_private.progress_version is
+    'One event per change: a version is never rewritten.';
+create or replace trigger record_swept_versions
+    after delete on ai_storage_private.progress_version
+    referencing old table as gone
+    for each statement
+    execute function ai_storage_private.record_swept_versions();
+comment on trigger record_swept_versions on ai_storage_private.progress_version is
+    'One event for each model that lost versions and is still there.';
 create or replace trigger record_change
-    after insert on ai_storage_private.deleted_model
+    after insert or update or delete on ai_storage_private.deleted_model
     for each row
-    when (current_user <> 'ai_storage_owner')
-    execute function ai_storage_private.record_change('deleted model', 'model_name');
+    execute function ai_storage_private.record_change(
+        'deleted model', 'model_name,last_version,deleted_at'
+    );
 comment on trigger record_change on ai_storage_private.deleted_model is
-    'One event per change by hand.';
-create or replace trigger record_rewrite
-    after update or delete on ai_storage_private.deleted_model
-    for each row
-    when (pg_trigger_depth() = 0 or current_user <> 'ai_storage_owner')
-    execute function ai_storage_private.record_change('deleted model', 'model_name');
-comment on trigger record_rewrite on ai_storage_private.deleted_model is
-    'One event per change by hand.';
+    'One event per change.';
 create or replace trigger record_change
-    after insert or delete on ai_storage_private.idempotency_key
+    after insert or update on ai_storage_private.idempotency_key
     for each row
-    when (current_user not in ('ai_storage_owner', 'ai_storage_sharing'))
-    execute function ai_storage_private.record_change('idempotency key', '');
+    execute function ai_storage_private.record_change(
+        'idempotency key', '', 'version'
+    );
 comment on trigger record_change on ai_storage_private.idempotency_key is
-    'One event per change by hand.';
-create or replace trigger record_rewrite
-    after update on ai_storage_private.idempotency_key
-    for each row
-    when (
-        old.version is not null or current_user not in ('ai_storage_owner', 'ai_storage_sharing')
-    )
-    execute function ai_storage_private.record_change('idempotency key', '');
-comment on trigger record_rewrite on ai_storage_private.idempotency_key is
-    'One event per change by hand.';
+    'One event per key, before its save, and per change of its answer.';
+create or replace trigger record_changes
+    after delete on ai_storage_private.idempotency_key
+    referencing old table as changed
+    for each statement
+    execute function ai_storage_private.record_changes('idempotency key');
+comment on trigger record_changes on ai_storage_private.idempotency_key is
+    'One event per statement.';
 
 create or replace trigger record_artifact_change
     after insert or update or delete on ai_storage_private.model_artifact
@@ -1807,42 +1994,44 @@ create or replace trigger record_artifact_change
 comment on trigger record_artifact_change on ai_storage_private.model_artifact is
     'One event per change of an artifact.';
 
--- The functions' own writes to these belong to an artifact, which has its event. A chunk is never
--- rewritten.
 create or replace trigger record_change
     after insert or update or delete on ai_storage_private.artifact_blob
     for each row
-    when (current_user <> 'ai_storage_owner')
-    execute function ai_storage_private.record_change('content', '');
+    execute function ai_storage_private.record_change('content', 'size_bytes');
 comment on trigger record_change on ai_storage_private.artifact_blob is
-    'One event per change by hand.';
+    'One event per change.';
+create or replace trigger record_inserts
+    after insert on ai_storage_private.artifact_chunk
+    referencing new table as changed
+    for each statement
+    execute function ai_storage_private.record_changes('chunk');
+comment on trigger record_inserts on ai_storage_private.artifact_chunk is
+    'One event per statement.';
+create or replace trigger record_deletes
+    after delete on ai_storage_private.artifact_chunk
+    referencing old table as changed
+    for each statement
+    execute function ai_storage_private.record_changes('chunk');
+comment on trigger record_deletes on ai_storage_private.artifact_chunk is
+    'One event per statement.';
 create or replace trigger record_change
-    after insert or delete on ai_storage_private.artifact_chunk
-    for each row
-    when (current_user <> 'ai_storage_owner')
-    execute function ai_storage_private.record_change('chunk', '');
-comment on trigger record_change on ai_storage_private.artifact_chunk is
-    'One event per change by hand.';
-create or replace trigger record_rewrite
     after update on ai_storage_private.artifact_chunk
     for each row
     execute function ai_storage_private.record_change('chunk', '');
-comment on trigger record_rewrite on ai_storage_private.artifact_chunk is
-    'One event per change by hand.';
+comment on trigger record_change on ai_storage_private.artifact_chunk is
+    'One event per change: a chunk is never rewritten.';
 create or replace trigger record_change
     after insert or update or delete on ai_storage_private.artifact_upload
     for each row
-    when (current_user <> 'ai_storage_owner')
     execute function ai_storage_private.record_change('upload', 'artifact_name');
 comment on trigger record_change on ai_storage_private.artifact_upload is
-    'One event per change by hand.';
+    'One event per change.';
 create or replace trigger record_change
     after insert or update or delete on ai_storage_private.tenant_cache_key
     for each row
-    when (current_user <> 'ai_storage_owner')
     execute function ai_storage_private.record_change('cache key', '');
 comment on trigger record_change on ai_storage_private.tenant_cache_key is
-    'One event per change by hand.';
+    'One event per change.';
 create or replace trigger record_change
     after insert or update or delete on ai_storage_private.artifact_limit
     for each row
@@ -2004,14 +2193,14 @@ comment on trigger record_truncate on ai_storage_private.artifact_limit is
 -- Always: also in a session that claims to replay the changes of another server.
 alter table ai_storage_private.ai_progress_tenant enable always trigger record_model_change;
 alter table ai_storage_private.ai_progress_tenant enable always trigger record_truncate;
+alter table ai_storage_private.progress_version enable always trigger record_version;
 alter table ai_storage_private.progress_version enable always trigger record_change;
-alter table ai_storage_private.progress_version enable always trigger record_rewrite;
+alter table ai_storage_private.progress_version enable always trigger record_swept_versions;
 alter table ai_storage_private.progress_version enable always trigger record_truncate;
 alter table ai_storage_private.deleted_model enable always trigger record_change;
-alter table ai_storage_private.deleted_model enable always trigger record_rewrite;
 alter table ai_storage_private.deleted_model enable always trigger record_truncate;
 alter table ai_storage_private.idempotency_key enable always trigger record_change;
-alter table ai_storage_private.idempotency_key enable always trigger record_rewrite;
+alter table ai_storage_private.idempotency_key enable always trigger record_changes;
 alter table ai_storage_private.idempotency_key enable always trigger record_truncate;
 alter table ai_storage_private.tenant enable always trigger record_change;
 alter table ai_storage_private.tenant enable always trigger record_truncate;
@@ -2031,8 +2220,9 @@ alter table ai_storage_private.model_artifact enable always trigger record_artif
 alter table ai_storage_private.model_artifact enable always trigger record_truncate;
 alter table ai_storage_private.artifact_blob enable always trigger record_change;
 alter table ai_storage_private.artifact_blob enable always trigger record_truncate;
+alter table ai_storage_private.artifact_chunk enable always trigger record_inserts;
+alter table ai_storage_private.artifact_chunk enable always trigger record_deletes;
 alter table ai_storage_private.artifact_chunk enable always trigger record_change;
-alter table ai_storage_private.artifact_chunk enable always trigger record_rewrite;
 alter table ai_storage_private.artifact_chunk enable always trigger record_truncate;
 alter table ai_storage_private.artifact_upload enable always trigger record_change;
 alter table ai_storage_private.artifact_upload enable always trigger record_truncate;

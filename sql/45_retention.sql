@@ -1339,7 +1339,8 @@ begin
             training_samples = v_samples,
             metrics          = v_metrics,
             metadata         = v_metadata,
-            updated_at       = v_saved_at
+            updated_at       = v_saved_at,
+            saved_by         = null
         where p.tenant_id = p_tenant_id
           and p.model_name = v_name
           and p.version = v_previous

@@ -333,29 +333,24 @@ where s.name = 'password_encryption'
 select case when count(*) filter (where t.gap > 0) = 0 then 'passed' else 'failed' end,
     coalesce(
         'not on ' || string_agg(t.relname, ', ' order by t.relname) filter (where t.gap > 0),
-        'on ' || count(*) || ' tables; on ' || count(*) filter (where t.trusts_owner)
-            || ' of them not for what is done as ai_storage_owner'
+        'on ' || count(*) || ' tables'
     )
 from (
     -- Of tgtype: 4 insert, 8 delete, 16 update, 32 truncate.
     select
         c.relname,
-        60 - (60 & coalesce(bit_or(g.tgtype), 0)) as gap,
-        bool_or(g.tgqual is not null) as trusts_owner
+        60 - (60 & coalesce(bit_or(g.tgtype), 0)) as gap
     from pg_class as c
     left join pg_trigger as g
         on g.tgrelid = c.oid
         and g.tgenabled = 'A'
-        -- The functions' own writes to these belong to a change of a model or artifact.
-        and (
-            g.tgqual is null
-            or c.relname in (
-                'progress_version', 'deleted_model', 'idempotency_key', 'artifact_blob',
-                'artifact_chunk', 'artifact_upload', 'tenant_cache_key'
-            )
-        )
+        and g.tgqual is null
+        and g.tgattr = ''
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,
+            'ai_storage_private.record_changes()'::regprocedure,
+            'ai_storage_private.record_version()'::regprocedure,
+            'ai_storage_private.record_swept_versions()'::regprocedure,
             'ai_storage_private.record_model_change()'::regprocedure,
             'ai_storage_private.record_artifact_change()'::regprocedure
         )

@@ -99,6 +99,7 @@ grant execute on function
     ai_storage_private.find_unlogged(bigint),
     ai_storage_private.find_unlogged_model(bigint),
     ai_storage_private.find_unlogged_artifact(bigint),
+    ai_storage_private.find_unlogged_deletion(bigint),
     ai_storage_private.find_unlogged_grant(bigint),
     ai_storage_private.prove_event(bigint, uuid),
     ai_storage_private.erase_content(bigint),
@@ -204,11 +205,13 @@ grant execute on function
     )
 to ai_storage_sharing;
 grant execute on function
-    ai_storage_private.model_content(double precision, bigint, jsonb, jsonb),
+    ai_storage_private.micros(timestamptz),
+    ai_storage_private.model_content(
+        double precision, bigint, timestamptz, timestamptz, jsonb, jsonb, text
+    ),
     ai_storage_private.artifact_content(bytea, bigint, text)
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
-    ai_storage_private.micros(timestamptz),
     ai_storage_private.leaf_hash(
         bigint, uuid, bigint, integer, timestamptz, text, uuid, bigint, text, bytea, bytea, text
     ),

@@ -123,6 +123,7 @@ DEFINERS = {
         "ai_storage_private.measure_tenant",
         "ai_storage_private.sweep_uploads",
         "ai_storage_private.find_unlogged_artifact",
+        "ai_storage_private.find_unlogged_deletion",
         "ai_storage_private.find_unlogged_grant",
         "ai_storage_private.find_unlogged_model",
         "ai_storage_private.list_versions",

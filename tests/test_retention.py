@@ -45,7 +45,7 @@ def age(database: Database, days: int) -> None:
         connection.execute("alter table ai_storage_private.progress_version disable trigger user")
         connection.execute("update ai_storage_private.progress_version set saved_at = saved_at - %s", (days * DAY,))
         connection.execute("alter table ai_storage_private.progress_version enable trigger user")
-        for trigger in ("record_change", "record_rewrite", "record_truncate"):
+        for trigger in ("record_version", "record_change", "record_swept_versions", "record_truncate"):
             connection.execute(
                 sql.SQL("alter table ai_storage_private.progress_version enable always trigger {}").format(
                     sql.Identifier(trigger)

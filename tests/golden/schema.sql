@@ -4666,6 +4666,9 @@ declare
     v_level      text[];
     v_authorized boolean;
     v_tenant_id  bigint;
+    v_inner_key  bytea;
+    v_outer_key  bytea;
+    v_payload    text;
     v_set        text;
 begin
     if v_is_token then
@@ -4681,14 +4684,9 @@ begin
     select
         true,
         t.tenant_id,
-        case when t.tenant_id is not null and s.inner_key is not null then set_config(
-            'app.tenant_context',
-            ai_storage_private.sign_context(
-                s.inner_key, s.outer_key, p_scope, t.tenant_id, v_key, v_expires_at, v_credential
-            ),
-            true
-        ) end
-    into v_authorized, v_tenant_id, v_set
+        s.inner_key,
+        s.outer_key
+    into v_authorized, v_tenant_id, v_inner_key, v_outer_key
     from ai_storage_private.login_authorization as a
     left join ai_storage_private.tenant as t on t.isolation_key = v_key
     left join ai_storage_private.context_secret as s on true
@@ -4701,7 +4699,16 @@ begin
       and (v_is_token or not a.token_only)
     limit 1;
 
-    if v_set is null then
+    if v_tenant_id is not null and v_inner_key is not null then
+        v_payload := ai_storage_private.context_payload(
+            p_scope, v_tenant_id, v_key, v_expires_at, v_credential, null
+        );
+        v_set := set_config(
+            'app.tenant_context',
+            ai_storage_private.sign_context(v_inner_key, v_outer_key, v_payload),
+            true
+        );
+    else
         -- A key in the registry is well formed, so the hot path is spared the regular expression.
         if v_tenant_id is null and ai_storage.is_isolation_key(v_key) is not true then
             perform ai_storage_private.count_refusal();
@@ -5571,6 +5578,27 @@ ALTER FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key byt
 COMMENT ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'The MAC of a context under this database''s secret, 64 hexadecimal digits. Nested hashing under two keys, as in HMAC.';
 
 --
+-- Name: context_payload(text, bigint, text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.context_payload(p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+    AS $$
+    select concat_ws(
+        '|', p_scope, p_tenant_id, p_isolation_key, p_expires_at, p_credential,
+        pg_backend_pid(), extract(epoch from now()), p_lent
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.context_payload(p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION context_payload(p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.context_payload(p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) IS 'What a context says, for this transaction of this backend. p_lent: further fields, or null.';
+
+--
 -- Name: copy_artifacts(text, bigint, uuid, bigint, text, bigint, uuid, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -5652,6 +5680,7 @@ CREATE TABLE ai_storage_private.ai_progress_tenant (
     training_samples bigint,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    saved_by text COLLATE pg_catalog."C",
     model_name text NOT NULL COLLATE pg_catalog."C",
     metrics jsonb NOT NULL,
     metadata jsonb NOT NULL
@@ -5709,6 +5738,12 @@ COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.created_at IS 'When the 
 --
 
 COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.updated_at IS 'When the current version was saved.';
+
+--
+-- Name: COLUMN ai_progress_tenant.saved_by; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.ai_progress_tenant.saved_by IS 'Isolation key of the tenant that saved the current version, or null for the owner.';
 
 --
 -- Name: COLUMN ai_progress_tenant.model_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6313,7 +6348,6 @@ declare
     v_set    text;
     -- By itself, so that no plan that a server logs holds the credential.
     v_collation constant text := collation for (p_as);
-    v_durable   constant text := ai_storage_private.keep_durable();
 begin
     if current_user <> 'ai_storage_operator' then
         perform ai_storage_private.require_owner();
@@ -6703,6 +6737,8 @@ CREATE FUNCTION ai_storage_private.find_unlogged(p_tenant_id bigint) RETURNS tex
 begin
     return coalesce(
         'model ' || ai_storage_private.find_unlogged_model(p_tenant_id) || ': not as it was saved',
+        'deleted model ' || ai_storage_private.find_unlogged_deletion(p_tenant_id)
+            || ': not as it was deleted',
         'artifact ' || ai_storage_private.find_unlogged_artifact(p_tenant_id)
             || ': not as it was put',
         'grant ' || ai_storage_private.find_unlogged_grant(p_tenant_id) || ': not as it was given'
@@ -6812,6 +6848,61 @@ ALTER FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) OWN
 COMMENT ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) IS 'An artifact of the tenant that the context names that is not as it was put: its bytes, read again, its size, media type, name or version. Null when there is none.';
 
 --
+-- Name: find_unlogged_deletion(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return (
+        select min(quote_ident(coalesce(d.model_name, l.detail ->> 'model_name')))
+        from (
+            select m.*
+            from ai_storage_private.deleted_model as m
+            where m.tenant_id = p_tenant_id
+        ) as d
+        full join (
+            select distinct on (e.detail ->> 'model_name') e.action, e.detail
+            from (
+                select p.event_id, p.action, p.detail::jsonb as detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action like '% deleted model'
+                union all
+                select a.event_id, a.action, a.detail::jsonb
+                from ai_storage_private.audit_event as a
+                where a.tenant_id = p_tenant_id
+                  and a.action like '% deleted model'
+            ) as e
+            where e.detail is not null -- its names were erased, and the rows with them
+            order by
+                e.detail ->> 'model_name', (e.detail ->> 'last_version')::bigint desc,
+                e.event_id desc
+        ) as l on l.detail ->> 'model_name' = d.model_name
+        where case
+            when d.model_name is null then l.action <> 'delete deleted model'
+            else (
+                l.action <> 'delete deleted model'
+                and (l.detail ->> 'last_version')::bigint = d.last_version
+                and (l.detail ->> 'deleted_at')::timestamptz = d.deleted_at
+            ) is not true
+        end
+    );
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION find_unlogged_deletion(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) IS 'The name of a deleted model of the tenant that the context names whose memory is not as the log says, quoted; null when there is none.';
+
+--
 -- Name: find_unlogged_grant(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -6892,73 +6983,107 @@ CREATE FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) RETUR
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
     AS $$
-declare
-    v_model text;
 begin
-    with log as not materialized (
-        select p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
-        from ai_storage_private.audit_pending as p
-        where p.tenant_id = p_tenant_id
-          and p.action in ('save model', 'delete model')
-        union all
-        select e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
-        from ai_storage_private.audit_event as e
-        where e.tenant_id = p_tenant_id
-          and e.action in ('save model', 'delete model')
-    )
-    select (array_agg(coalesce(quote_ident(m.model_name), '?') order by m.model_name))[1]
-    into v_model
-    from (
-        select
-            coalesce(p.model_name, l.model_name) as model_name,
-            case
-                when p.model_id is null then l.action = 'delete model'
-                else l.action = 'save model'
+    return (
+        with log as materialized (
+            select
+                l.model_id, l.event_id, l.action, l.version, l.content_digest, l.salt,
+                l.detail::jsonb ->> 'model_name' as model_name,
+                (l.detail::jsonb ->> 'gone')::int8multirange as gone
+            from (
+                select
+                    p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('save model', 'delete model', 'delete version')
+                union all
+                select
+                    e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('save model', 'delete model', 'delete version')
+            ) as l
+        ),
+        model as materialized (
+            select p.*
+            from ai_storage_private.ai_progress_tenant as p
+            where p.tenant_id = p_tenant_id
+        ),
+        history as materialized (
+            select v.*
+            from ai_storage_private.progress_version as v
+            where v.tenant_id = p_tenant_id
+        )
+        select min(coalesce(quote_ident(f.model_name), '?'))
+        from (
+            -- A model that was not saved as this version, or whose version is another state; and
+            -- one that was saved, was never deleted, and is not there.
+            select coalesce(p.model_name, l.model_name) as model_name
+            from model as p
+            full join (
+                -- A clock may be set back, a version never goes back.
+                select distinct on (e.model_id) e.model_id, e.action, e.version, e.model_name
+                from log as e
+                where e.action <> 'delete version'
+                order by e.model_id, e.version desc, e.event_id desc
+            ) as l on l.model_id = p.model_id
+            left join history as v
+                on v.model_id = p.model_id
+                and v.version = p.version
+            where case
+                when p.model_id is null then l.action = 'save model'
+                else (
+                    l.action = 'save model'
                     and l.version = p.version
                     and coalesce(l.model_name, p.model_name) = p.model_name
-                    and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                        ai_storage_private.model_content(
-                            p.mse, p.training_samples, p.metrics, p.metadata
-                        ),
-                        'UTF8'
-                    ))
-            end as is_logged
-        from (
-            select a.*
-            from ai_storage_private.ai_progress_tenant as a
-            where a.tenant_id = p_tenant_id
-        ) as p
-        full join (
-            -- A clock may be set back, a version never goes back.
-            select distinct on (e.model_id)
-                e.model_id, e.action, e.version, e.content_digest, e.salt,
-                e.detail::jsonb ->> 'model_name' as model_name
-            from log as e
-            order by e.model_id, e.version desc, e.event_id desc
-        ) as l on l.model_id = p.model_id
-        union all
-        select
-            p.model_name,
-            p.model_id is not null
-                and bool_or(e.content_digest = sha256(uuid_send(e.salt) || convert_to(
+                    and v.mse is not distinct from p.mse
+                    and v.training_samples is not distinct from p.training_samples
+                    and v.saved_at = p.updated_at
+                    and v.saved_by is not distinct from p.saved_by
+                    and v.metrics = p.metrics
+                    and v.metadata = p.metadata
+                ) is not true
+            end
+            union all
+            -- A version that is not as it was saved.
+            select p.model_name
+            from history as v
+            left join model as p
+                on p.model_id = v.model_id
+            left join log as l
+                on l.model_id = v.model_id
+                and l.version = v.version
+                and l.action = 'save model'
+            group by v.model_id, v.version, p.model_id, p.model_name
+            having p.model_id is null
+                or bool_or(l.content_digest = sha256(uuid_send(l.salt) || convert_to(
                     ai_storage_private.model_content(
-                        v.mse, v.training_samples, v.metrics, v.metadata
+                        v.mse, v.training_samples, p.created_at, v.saved_at,
+                        v.metrics, v.metadata, v.saved_by
                     ),
                     'UTF8'
-                )))
-        from ai_storage_private.progress_version as v
-        left join ai_storage_private.ai_progress_tenant as p
-            on p.tenant_id = v.tenant_id
-            and p.model_id = v.model_id
-        left join log as e
-            on e.model_id = v.model_id
-            and e.version = v.version
-            and e.action = 'save model'
-        where v.tenant_id = p_tenant_id
-        group by v.model_id, v.version, p.model_id, p.model_name
-    ) as m
-    where m.is_logged is not true;
-    return v_model;
+                ))) is not true
+            union all
+            -- A version that was saved, was never deleted, and is not there.
+            select p.model_name
+            from log as l
+            join model as p
+                on p.model_id = l.model_id
+            left join history as v
+                on v.model_id = l.model_id
+                and v.version = l.version
+            left join (
+                select e.model_id, range_agg(e.gone) as versions
+                from log as e
+                where e.gone is not null
+                group by e.model_id
+            ) as g
+                on g.model_id = l.model_id
+            where l.action = 'save model'
+              and v.model_id is null
+              and (g.versions @> l.version) is not true
+        ) as f
+    );
 end;
 $$;
 
@@ -6968,7 +7093,7 @@ ALTER FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) OWNER 
 -- Name: FUNCTION find_unlogged_model(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) IS 'The name of a model of the tenant that the context names that is not as the log says it became, quoted; ? when it has none; null when there is no such model. So a change while the triggers were off shows.';
+COMMENT ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) IS 'The name of a model of the tenant that the context names that is not as the log says it became: its state, its author and times, or a version of its history; quoted; ? when it has no name; null when there is no such model. So a change while the triggers were off shows.';
 
 --
 -- Name: forget_artifacts(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7730,7 +7855,8 @@ begin
             training_samples = v_samples,
             metrics          = v_metrics,
             metadata         = v_metadata,
-            updated_at       = v_saved_at
+            updated_at       = v_saved_at,
+            saved_by         = null
         where p.tenant_id = p_tenant_id
           and p.model_name = v_name
           and p.version = v_previous
@@ -8240,7 +8366,7 @@ ALTER FUNCTION ai_storage_private.keep_durable() OWNER TO ai_storage_operator;
 -- Name: FUNCTION keep_durable(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.keep_durable() IS 'Makes the commit of this transaction wait until it survives a crash, whatever the session has set. Every function that writes calls it, most of them in enter() or record_event().';
+COMMENT ON FUNCTION ai_storage_private.keep_durable() IS 'Makes the commit of this transaction wait until it survives a crash, whatever the session has set. Every function that writes calls it, most of them in record_event().';
 
 --
 -- Name: keep_held(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8310,7 +8436,7 @@ begin
     return ai_storage_private.set_context(
         'lent',
         (v_field[2]::bigint, v_field[3], null, v_field[5], v_field[4]),
-        '|' || array_to_string(p_tenant_ids, ',') || '|' || array_to_string(p_model_ids, ',')
+        array_to_string(p_tenant_ids, ',') || '|' || array_to_string(p_model_ids, ',')
     );
 end;
 $$;
@@ -8718,29 +8844,24 @@ where s.name = 'password_encryption'
 select case when count(*) filter (where t.gap > 0) = 0 then 'passed' else 'failed' end,
     coalesce(
         'not on ' || string_agg(t.relname, ', ' order by t.relname) filter (where t.gap > 0),
-        'on ' || count(*) || ' tables; on ' || count(*) filter (where t.trusts_owner)
-            || ' of them not for what is done as ai_storage_owner'
+        'on ' || count(*) || ' tables'
     )
 from (
     -- Of tgtype: 4 insert, 8 delete, 16 update, 32 truncate.
     select
         c.relname,
-        60 - (60 & coalesce(bit_or(g.tgtype), 0)) as gap,
-        bool_or(g.tgqual is not null) as trusts_owner
+        60 - (60 & coalesce(bit_or(g.tgtype), 0)) as gap
     from pg_class as c
     left join pg_trigger as g
         on g.tgrelid = c.oid
         and g.tgenabled = 'A'
-        -- The functions' own writes to these belong to a change of a model or artifact.
-        and (
-            g.tgqual is null
-            or c.relname in (
-                'progress_version', 'deleted_model', 'idempotency_key', 'artifact_blob',
-                'artifact_chunk', 'artifact_upload', 'tenant_cache_key'
-            )
-        )
+        and g.tgqual is null
+        and g.tgattr = ''
         and g.tgfoid in (
             'ai_storage_private.record_change()'::regprocedure,
+            'ai_storage_private.record_changes()'::regprocedure,
+            'ai_storage_private.record_version()'::regprocedure,
+            'ai_storage_private.record_swept_versions()'::regprocedure,
             'ai_storage_private.record_model_change()'::regprocedure,
             'ai_storage_private.record_artifact_change()'::regprocedure
         )
@@ -9838,24 +9959,27 @@ ALTER FUNCTION ai_storage_private.micros(p_time timestamp with time zone) OWNER 
 COMMENT ON FUNCTION ai_storage_private.micros(p_time timestamp with time zone) IS 'A time as microseconds since 1970, the form in which it is hashed.';
 
 --
--- Name: model_content(double precision, bigint, jsonb, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: model_content(double precision, bigint, timestamp with time zone, timestamp with time zone, jsonb, jsonb, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) RETURNS text
+CREATE FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
     select coalesce(encode(float8send(p_mse), 'hex'), '')
         || '|' || coalesce(p_training_samples::text, '')
-        || '|' || p_metrics || '|' || p_metadata;
+        || '|' || ai_storage_private.micros(p_created_at)
+        || '|' || ai_storage_private.micros(p_saved_at)
+        || '|' || p_metrics || '|' || p_metadata
+        || coalesce('|' || p_saved_by, '');
 $$;
 
-ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) IS 'What the digest of a model''s state is made of.';
+COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text) IS 'What the digest of a saved version is made of: p_created_at is the model''s.';
 
 --
 -- Name: name_wrong_metric(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10393,8 +10517,7 @@ declare
     v_row    jsonb;
     v_detail jsonb;
 begin
-    -- Not in the trigger's WHEN, which PostgreSQL reads anew in every statement.
-    if tg_op = 'INSERT' and current_user = any (string_to_array(tg_argv[2], ',')) then
+    if tg_op = 'UPDATE' and to_jsonb(old) -> tg_argv[2] = 'null' then
         return null;
     end if;
     v_row := case tg_op
@@ -10422,7 +10545,37 @@ ALTER FUNCTION ai_storage_private.record_change() OWNER TO ai_storage_owner;
 -- Name: FUNCTION record_change(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.record_change() IS 'Trigger: one event per changed row, or per TRUNCATE. Its arguments: what the row is, and the columns that go into the event. A row without tenant_id goes to the operator''s log.';
+COMMENT ON FUNCTION ai_storage_private.record_change() IS 'Trigger: one event per changed row, or per TRUNCATE. Its arguments: what the row is, the columns that go into the event, and a column that a row may fill later without another. A row without tenant_id goes to the operator''s log.';
+
+--
+-- Name: record_changes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.record_changes() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform ai_storage_private.record_event(
+        c.tenant_id, lower(tg_op) || ' ' || tg_argv[0],
+        p_detail => jsonb_build_object('rows', c.rows)
+    )
+    from (
+        select r.tenant_id, count(*) as rows
+        from changed as r
+        group by r.tenant_id
+    ) as c;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.record_changes() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION record_changes(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.record_changes() IS 'Trigger: one event per statement and tenant, with the number of rows. Its argument: what the rows are.';
 
 --
 -- Name: record_event(bigint, text, uuid, bigint, text, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10519,6 +10672,7 @@ CREATE FUNCTION ai_storage_private.record_model_change() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
+    v_detail   jsonb;
     v_event_id uuid;
 begin
     if tg_op = 'DELETE' then
@@ -10526,15 +10680,31 @@ begin
             old.tenant_id, 'delete model', old.model_id, old.version,
             p_detail => jsonb_build_object('model_name', old.model_name)
         );
-    else
-        v_event_id := ai_storage_private.record_event(
-            new.tenant_id, 'save model', new.model_id, new.version,
-            ai_storage_private.model_content(
-                new.mse, new.training_samples, new.metrics, new.metadata
-            ),
-            jsonb_build_object('model_name', new.model_name)
-        );
+        return null;
     end if;
+    v_detail := jsonb_build_object('model_name', new.model_name);
+    -- A new model whose name turned out to have been deleted gets another number at once. Looked up
+    -- in a step of its own, or every save would run a query.
+    if tg_op = 'UPDATE' and new.updated_at = old.updated_at then
+        if not exists (
+            select from ai_storage_private.progress_version as v
+            where v.tenant_id = old.tenant_id
+              and v.model_id = old.model_id
+              and v.version = old.version
+        ) then
+            v_detail := v_detail || jsonb_build_object(
+                'gone', int8multirange(int8range(old.version, old.version, '[]'))
+            );
+        end if;
+    end if;
+    v_event_id := ai_storage_private.record_event(
+        new.tenant_id, 'save model', new.model_id, new.version,
+        ai_storage_private.model_content(
+            new.mse, new.training_samples, new.created_at, new.updated_at,
+            new.metrics, new.metadata, new.saved_by
+        ),
+        v_detail
+    );
     return null;
 end;
 $$;
@@ -10546,6 +10716,47 @@ ALTER FUNCTION ai_storage_private.record_model_change() OWNER TO ai_storage_owne
 --
 
 COMMENT ON FUNCTION ai_storage_private.record_model_change() IS 'Trigger: one event per change of a model, whoever made it.';
+
+--
+-- Name: record_swept_versions(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.record_swept_versions() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_model    record;
+begin
+    for v_model in
+        select
+            v.tenant_id, v.model_id, range_agg(int8range(v.version, v.version, '[]')) as versions
+        from gone as v
+        group by v.tenant_id, v.model_id
+    loop
+        -- What goes with its model has the event of the model.
+        if exists (
+            select from ai_storage_private.ai_progress_tenant as p
+            where p.tenant_id = v_model.tenant_id
+              and p.model_id = v_model.model_id
+        ) then
+            perform ai_storage_private.record_event(
+                v_model.tenant_id, 'delete version', v_model.model_id,
+                p_detail => jsonb_build_object('gone', v_model.versions)
+            );
+        end if;
+    end loop;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.record_swept_versions() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION record_swept_versions(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.record_swept_versions() IS 'Trigger: one event for each model that lost versions and is still there.';
 
 --
 -- Name: record_use(text, ai_storage_private.acting_tenant, bigint[], text[], uuid[], bigint[], text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10589,6 +10800,41 @@ ALTER FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_
 --
 
 COMMENT ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) IS 'Writes the events of using shared models, one for each side, and returns how many. Raises 25006.';
+
+--
+-- Name: record_version(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.record_version() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- A version that is what its model is now has the event of its model.
+    if not exists (
+        select from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = new.tenant_id
+          and p.model_id = new.model_id
+          and row(
+              p.tenant_id, p.model_id, p.version, p.mse, p.training_samples,
+              p.updated_at, p.saved_by, p.metrics, p.metadata
+          )::ai_storage_private.progress_version = new
+    ) then
+        perform ai_storage_private.record_event(
+            new.tenant_id, 'insert version', new.model_id, new.version
+        );
+    end if;
+    return null;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.record_version() OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION record_version(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.record_version() IS 'Trigger: an event for a version that is not what its model is now.';
 
 --
 -- Name: refuse_artifact(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11350,17 +11596,17 @@ COMMENT ON FUNCTION ai_storage_private.seal_hash(p_seal ai_storage_private.audit
 -- Name: set_context(text, ai_storage_private.acting_tenant, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text DEFAULT ''::text) RETURNS text
+CREATE FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_storage_private.acting_tenant, p_lent text DEFAULT NULL::text) RETURNS text
     LANGUAGE plpgsql
     AS $$
 declare
+    v_payload constant text := ai_storage_private.context_payload(
+        p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
+        p_tenant.expires_at, p_tenant.credential, p_lent
+    );
     v_context text;
 begin
-    select ai_storage_private.sign_context(
-        s.inner_key, s.outer_key, p_scope, p_tenant.tenant_id, p_tenant.isolation_key,
-        p_tenant.expires_at, p_tenant.credential, p_lent
-    )
-    into v_context
+    select ai_storage_private.sign_context(s.inner_key, s.outer_key, v_payload) into v_context
     from ai_storage_private.context_secret as s;
     if not found then
         raise exception using
@@ -11418,29 +11664,22 @@ ALTER FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model
 COMMENT ON FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) IS 'The version of a model lent to this transaction that a caller means, null for one that there is not or that its grant does not show.';
 
 --
--- Name: sign_context(bytea, bytea, text, bigint, text, text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: sign_context(bytea, bytea, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text DEFAULT ''::text) RETURNS text
-    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+CREATE FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
-declare
-    v_payload constant text := p_scope || '|' || p_tenant_id || '|' || p_isolation_key
-        || '|' || p_expires_at || '|' || p_credential
-        || '|' || pg_backend_pid() || '|' || extract(epoch from now()) || p_lent;
-begin
-    return ai_storage_private.context_mac(p_inner_key, p_outer_key, v_payload)
-        || '|' || v_payload;
-end;
+    select ai_storage_private.context_mac(p_inner_key, p_outer_key, p_payload) || '|' || p_payload;
 $$;
 
-ALTER FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) IS 'A context, signed for this transaction of this backend. p_lent: further fields.';
+COMMENT ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'A signed context.';
 
 --
 -- Name: summarize_shares(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -11884,25 +12123,30 @@ CREATE FUNCTION ai_storage_private.verified_context() RETURNS text[]
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     AS $$
 declare
-    v_context constant text := current_setting('app.tenant_context', true);
-    v_field   text[];
+    v_context   constant text := current_setting('app.tenant_context', true);
+    v_inner_key bytea;
+    v_outer_key bytea;
+    v_field     text[];
 begin
     -- After a transaction that set it, the setting reads '' and not null. Both mean: no tenant.
     if coalesce(v_context, '') = '' then
         return null;
     end if;
-    select string_to_array(substr(v_context, 66), '|') into v_field
-    from ai_storage_private.context_secret as s
-    where ai_storage_private.context_mac(s.inner_key, s.outer_key, substr(v_context, 66))
-        = left(v_context, 64);
-    -- A context is good in one transaction of one backend, and no longer than its token.
-    if (v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric)
-        and v_field[6] = pg_backend_pid()::text
-        and v_field[7] = extract(epoch from now())::text
-    then
-        return v_field;
-    end if;
-    return null;
+    select s.inner_key, s.outer_key into v_inner_key, v_outer_key
+    from ai_storage_private.context_secret as s;
+    v_field := string_to_array(substr(v_context, 66), '|');
+    -- Not in the query, which PostgreSQL prepares anew in each statement. A context is good in one
+    -- transaction of one backend, and no longer than its token.
+    return case
+        when ai_storage_private.sign_context(v_inner_key, v_outer_key, substr(v_context, 66))
+            is distinct from v_context then null
+        when v_field[6] = pg_backend_pid()::text
+            and v_field[7] = extract(epoch from now())::text
+        then case
+            when v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric
+                then v_field
+        end
+    end;
 end;
 $$;
 
@@ -12162,7 +12406,8 @@ begin
         training_samples = i.training_samples,
         metrics          = i.metrics,
         metadata         = i.metadata,
-        updated_at       = greatest(p.updated_at, v_now)
+        updated_at       = greatest(p.updated_at, v_now),
+        saved_by         = null
     from unnest(v_model_id, v_mse, v_samples, v_metrics, v_metadata)
         as i (model_id, mse, training_samples, metrics, metadata)
     where p.tenant_id = p_tenant_id
@@ -12318,7 +12563,8 @@ begin
                 training_samples = p_training_samples,
                 metrics          = v_metrics,
                 metadata         = v_metadata,
-                updated_at       = greatest(p.updated_at, v_now)
+                updated_at       = greatest(p.updated_at, v_now),
+                saved_by         = p_saved_by
             where p.tenant_id = p_tenant_id
               and p.model_name = p_model_name
               and (p_expected_version is null or p.version = p_expected_version)
@@ -12343,11 +12589,11 @@ begin
             v_model_id := gen_random_uuid();
             insert into ai_storage_private.ai_progress_tenant (
                 tenant_id, model_id, version, mse, training_samples,
-                created_at, updated_at, model_name, metrics, metadata
+                created_at, updated_at, saved_by, model_name, metrics, metadata
             )
             values (
                 p_tenant_id, v_model_id, 1, p_mse, p_training_samples,
-                v_now, v_now, p_model_name, v_metrics, v_metadata
+                v_now, v_now, p_saved_by, p_model_name, v_metrics, v_metadata
             )
             on conflict do nothing;
             if found then
@@ -14427,7 +14673,7 @@ COMMENT ON TRIGGER record_artifact_change ON ai_storage_private.model_artifact I
 -- Name: artifact_blob record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.artifact_blob FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('content', '');
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.artifact_blob FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('content', 'size_bytes');
 
 ALTER TABLE ai_storage_private.artifact_blob ENABLE ALWAYS TRIGGER record_change;
 
@@ -14435,13 +14681,13 @@ ALTER TABLE ai_storage_private.artifact_blob ENABLE ALWAYS TRIGGER record_change
 -- Name: TRIGGER record_change ON artifact_blob; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_blob IS 'One event per change by hand.';
+COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_blob IS 'One event per change.';
 
 --
 -- Name: artifact_chunk record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR DELETE ON ai_storage_private.artifact_chunk FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('chunk', '');
+CREATE TRIGGER record_change AFTER UPDATE ON ai_storage_private.artifact_chunk FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('chunk', '');
 
 ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER record_change;
 
@@ -14449,7 +14695,7 @@ ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER record_chang
 -- Name: TRIGGER record_change ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_chunk IS 'One event per change by hand.';
+COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_chunk IS 'One event per change: a chunk is never rewritten.';
 
 --
 -- Name: artifact_limit record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14469,7 +14715,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_limit IS 'One ev
 -- Name: artifact_upload record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.artifact_upload FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('upload', 'artifact_name');
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.artifact_upload FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('upload', 'artifact_name');
 
 ALTER TABLE ai_storage_private.artifact_upload ENABLE ALWAYS TRIGGER record_change;
 
@@ -14477,7 +14723,7 @@ ALTER TABLE ai_storage_private.artifact_upload ENABLE ALWAYS TRIGGER record_chan
 -- Name: TRIGGER record_change ON artifact_upload; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_upload IS 'One event per change by hand.';
+COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_upload IS 'One event per change.';
 
 --
 -- Name: context_secret record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14497,7 +14743,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.context_secret IS 'One ev
 -- Name: deleted_model record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT ON ai_storage_private.deleted_model FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('deleted model', 'model_name');
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.deleted_model FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('deleted model', 'model_name,last_version,deleted_at');
 
 ALTER TABLE ai_storage_private.deleted_model ENABLE ALWAYS TRIGGER record_change;
 
@@ -14505,7 +14751,7 @@ ALTER TABLE ai_storage_private.deleted_model ENABLE ALWAYS TRIGGER record_change
 -- Name: TRIGGER record_change ON deleted_model; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TRIGGER record_change ON ai_storage_private.deleted_model IS 'One event per change by hand.';
+COMMENT ON TRIGGER record_change ON ai_storage_private.deleted_model IS 'One event per change.';
 
 --
 -- Name: erasure_certificate record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14539,7 +14785,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.external_sharing_permit I
 -- Name: idempotency_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR DELETE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN ((CURRENT_USER <> ALL (ARRAY['ai_storage_owner'::name, 'ai_storage_sharing'::name]))) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '');
+CREATE TRIGGER record_change AFTER INSERT OR UPDATE ON ai_storage_private.idempotency_key FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '', 'version');
 
 ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_change;
 
@@ -14547,7 +14793,7 @@ ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_chan
 -- Name: TRIGGER record_change ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TRIGGER record_change ON ai_storage_private.idempotency_key IS 'One event per change by hand.';
+COMMENT ON TRIGGER record_change ON ai_storage_private.idempotency_key IS 'One event per key, before its save, and per change of its answer.';
 
 --
 -- Name: login_authorization record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14581,7 +14827,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.model_share IS 'One event
 -- Name: progress_version record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT ON ai_storage_private.progress_version FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('version', '', 'ai_storage_owner,ai_storage_sharing');
+CREATE TRIGGER record_change AFTER UPDATE ON ai_storage_private.progress_version FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('version', '');
 
 ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_change;
 
@@ -14589,7 +14835,7 @@ ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_cha
 -- Name: TRIGGER record_change ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TRIGGER record_change ON ai_storage_private.progress_version IS 'One event per change by hand.';
+COMMENT ON TRIGGER record_change ON ai_storage_private.progress_version IS 'One event per change: a version is never rewritten.';
 
 --
 -- Name: quota record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14679,7 +14925,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.tenant IS 'One event per 
 -- Name: tenant_cache_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.tenant_cache_key FOR EACH ROW WHEN ((CURRENT_USER <> 'ai_storage_owner'::name)) EXECUTE FUNCTION ai_storage_private.record_change('cache key', '');
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.tenant_cache_key FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('cache key', '');
 
 ALTER TABLE ai_storage_private.tenant_cache_key ENABLE ALWAYS TRIGGER record_change;
 
@@ -14687,7 +14933,49 @@ ALTER TABLE ai_storage_private.tenant_cache_key ENABLE ALWAYS TRIGGER record_cha
 -- Name: TRIGGER record_change ON tenant_cache_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON TRIGGER record_change ON ai_storage_private.tenant_cache_key IS 'One event per change by hand.';
+COMMENT ON TRIGGER record_change ON ai_storage_private.tenant_cache_key IS 'One event per change.';
+
+--
+-- Name: idempotency_key record_changes; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_changes AFTER DELETE ON ai_storage_private.idempotency_key REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_changes('idempotency key');
+
+ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_changes;
+
+--
+-- Name: TRIGGER record_changes ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_changes ON ai_storage_private.idempotency_key IS 'One event per statement.';
+
+--
+-- Name: artifact_chunk record_deletes; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_deletes AFTER DELETE ON ai_storage_private.artifact_chunk REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_changes('chunk');
+
+ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER record_deletes;
+
+--
+-- Name: TRIGGER record_deletes ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_deletes ON ai_storage_private.artifact_chunk IS 'One event per statement.';
+
+--
+-- Name: artifact_chunk record_inserts; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_inserts AFTER INSERT ON ai_storage_private.artifact_chunk REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_changes('chunk');
+
+ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER record_inserts;
+
+--
+-- Name: TRIGGER record_inserts ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_inserts ON ai_storage_private.artifact_chunk IS 'One event per statement.';
 
 --
 -- Name: ai_progress_tenant record_model_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14704,60 +14992,18 @@ ALTER TABLE ai_storage_private.ai_progress_tenant ENABLE ALWAYS TRIGGER record_m
 COMMENT ON TRIGGER record_model_change ON ai_storage_private.ai_progress_tenant IS 'One event per change of a model.';
 
 --
--- Name: artifact_chunk record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: progress_version record_swept_versions; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_rewrite AFTER UPDATE ON ai_storage_private.artifact_chunk FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('chunk', '');
+CREATE TRIGGER record_swept_versions AFTER DELETE ON ai_storage_private.progress_version REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_swept_versions();
 
-ALTER TABLE ai_storage_private.artifact_chunk ENABLE ALWAYS TRIGGER record_rewrite;
-
---
--- Name: TRIGGER record_rewrite ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TRIGGER record_rewrite ON ai_storage_private.artifact_chunk IS 'One event per change by hand.';
+ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_swept_versions;
 
 --
--- Name: deleted_model record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+-- Name: TRIGGER record_swept_versions ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_rewrite AFTER DELETE OR UPDATE ON ai_storage_private.deleted_model FOR EACH ROW WHEN (((pg_trigger_depth() = 0) OR (CURRENT_USER <> 'ai_storage_owner'::name))) EXECUTE FUNCTION ai_storage_private.record_change('deleted model', 'model_name');
-
-ALTER TABLE ai_storage_private.deleted_model ENABLE ALWAYS TRIGGER record_rewrite;
-
---
--- Name: TRIGGER record_rewrite ON deleted_model; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TRIGGER record_rewrite ON ai_storage_private.deleted_model IS 'One event per change by hand.';
-
---
--- Name: idempotency_key record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TRIGGER record_rewrite AFTER UPDATE ON ai_storage_private.idempotency_key FOR EACH ROW WHEN (((old.version IS NOT NULL) OR (CURRENT_USER <> ALL (ARRAY['ai_storage_owner'::name, 'ai_storage_sharing'::name])))) EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '');
-
-ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_rewrite;
-
---
--- Name: TRIGGER record_rewrite ON idempotency_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TRIGGER record_rewrite ON ai_storage_private.idempotency_key IS 'One event per change by hand.';
-
---
--- Name: progress_version record_rewrite; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TRIGGER record_rewrite AFTER DELETE OR UPDATE ON ai_storage_private.progress_version FOR EACH ROW WHEN (((pg_trigger_depth() = 0) OR (CURRENT_USER <> ALL (ARRAY['ai_storage_owner'::name, 'ai_storage_sharing'::name])))) EXECUTE FUNCTION ai_storage_private.record_change('version', '');
-
-ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_rewrite;
-
---
--- Name: TRIGGER record_rewrite ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TRIGGER record_rewrite ON ai_storage_private.progress_version IS 'One event per change by hand.';
+COMMENT ON TRIGGER record_swept_versions ON ai_storage_private.progress_version IS 'One event for each model that lost versions and is still there.';
 
 --
 -- Name: ai_progress_tenant record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15052,6 +15298,20 @@ ALTER TABLE ai_storage_private.tenant_cache_key ENABLE ALWAYS TRIGGER record_tru
 --
 
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.tenant_cache_key IS 'One event per TRUNCATE.';
+
+--
+-- Name: progress_version record_version; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_version AFTER INSERT ON ai_storage_private.progress_version FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_version();
+
+ALTER TABLE ai_storage_private.progress_version ENABLE ALWAYS TRIGGER record_version;
+
+--
+-- Name: TRIGGER record_version ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_version ON ai_storage_private.progress_version IS 'One event per version that is not what its model is now.';
 
 --
 -- Name: ai_progress_tenant; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -16502,6 +16762,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.content_sha256(p_chunks bytea[]) FROM 
 REVOKE ALL ON FUNCTION ai_storage_private.context_mac(p_inner_key bytea, p_outer_key bytea, p_payload text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION context_payload(p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.context_payload(p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION copy_artifacts(p_from_context text, p_from_tenant_id bigint, p_from_model_id uuid, p_from_version bigint, p_to_context text, p_to_tenant_id bigint, p_to_model_id uuid, p_to_version bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -16687,6 +16953,13 @@ GRANT ALL ON FUNCTION ai_storage_private.find_unlogged(p_tenant_id bigint) TO ai
 
 REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION find_unlogged_deletion(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION find_unlogged_grant(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -17053,14 +17326,15 @@ GRANT ALL ON FUNCTION ai_storage_private.merkle_root(p_leaf bytea[]) TO ai_stora
 
 REVOKE ALL ON FUNCTION ai_storage_private.micros(p_time timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.micros(p_time timestamp with time zone) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.micros(p_time timestamp with time zone) TO ai_storage_sharing;
 
 --
--- Name: FUNCTION model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_owner;
-GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb) TO ai_storage_sharing;
+REVOKE ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text) TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION name_wrong_metric(p_metrics jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -17147,6 +17421,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.record_artifact_change() FROM PUBLIC;
 REVOKE ALL ON FUNCTION ai_storage_private.record_change() FROM PUBLIC;
 
 --
+-- Name: FUNCTION record_changes(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.record_changes() FROM PUBLIC;
+
+--
 -- Name: FUNCTION record_event(p_tenant_id bigint, p_action text, p_model_id uuid, p_version bigint, p_content text, p_detail jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -17161,11 +17441,23 @@ GRANT ALL ON FUNCTION ai_storage_private.record_event(p_tenant_id bigint, p_acti
 REVOKE ALL ON FUNCTION ai_storage_private.record_model_change() FROM PUBLIC;
 
 --
+-- Name: FUNCTION record_swept_versions(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.record_swept_versions() FROM PUBLIC;
+
+--
 -- Name: FUNCTION record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.record_use(p_action text, p_tenant ai_storage_private.acting_tenant, p_owner_ids bigint[], p_owner_keys text[], p_model_ids uuid[], p_versions bigint[], p_names text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION record_version(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.record_version() FROM PUBLIC;
 
 --
 -- Name: FUNCTION refuse_artifact(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -17285,10 +17577,10 @@ REVOKE ALL ON FUNCTION ai_storage_private.set_context(p_scope text, p_tenant ai_
 REVOKE ALL ON FUNCTION ai_storage_private.shown_version(p_share ai_storage_private.model_share, p_version bigint) FROM PUBLIC;
 
 --
--- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION summarize_shares(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing

@@ -163,7 +163,7 @@ EXCEPTIONS = [
     Exceptions(
         "plpgsql_check",
         ['never read variable "v_set"'],
-        ["ai_storage_private.enter"],
+        ["ai_storage_private.enter", "ai_storage_private.check_credential"],
         "Nobody wants the result. An assignment of a simple expression spares the query that PERFORM would run, in the "
         "function that every call begins with.",
     ),
@@ -177,8 +177,8 @@ EXCEPTIONS = [
     Exceptions(
         "plpgsql_check",
         ['never read variable "v_durable"'],
-        ["ai_storage_private.enter", "ai_storage_private.record_event"],
-        "As v_set: they run with every save.",
+        ["ai_storage_private.record_event"],
+        "As v_set: it runs with every save.",
     ),
     Exceptions(
         "plpgsql_check",
