@@ -1460,7 +1460,7 @@ def export_audit() -> Call[list[dict[str, Any]]]:
 
 
 def seal_audit() -> Call[Sealed]:
-    """Seal the events that are committed and not sealed yet. For administrators.
+    """Seal events that are committed and not sealed yet, at most 50,000 in a call. For administrators.
 
     Source: sql/40_audit.sql, ai_storage.seal_audit
     """

@@ -395,14 +395,16 @@ def _token(args: argparse.Namespace) -> None:
 
 # The audit trail
 
+SEALED_AT_ONCE = 50_000  # of seal_audit()
 LONGEST_PAUSE = 60.0  # seconds between two attempts to reach a server that is gone
 
 
 def _seal(args: argparse.Namespace) -> None:
     dsn = _admin_dsn(args)
     if args.every is None:
-        sealed = _run_on(dsn, calls.seal_audit())
-        print(f"Sealed {_count(sealed.events, 'event')} under {_count(sealed.seals, 'seal')}.")
+        with migrate.connect(dsn) as connection:
+            events, seals = _seal_all(connection)
+        print(f"Sealed {_count(events, 'event')} under {_count(seals, 'seal')}.")
         return
     every = args.every.total_seconds()
     if every < 1:
@@ -420,13 +422,23 @@ def _seal(args: argparse.Namespace) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+def _seal_all(connection: psycopg.Connection[Any]) -> tuple[int, int]:
+    """Seal until one call finds less than it takes. Returns how many events and seals."""
+    events = seals = 0
+    while True:
+        sealed = session.run(connection, calls.seal_audit())
+        events, seals = events + sealed.events, seals + sealed.seals
+        if sealed.events < SEALED_AT_ONCE:
+            return events, seals
+
+
 def _seal_for_ever(dsn: str, every: float) -> None:
     pause = every
     while True:
         try:
             with migrate.connect(dsn) as connection:
                 while True:
-                    session.run(connection, calls.seal_audit())
+                    _seal_all(connection)
                     pause = every
                     time.sleep(every)
         except psycopg.OperationalError as error:
@@ -438,7 +450,7 @@ def _seal_for_ever(dsn: str, every: float) -> None:
 
 def _checkpoint(args: argparse.Namespace) -> None:
     with migrate.connect(_admin_dsn(args)) as connection:
-        session.run(connection, calls.seal_audit())
+        _seal_all(connection)
         checkpoint = session.run(connection, calls.create_checkpoint())
     if checkpoint is None:
         raise CommandError("Nothing has happened yet that a checkpoint could cover.", "Save a model first.")

@@ -462,7 +462,7 @@ comment on function ai_storage_private.take_turn() is
     'Lets one of those who seal and chain work at a time, on what the others committed. Raises '
     '25000.';
 
-create or replace function ai_storage_private.seal_events()
+create or replace function ai_storage_private.seal_events(p_limit bigint default null)
 returns table (events bigint, seals bigint)
 language plpgsql
 volatile
@@ -471,11 +471,6 @@ declare
     v_now        constant timestamptz := clock_timestamp();
     v_refused    bigint;
     v_checkpoint bigint;
-    v_tenant_ids bigint[];
-    v_sealed_ids bigint[];
-    v_numbers    bigint[];
-    v_previous   bytea[];
-    v_moved      bigint;
 begin
     perform ai_storage_private.keep_durable();
     select s.last_value into v_refused
@@ -489,106 +484,94 @@ begin
             0, 'refuse credentials', p_detail => jsonb_build_object('in_all', v_refused)
         );
     end if;
-
     select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
     from ai_storage_private.audit_checkpoint as c;
-    v_tenant_ids := array(
-        select distinct d.tenant_id
-        from ai_storage_private.audit_pending as d
-    );
-    -- The last seal of each that has one.
-    select array_agg(a.tenant_id), array_agg(a.seal_number), array_agg(a.seal_hash)
-    into v_sealed_ids, v_numbers, v_previous
-    from ai_storage_private.audit_seal as a
-    join (
-        select m.tenant_id, max(m.seal_number) as seal_number
-        from ai_storage_private.audit_seal as m
-        where m.tenant_id = any (v_tenant_ids)
-        group by m.tenant_id
-    ) as l
-        on l.tenant_id = a.tenant_id
-        and l.seal_number = a.seal_number
-    where a.tenant_id = any (v_tenant_ids);
-    select
-        array_agg(p.tenant_id),
-        array_agg(coalesce(s.seal_number, 0) + 1),
-        array_agg(coalesce(s.seal_hash, decode(repeat('00', 32), 'hex')))
-    into v_tenant_ids, v_numbers, v_previous
-    from unnest(v_tenant_ids) as p (tenant_id)
-    left join unnest(v_sealed_ids, v_numbers, v_previous)
-        as s (tenant_id, seal_number, seal_hash) on s.tenant_id = p.tenant_id;
 
-    insert into ai_storage_private.audit_event (
-        tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
-        action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
-    )
-    select
-        p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
-        p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
-        ai_storage_private.leaf_hash(
-            p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
-            p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
-        ),
-        p.salt, p.detail
-    from (
+    -- One statement, and so one look at the queue: an old snapshot somewhere keeps its dead rows.
+    with taken as materialized (
+        delete from ai_storage_private.audit_pending as p
+        where p.ctid = any (array(
+            select q.ctid
+            from ai_storage_private.audit_pending as q
+            limit p_limit
+        ))
+        returning p.*
+    ),
+    next_seal as materialized (
         select
-            d.*,
-            b.seal_number,
-            (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
-                as leaf_index
-        from ai_storage_private.audit_pending as d
-        join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
-            on b.tenant_id = d.tenant_id
-        where d.tenant_id = any (v_tenant_ids)
-    ) as p
-    on conflict do nothing;
-    get diagnostics events = row_count;
-
-    delete from ai_storage_private.audit_pending as p
-    using ai_storage_private.audit_event as e
-    where e.tenant_id = p.tenant_id
-      and e.event_id = p.event_id;
-    get diagnostics v_moved = row_count;
-
-    insert into ai_storage_private.audit_seal (
-        tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
-        root, previous_hash, seal_hash
-    )
-    select
-        n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
-        ai_storage_private.seal_hash((
-            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
-            n.root, n.previous_hash, null
-        )::ai_storage_private.audit_seal)
-    from (
+            t.tenant_id,
+            coalesce(l.seal_number, 0) + 1 as seal_number,
+            coalesce(l.seal_hash, decode(repeat('00', 32), 'hex')) as previous_hash
+        from (select distinct d.tenant_id from taken as d) as t
+        left join lateral (
+            select s.seal_number, s.seal_hash
+            from ai_storage_private.audit_seal as s
+            where s.tenant_id = t.tenant_id
+            order by s.seal_number desc
+            limit 1
+        ) as l on true
+    ),
+    moved as (
+        insert into ai_storage_private.audit_event (
+            tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
+            action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
+        )
         select
-            e.tenant_id,
-            e.seal_number,
-            count(*)::integer as event_count,
-            ai_storage_private.merkle_root(
-                array_agg(e.leaf_hash order by e.leaf_index)
-            ) as root,
-            b.previous_hash
-        from unnest(v_tenant_ids, v_numbers, v_previous)
-            as b (tenant_id, seal_number, previous_hash)
-        join ai_storage_private.audit_event as e
-            on e.tenant_id = b.tenant_id
-            and e.seal_number = b.seal_number
-        group by e.tenant_id, e.seal_number, b.previous_hash
-    ) as n
-    on conflict do nothing;
-    get diagnostics seals = row_count;
-    if v_moved <> events or seals <> coalesce(cardinality(v_tenant_ids), 0) then
+            p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
+            p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
+            ai_storage_private.leaf_hash(
+                p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
+                p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
+            ),
+            p.salt, p.detail
+        from (
+            select
+                t.*,
+                n.seal_number,
+                (row_number() over (partition by t.tenant_id order by t.event_id) - 1)::integer
+                    as leaf_index
+            from taken as t
+            join next_seal as n on n.tenant_id = t.tenant_id
+        ) as p
+        returning tenant_id, leaf_index, leaf_hash
+    ),
+    sealed as (
+        insert into ai_storage_private.audit_seal (
+            tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
+            root, previous_hash, seal_hash
+        )
+        select
+            n.tenant_id, n.seal_number, v_checkpoint, v_now, m.event_count, m.root, n.previous_hash,
+            ai_storage_private.seal_hash((
+                n.tenant_id, n.seal_number, v_checkpoint, v_now, m.event_count,
+                m.root, n.previous_hash, null
+            )::ai_storage_private.audit_seal)
+        from next_seal as n
+        join (
+            select
+                e.tenant_id,
+                count(*)::integer as event_count,
+                ai_storage_private.merkle_root(
+                    array_agg(e.leaf_hash order by e.leaf_index)
+                ) as root
+            from moved as e
+            group by e.tenant_id
+        ) as m on m.tenant_id = n.tenant_id
+        returning event_count
+    )
+    select coalesce(sum(s.event_count), 0), count(*) into events, seals
+    from sealed as s;
+    return next;
+exception
+    when unique_violation then
         raise exception using
             errcode = '23505',
             message = 'an event or a seal that was to be written is in the log already',
             hint = 'Somebody wrote into the log by hand; verify_all_audit() tells where.';
-    end if;
-    return next;
 end;
 $fn$;
-comment on function ai_storage_private.seal_events() is
-    'Seals what is pending, for whoever has the turn. Raises 23505.';
+comment on function ai_storage_private.seal_events(bigint) is
+    'Seals what is pending, at most p_limit events of it, for whoever has the turn. Raises 23505.';
 
 create or replace function ai_storage.seal_audit()
 returns table (events bigint, seals bigint)
@@ -603,12 +586,13 @@ begin
     perform ai_storage_private.take_turn();
     return query
     select n.events, n.seals
-    from ai_storage_private.seal_events() as n;
+    from ai_storage_private.seal_events(50000) as n;
 end;
 $fn$;
 comment on function ai_storage.seal_audit() is
-    'Seals the events that are committed and not sealed yet: one seal per tenant that has any. '
-    'Returns how many events and seals. Several sealers take turns. Raises 23505, 25000.';
+    'Seals events that are committed and not sealed yet, at most 50,000 in a call: one seal per '
+    'tenant that has any. Returns how many events and seals. Several sealers take turns. Raises '
+    '23505, 25000.';
 
 create or replace function ai_storage.create_checkpoint()
 returns jsonb
@@ -1361,7 +1345,8 @@ begin
                     'UTF8'
                 ))) is not true
             union all
-            -- A version that was saved, was never deleted, and is not there.
+            -- A version that was saved, was never deleted, and is not there. Its event has its salt
+            -- until a retention rule finds that the version is gone.
             select p.model_name
             from log as l
             join model as p
@@ -1377,6 +1362,7 @@ begin
             ) as g
                 on g.model_id = l.model_id
             where l.action = 'save model'
+              and l.salt is not null
               and v.model_id is null
               and (g.versions @> l.version) is not true
         ) as f

@@ -730,7 +730,8 @@ begin
         select max(s.seal_number) into v_last
         from ai_storage_private.audit_seal as s
         where s.tenant_id = p_tenant_id;
-        -- What still exists can be compared with the log, for which it takes the salt.
+        -- What still exists can be compared with the log, for which it takes the salt; the memory
+        -- of a deleted model too.
         select array_agg(v.model_id), array_agg(v.version)
         into v_model_ids, v_numbers
         from ai_storage_private.list_versions(p_tenant_id) as v;
@@ -741,6 +742,7 @@ begin
           and e.seal_number <= v_last
           and e.recorded_at < v_now - v_rule.keep_events_for
           and e.salt is not null
+          and e.action not like '% deleted model'
           and not exists (
               select from unnest(v_model_ids, v_numbers) as v (model_id, version)
               where v.model_id = e.model_id

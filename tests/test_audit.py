@@ -786,6 +786,22 @@ def test_the_trail_is_filtered_ordered_and_paged(database: Database, app: Connec
 # Sealing --------------------------------------------------------------------------------------------------------------
 
 
+@sql_test
+def test_a_backlog_is_sealed_in_parts(database: Database, app: Connection, admin: Connection) -> None:
+    seal(admin)
+    for number in range(3):
+        save(app, f"m{number}", as_=ACME)
+        save(app, f"m{number}", as_=BETA)
+    parts = []
+    while (part := admin.execute("select events, seals from ai_storage_private.seal_events(3)").fetchone()) != (0, 0):
+        parts.append(part)
+    assert [events for events, _ in parts] == [3, 3, 2]
+    assert_sealed_once(admin, 2)
+    assert verified(app).verified
+    assert verified(app, BETA).verified
+    assert all_verified(admin)
+
+
 def assert_sealed_once(admin: Connection, tenants: int) -> None:
     """Nothing is pending, seals and places have no gap, and every state that was saved has its one event."""
     assert count(admin, "select count(*) from ai_storage_private.audit_pending") == 0

@@ -261,7 +261,7 @@ def test_verify_says_what_it_says_nothing_about(run: Run, database: Database) ->
     run("seal", *every)
     for arguments in (every, acme):
         assert run("verify", *arguments)[::2] == (0, "")
-    call(database.connect("app"), "delete_progress", model_name="m", as_=ACME)
+    save(database.connect("app"), "m", as_=ACME)
     for arguments in (every, acme):
         assert run("verify", *arguments)[::2] == (0, "1 event is not sealed yet: nothing is proved about it.\n")
 
@@ -297,7 +297,7 @@ def test_the_trail_is_shown_and_filtered(run: Run, database: Database) -> None:
         assert (code, err) == (0, "")
         return [row["action"] for row in json.loads(out)]
 
-    assert shown() == ["insert tenant", *["save model"] * 3, "delete model"]
+    assert shown() == ["insert tenant", *["save model"] * 3, "insert deleted model", "delete model"]
     assert shown("--action", "delete model") == ["delete model"]
     assert shown("--limit", "2") == ["insert tenant", "save model"]
     assert shown("--since", "5m") == shown()
@@ -319,7 +319,7 @@ def test_the_trail_is_shown_and_filtered(run: Run, database: Database) -> None:
         "sealed",
         "detail",
     ]
-    assert len(table) == 6
+    assert len(table) == 7
     assert run("audit", "--dsn", database.dsn("acme_app"), "--as", BETA)[0] == 1
     for wrong in (["--since", "soon"], ["--follow", "--limit", "1"], ["--follow", "--until", "1m"], ["--after", "1.0"],
                   ["--bundle", "x", "--json"]):  # fmt: skip

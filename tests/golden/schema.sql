@@ -3472,7 +3472,7 @@ begin
     perform ai_storage_private.take_turn();
     return query
     select n.events, n.seals
-    from ai_storage_private.seal_events() as n;
+    from ai_storage_private.seal_events(50000) as n;
 end;
 $$;
 
@@ -3482,7 +3482,7 @@ ALTER FUNCTION ai_storage.seal_audit() OWNER TO ai_storage_operator;
 -- Name: FUNCTION seal_audit(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals the events that are committed and not sealed yet: one seal per tenant that has any. Returns how many events and seals. Several sealers take turns. Raises 23505, 25000.';
+COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals events that are committed and not sealed yet, at most 50,000 in a call: one seal per tenant that has any. Returns how many events and seals. Several sealers take turns. Raises 23505, 25000.';
 
 --
 -- Name: set_artifact_limit(bigint); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -7064,7 +7064,8 @@ begin
                     'UTF8'
                 ))) is not true
             union all
-            -- A version that was saved, was never deleted, and is not there.
+            -- A version that was saved, was never deleted, and is not there. Its event has its salt
+            -- until a retention rule finds that the version is gone.
             select p.model_name
             from log as l
             join model as p
@@ -7080,6 +7081,7 @@ begin
             ) as g
                 on g.model_id = l.model_id
             where l.action = 'save model'
+              and l.salt is not null
               and v.model_id is null
               and (g.versions @> l.version) is not true
         ) as f
@@ -11432,21 +11434,16 @@ ALTER FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.actin
 COMMENT ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) IS 'One save, of an own model or of a shared one, with an idempotency key or without: a repeated request returns the first answer and writes nothing. Raises 22023, 54000, TN101, TN102, TN103, TN201.';
 
 --
--- Name: seal_events(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: seal_events(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.seal_events() RETURNS TABLE(events bigint, seals bigint)
+CREATE FUNCTION ai_storage_private.seal_events(p_limit bigint DEFAULT NULL::bigint) RETURNS TABLE(events bigint, seals bigint)
     LANGUAGE plpgsql
     AS $$
 declare
     v_now        constant timestamptz := clock_timestamp();
     v_refused    bigint;
     v_checkpoint bigint;
-    v_tenant_ids bigint[];
-    v_sealed_ids bigint[];
-    v_numbers    bigint[];
-    v_previous   bytea[];
-    v_moved      bigint;
 begin
     perform ai_storage_private.keep_durable();
     select s.last_value into v_refused
@@ -11460,112 +11457,100 @@ begin
             0, 'refuse credentials', p_detail => jsonb_build_object('in_all', v_refused)
         );
     end if;
-
     select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
     from ai_storage_private.audit_checkpoint as c;
-    v_tenant_ids := array(
-        select distinct d.tenant_id
-        from ai_storage_private.audit_pending as d
-    );
-    -- The last seal of each that has one.
-    select array_agg(a.tenant_id), array_agg(a.seal_number), array_agg(a.seal_hash)
-    into v_sealed_ids, v_numbers, v_previous
-    from ai_storage_private.audit_seal as a
-    join (
-        select m.tenant_id, max(m.seal_number) as seal_number
-        from ai_storage_private.audit_seal as m
-        where m.tenant_id = any (v_tenant_ids)
-        group by m.tenant_id
-    ) as l
-        on l.tenant_id = a.tenant_id
-        and l.seal_number = a.seal_number
-    where a.tenant_id = any (v_tenant_ids);
-    select
-        array_agg(p.tenant_id),
-        array_agg(coalesce(s.seal_number, 0) + 1),
-        array_agg(coalesce(s.seal_hash, decode(repeat('00', 32), 'hex')))
-    into v_tenant_ids, v_numbers, v_previous
-    from unnest(v_tenant_ids) as p (tenant_id)
-    left join unnest(v_sealed_ids, v_numbers, v_previous)
-        as s (tenant_id, seal_number, seal_hash) on s.tenant_id = p.tenant_id;
 
-    insert into ai_storage_private.audit_event (
-        tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
-        action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
-    )
-    select
-        p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
-        p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
-        ai_storage_private.leaf_hash(
-            p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
-            p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
-        ),
-        p.salt, p.detail
-    from (
+    -- One statement, and so one look at the queue: an old snapshot somewhere keeps its dead rows.
+    with taken as materialized (
+        delete from ai_storage_private.audit_pending as p
+        where p.ctid = any (array(
+            select q.ctid
+            from ai_storage_private.audit_pending as q
+            limit p_limit
+        ))
+        returning p.*
+    ),
+    next_seal as materialized (
         select
-            d.*,
-            b.seal_number,
-            (row_number() over (partition by d.tenant_id order by d.event_id) - 1)::integer
-                as leaf_index
-        from ai_storage_private.audit_pending as d
-        join unnest(v_tenant_ids, v_numbers) as b (tenant_id, seal_number)
-            on b.tenant_id = d.tenant_id
-        where d.tenant_id = any (v_tenant_ids)
-    ) as p
-    on conflict do nothing;
-    get diagnostics events = row_count;
-
-    delete from ai_storage_private.audit_pending as p
-    using ai_storage_private.audit_event as e
-    where e.tenant_id = p.tenant_id
-      and e.event_id = p.event_id;
-    get diagnostics v_moved = row_count;
-
-    insert into ai_storage_private.audit_seal (
-        tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
-        root, previous_hash, seal_hash
-    )
-    select
-        n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count, n.root, n.previous_hash,
-        ai_storage_private.seal_hash((
-            n.tenant_id, n.seal_number, v_checkpoint, v_now, n.event_count,
-            n.root, n.previous_hash, null
-        )::ai_storage_private.audit_seal)
-    from (
+            t.tenant_id,
+            coalesce(l.seal_number, 0) + 1 as seal_number,
+            coalesce(l.seal_hash, decode(repeat('00', 32), 'hex')) as previous_hash
+        from (select distinct d.tenant_id from taken as d) as t
+        left join lateral (
+            select s.seal_number, s.seal_hash
+            from ai_storage_private.audit_seal as s
+            where s.tenant_id = t.tenant_id
+            order by s.seal_number desc
+            limit 1
+        ) as l on true
+    ),
+    moved as (
+        insert into ai_storage_private.audit_event (
+            tenant_id, event_id, recorded_at, version, seal_number, leaf_index, model_id,
+            action, login, credential, content_digest, detail_digest, leaf_hash, salt, detail
+        )
         select
-            e.tenant_id,
-            e.seal_number,
-            count(*)::integer as event_count,
-            ai_storage_private.merkle_root(
-                array_agg(e.leaf_hash order by e.leaf_index)
-            ) as root,
-            b.previous_hash
-        from unnest(v_tenant_ids, v_numbers, v_previous)
-            as b (tenant_id, seal_number, previous_hash)
-        join ai_storage_private.audit_event as e
-            on e.tenant_id = b.tenant_id
-            and e.seal_number = b.seal_number
-        group by e.tenant_id, e.seal_number, b.previous_hash
-    ) as n
-    on conflict do nothing;
-    get diagnostics seals = row_count;
-    if v_moved <> events or seals <> coalesce(cardinality(v_tenant_ids), 0) then
+            p.tenant_id, p.event_id, p.recorded_at, p.version, p.seal_number, p.leaf_index,
+            p.model_id, p.action, p.login, p.credential, p.content_digest, p.detail_digest,
+            ai_storage_private.leaf_hash(
+                p.tenant_id, p.event_id, p.seal_number, p.leaf_index, p.recorded_at, p.action,
+                p.model_id, p.version, p.credential, p.content_digest, p.detail_digest, p.login
+            ),
+            p.salt, p.detail
+        from (
+            select
+                t.*,
+                n.seal_number,
+                (row_number() over (partition by t.tenant_id order by t.event_id) - 1)::integer
+                    as leaf_index
+            from taken as t
+            join next_seal as n on n.tenant_id = t.tenant_id
+        ) as p
+        returning tenant_id, leaf_index, leaf_hash
+    ),
+    sealed as (
+        insert into ai_storage_private.audit_seal (
+            tenant_id, seal_number, checkpoint_number, sealed_at, event_count,
+            root, previous_hash, seal_hash
+        )
+        select
+            n.tenant_id, n.seal_number, v_checkpoint, v_now, m.event_count, m.root, n.previous_hash,
+            ai_storage_private.seal_hash((
+                n.tenant_id, n.seal_number, v_checkpoint, v_now, m.event_count,
+                m.root, n.previous_hash, null
+            )::ai_storage_private.audit_seal)
+        from next_seal as n
+        join (
+            select
+                e.tenant_id,
+                count(*)::integer as event_count,
+                ai_storage_private.merkle_root(
+                    array_agg(e.leaf_hash order by e.leaf_index)
+                ) as root
+            from moved as e
+            group by e.tenant_id
+        ) as m on m.tenant_id = n.tenant_id
+        returning event_count
+    )
+    select coalesce(sum(s.event_count), 0), count(*) into events, seals
+    from sealed as s;
+    return next;
+exception
+    when unique_violation then
         raise exception using
             errcode = '23505',
             message = 'an event or a seal that was to be written is in the log already',
             hint = 'Somebody wrote into the log by hand; verify_all_audit() tells where.';
-    end if;
-    return next;
 end;
 $$;
 
-ALTER FUNCTION ai_storage_private.seal_events() OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.seal_events(p_limit bigint) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION seal_events(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION seal_events(p_limit bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.seal_events() IS 'Seals what is pending, for whoever has the turn. Raises 23505.';
+COMMENT ON FUNCTION ai_storage_private.seal_events(p_limit bigint) IS 'Seals what is pending, at most p_limit events of it, for whoever has the turn. Raises 23505.';
 
 --
 -- Name: seal_hash(ai_storage_private.audit_seal); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -11840,7 +11825,8 @@ begin
         select max(s.seal_number) into v_last
         from ai_storage_private.audit_seal as s
         where s.tenant_id = p_tenant_id;
-        -- What still exists can be compared with the log, for which it takes the salt.
+        -- What still exists can be compared with the log, for which it takes the salt; the memory
+        -- of a deleted model too.
         select array_agg(v.model_id), array_agg(v.version)
         into v_model_ids, v_numbers
         from ai_storage_private.list_versions(p_tenant_id) as v;
@@ -11851,6 +11837,7 @@ begin
           and e.seal_number <= v_last
           and e.recorded_at < v_now - v_rule.keep_events_for
           and e.salt is not null
+          and e.action not like '% deleted model'
           and not exists (
               select from unnest(v_model_ids, v_numbers) as v (model_id, version)
               where v.model_id = e.model_id
@@ -17552,10 +17539,10 @@ GRANT ALL ON FUNCTION ai_storage_private.restore_context(p_context text) TO ai_s
 REVOKE ALL ON FUNCTION ai_storage_private.save_version(p_tenant ai_storage_private.acting_tenant, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_idempotency_key text, p_owner text, p_artifacts jsonb, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone) FROM PUBLIC;
 
 --
--- Name: FUNCTION seal_events(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION seal_events(p_limit bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.seal_events() FROM PUBLIC;
+REVOKE ALL ON FUNCTION ai_storage_private.seal_events(p_limit bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION seal_hash(p_seal ai_storage_private.audit_seal); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
