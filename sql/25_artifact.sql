@@ -2025,7 +2025,7 @@ drop policy if exists sharing_sees_lent_artifacts on ai_storage_private.model_ar
 create policy sharing_sees_lent_artifacts on ai_storage_private.model_artifact
     for select
     to ai_storage_sharing
-    using (model_id = any (ai_storage_private.lent_ids()));
+    using (model_id = any ((select ai_storage_private.lent_ids())::uuid[]));
 comment on policy sharing_sees_lent_artifacts on ai_storage_private.model_artifact is
     'The sharing functions see the artifacts of the models just lent, and no others of anybody.';
 
@@ -2033,7 +2033,7 @@ drop policy if exists sharing_sees_lent_contents on ai_storage_private.artifact_
 create policy sharing_sees_lent_contents on ai_storage_private.artifact_blob
     for select
     to ai_storage_sharing
-    using (blob_id = any (ai_storage_private.lent_ids()));
+    using (blob_id = any ((select ai_storage_private.lent_ids())::uuid[]));
 comment on policy sharing_sees_lent_contents on ai_storage_private.artifact_blob is
     'The sharing functions see the content just lent, and no other of anybody.';
 
@@ -2041,7 +2041,7 @@ drop policy if exists sharing_sees_lent_bytes on ai_storage_private.artifact_chu
 create policy sharing_sees_lent_bytes on ai_storage_private.artifact_chunk
     for select
     to ai_storage_sharing
-    using (blob_id = any (ai_storage_private.lent_ids()));
+    using (blob_id = any ((select ai_storage_private.lent_ids())::uuid[]));
 comment on policy sharing_sees_lent_bytes on ai_storage_private.artifact_chunk is
     'The sharing functions see the bytes of the content just lent, and no others of anybody.';
 

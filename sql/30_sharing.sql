@@ -1802,7 +1802,7 @@ comment on policy sharing_reads_permits on ai_storage_private.external_sharing_p
 drop policy if exists sharing_sees_lent_models on ai_storage_private.ai_progress_tenant;
 create policy sharing_sees_lent_models on ai_storage_private.ai_progress_tenant
     to ai_storage_sharing
-    using (model_id = any (ai_storage_private.lent_ids()))
+    using (model_id = any ((select ai_storage_private.lent_ids())::uuid[]))
     with check (
         tenant_id = any (ai_storage_private.lent_tenant_ids())
         and model_id = any (ai_storage_private.lent_ids())
@@ -1813,7 +1813,7 @@ comment on policy sharing_sees_lent_models on ai_storage_private.ai_progress_ten
 drop policy if exists sharing_sees_lent_versions on ai_storage_private.progress_version;
 create policy sharing_sees_lent_versions on ai_storage_private.progress_version
     to ai_storage_sharing
-    using (model_id = any (ai_storage_private.lent_ids()))
+    using (model_id = any ((select ai_storage_private.lent_ids())::uuid[]))
     with check (
         tenant_id = any (ai_storage_private.lent_tenant_ids())
         and model_id = any (ai_storage_private.lent_ids())

@@ -143,14 +143,14 @@ HOLES = {
     ),
     "a context that is not verified": _rewrite(
         "ai_storage_private.verified_context",
-        "= left(v_context, 64);",
-        "= left(v_context, 64) or true;",
+        "is distinct from v_context then null",
+        "is distinct from v_context and false then null",
     ),
     "a context of another session": _rewrite(
         "ai_storage_private.verified_context",
-        """and v_field[6] = pg_backend_pid()::text
-        and v_field[7] = extract(epoch from now())::text""",
-        "",
+        """when v_field[6] = pg_backend_pid()::text
+            and v_field[7] = extract(epoch from now())::text""",
+        "when true",
     ),
     "a key without authorisation": _rewrite(
         "ai_storage_private.check_credential", "if v_authorized is null", "if false"

@@ -15718,7 +15718,7 @@ COMMENT ON POLICY sharing_reads_permits ON ai_storage_private.external_sharing_p
 -- Name: model_artifact sharing_sees_lent_artifacts; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY sharing_sees_lent_artifacts ON ai_storage_private.model_artifact FOR SELECT TO ai_storage_sharing USING ((model_id = ANY (ai_storage_private.lent_ids())));
+CREATE POLICY sharing_sees_lent_artifacts ON ai_storage_private.model_artifact FOR SELECT TO ai_storage_sharing USING ((model_id = ANY (( SELECT ai_storage_private.lent_ids() AS lent_ids)::uuid[])));
 
 --
 -- Name: POLICY sharing_sees_lent_artifacts ON model_artifact; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15730,7 +15730,7 @@ COMMENT ON POLICY sharing_sees_lent_artifacts ON ai_storage_private.model_artifa
 -- Name: artifact_chunk sharing_sees_lent_bytes; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY sharing_sees_lent_bytes ON ai_storage_private.artifact_chunk FOR SELECT TO ai_storage_sharing USING ((blob_id = ANY (ai_storage_private.lent_ids())));
+CREATE POLICY sharing_sees_lent_bytes ON ai_storage_private.artifact_chunk FOR SELECT TO ai_storage_sharing USING ((blob_id = ANY (( SELECT ai_storage_private.lent_ids() AS lent_ids)::uuid[])));
 
 --
 -- Name: POLICY sharing_sees_lent_bytes ON artifact_chunk; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15742,7 +15742,7 @@ COMMENT ON POLICY sharing_sees_lent_bytes ON ai_storage_private.artifact_chunk I
 -- Name: artifact_blob sharing_sees_lent_contents; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY sharing_sees_lent_contents ON ai_storage_private.artifact_blob FOR SELECT TO ai_storage_sharing USING ((blob_id = ANY (ai_storage_private.lent_ids())));
+CREATE POLICY sharing_sees_lent_contents ON ai_storage_private.artifact_blob FOR SELECT TO ai_storage_sharing USING ((blob_id = ANY (( SELECT ai_storage_private.lent_ids() AS lent_ids)::uuid[])));
 
 --
 -- Name: POLICY sharing_sees_lent_contents ON artifact_blob; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15754,7 +15754,7 @@ COMMENT ON POLICY sharing_sees_lent_contents ON ai_storage_private.artifact_blob
 -- Name: ai_progress_tenant sharing_sees_lent_models; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY sharing_sees_lent_models ON ai_storage_private.ai_progress_tenant TO ai_storage_sharing USING ((model_id = ANY (ai_storage_private.lent_ids()))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_ids()))));
+CREATE POLICY sharing_sees_lent_models ON ai_storage_private.ai_progress_tenant TO ai_storage_sharing USING ((model_id = ANY (( SELECT ai_storage_private.lent_ids() AS lent_ids)::uuid[]))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_ids()))));
 
 --
 -- Name: POLICY sharing_sees_lent_models ON ai_progress_tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15766,7 +15766,7 @@ COMMENT ON POLICY sharing_sees_lent_models ON ai_storage_private.ai_progress_ten
 -- Name: progress_version sharing_sees_lent_versions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY sharing_sees_lent_versions ON ai_storage_private.progress_version TO ai_storage_sharing USING ((model_id = ANY (ai_storage_private.lent_ids()))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_ids()))));
+CREATE POLICY sharing_sees_lent_versions ON ai_storage_private.progress_version TO ai_storage_sharing USING ((model_id = ANY (( SELECT ai_storage_private.lent_ids() AS lent_ids)::uuid[]))) WITH CHECK (((tenant_id = ANY (ai_storage_private.lent_tenant_ids())) AND (model_id = ANY (ai_storage_private.lent_ids()))));
 
 --
 -- Name: POLICY sharing_sees_lent_versions ON progress_version; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
