@@ -20,6 +20,7 @@ create table ai_storage_private.tenant (
         org_id || ':' || server_id || ':' || project_id || ':' || environment || ':' || code_hash
     ) stored,
     registered_at timestamptz not null default clock_timestamp(),
+    moved_to      text collate "C",
     constraint tenant_pk primary key (tenant_id),
     constraint tenant_tenant_id_positive check (tenant_id > 0),
     constraint tenant_isolation_key_unique unique (isolation_key),

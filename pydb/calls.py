@@ -6,7 +6,7 @@ here: shapes, units and errors of each function are its COMMENT ON in `sql/`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -23,11 +23,13 @@ __all__ = [
     "AuditVerification",
     "Authorization",
     "Call",
+    "Cell",
     "CodeVersion",
     "Control",
     "Erasure",
     "ExternalSharing",
     "Grant",
+    "Home",
     "Metric",
     "NewSigningKey",
     "Opened",
@@ -49,6 +51,7 @@ __all__ = [
     "Upload",
     "Version",
     "abort_artifact",
+    "adopt_signing_key",
     "allow_external_sharing",
     "append_artifact",
     "apply_retention",
@@ -78,14 +81,18 @@ __all__ = [
     "forbid_external_sharing",
     "get_artifact",
     "has_permission",
+    "hold_organisation",
+    "home",
     "import_tenant",
     "is_isolation_key",
     "isolation_key",
     "list_artifacts",
     "list_authorizations",
+    "list_cells",
     "list_code_versions",
     "list_erasures",
     "list_external_sharing",
+    "list_homes",
     "list_quotas",
     "list_received_shares",
     "list_retention",
@@ -98,11 +105,13 @@ __all__ = [
     "load_progress",
     "metrics",
     "open_artifact",
+    "open_organisation",
     "parse_isolation_key",
     "promote_progress",
     "put_artifact",
     "read_artifact",
     "read_chunks",
+    "release_organisation",
     "renew_context_secret",
     "report_backup",
     "retire_signing_key",
@@ -111,6 +120,8 @@ __all__ = [
     "save_progress_batch",
     "seal_audit",
     "set_artifact_limit",
+    "set_cells",
+    "set_home",
     "set_quota",
     "set_retention",
     "set_tenant",
@@ -436,6 +447,24 @@ class RetentionRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """One of the servers that divide the organisations among them."""
+
+    cell_name: str
+    is_here: bool
+    takes_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The cell that an organisation lives in."""
+
+    org_id: str
+    cell_name: str
+    is_moving: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
     """How much the tenants of a pattern may keep in an organisation, and do keep. None: no limit."""
 
@@ -568,6 +597,8 @@ _SEALED = _row_of(Sealed)
 _TENANTS = _rows_of(Tenant)
 _RULES = _rows_of(RetentionRule)
 _QUOTAS = _rows_of(Quota)
+_CELLS = _rows_of(Cell)
+_HOMES = _rows_of(Home)
 _SWEPT = _row_of(Swept)
 _ERASURES = _rows_of(Erasure)
 _METRICS = _rows_of(Metric)
@@ -1608,6 +1639,117 @@ def list_quotas() -> Call[list[Quota]]:
         "select pattern, max_models, max_bytes, models, bytes, set_at, set_by from ai_storage.list_quotas()",
         (),
         _QUOTAS,
+        tenant=False,
+    )
+
+
+def home() -> Call[str | None]:
+    """Name the cell in which the caller's organisation lives. None when there are no cells.
+
+    Raises: OrganisationMoving (TN603).
+    Source: sql/60_cell.sql, ai_storage.home
+    """
+    return Call("select ai_storage.home(p_as => %s)", (), _value)
+
+
+def set_cells(cells: Sequence[str], here: str | None, takes_new: str | None) -> Call[None]:
+    """Set the names of all cells. For administrators.
+
+    here: the one that this database is. takes_new: the one that takes new organisations. No cells, None and None: this
+    server is alone.
+    Raises: InvalidArgument (22023); psycopg's ObjectNotInPrerequisiteState when an organisation lives in a cell that is
+    left out.
+    Source: sql/60_cell.sql, ai_storage.set_cells
+    """
+    return Call(
+        "select ai_storage.set_cells(p_cells => %s, p_here => %s, p_takes_new => %s)",
+        (list(cells), here, takes_new),
+        lambda rows: None,
+        tenant=False,
+    )
+
+
+def list_cells() -> Call[list[Cell]]:
+    """List the cells, by name. For administrators and auditors.
+
+    Source: sql/60_cell.sql, ai_storage.list_cells
+    """
+    return Call("select cell_name, is_here, takes_new from ai_storage.list_cells()", (), _CELLS, tenant=False)
+
+
+def set_home(org_id: str, cell_name: str | None, *, is_moving: bool = False) -> Call[None]:
+    """Say in which cell an organisation lives; None: no row for it. For administrators.
+
+    Raises: InvalidArgument (22023); psycopg's UndefinedObject for an unknown cell.
+    Source: sql/60_cell.sql, ai_storage.set_home
+    """
+    return Call(
+        "select ai_storage.set_home(p_org_id => %s, p_cell_name => %s, p_is_moving => %s::boolean)",
+        (org_id, cell_name, is_moving),
+        lambda rows: None,
+        tenant=False,
+    )
+
+
+def list_homes() -> Call[list[Home]]:
+    """List the organisations that a cell knows, and where they live. For administrators and auditors.
+
+    Source: sql/60_cell.sql, ai_storage.list_homes
+    """
+    return Call("select org_id, cell_name, is_moving from ai_storage.list_homes()", (), _HOMES, tenant=False)
+
+
+def hold_organisation(org_id: str, cell_name: str) -> Call[int]:
+    """Close an organisation that is going to move to a cell, in the old and in the new one. For administrators.
+
+    Transactions that began before may go on: wait for them.
+    Returns: how many tenants were closed.
+    Raises: InvalidArgument (22023); psycopg's UndefinedObject for an unknown cell.
+    Source: sql/60_cell.sql, ai_storage.hold_organisation
+    """
+    return Call(
+        "select ai_storage.hold_organisation(p_org_id => %s, p_cell_name => %s)",
+        (org_id, cell_name),
+        _value,
+        tenant=False,
+    )
+
+
+def release_organisation(org_id: str, cell_name: str) -> Call[None]:
+    """Send an organisation's callers to its new cell, once everything was copied. For administrators, at the source.
+
+    Raises: InvalidArgument (22023); psycopg's UndefinedObject for an unknown cell, and ObjectNotInPrerequisiteState
+    when it is not being moved.
+    Source: sql/60_cell.sql, ai_storage.release_organisation
+    """
+    return Call(
+        "select ai_storage.release_organisation(p_org_id => %s, p_cell_name => %s)",
+        (org_id, cell_name),
+        lambda rows: None,
+        tenant=False,
+    )
+
+
+def open_organisation(org_id: str) -> Call[int]:
+    """Open an organisation in this cell, after release_organisation at the source. For administrators.
+
+    Returns: how many tenants were opened.
+    Raises: InvalidArgument (22023).
+    Source: sql/60_cell.sql, ai_storage.open_organisation
+    """
+    return Call("select ai_storage.open_organisation(p_org_id => %s)", (org_id,), _value, tenant=False)
+
+
+def adopt_signing_key(kid: str, secret: str, audience: str) -> Call[None]:
+    """Take over a key that another cell made, so that its tokens are good here too. For administrators.
+
+    Raises: InvalidArgument (22023); psycopg's UniqueViolation for a kid that was used here.
+    Source: sql/60_cell.sql, ai_storage.adopt_signing_key
+    """
+    return Call(
+        "select ai_storage.adopt_signing_key(p_kid => %s, p_secret => %s, p_audience => %s)",
+        (kid, secret, audience),
+        lambda rows: None,
         tenant=False,
     )
 

@@ -21,12 +21,14 @@ __all__ = [
     "InvalidArgument",
     "InvalidTarget",
     "LegalHold",
+    "LivesElsewhere",
     "LoginTooPowerful",
     "MalformedCredential",
     "ModelNotFound",
     "MoreThanHeld",
     "NoTenant",
     "NotAuthorized",
+    "OrganisationMoving",
     "PassedOnTooOften",
     "QuotaExceeded",
     "StorageError",
@@ -204,6 +206,18 @@ class QuotaExceeded(StorageError):
     """An administrator's quota allows no further models or bytes of artifacts."""
 
     sqlstate = "TN601"
+
+
+class LivesElsewhere(StorageError):
+    """The caller's organisation, or one to share with, lives in another cell, whose name is the detail."""
+
+    sqlstate = "TN602"
+
+
+class OrganisationMoving(StorageError):
+    """The organisation is being moved to another cell."""
+
+    sqlstate = "TN603"
 
 
 _BY_SQLSTATE = {cls.sqlstate: cls for cls in StorageError.__subclasses__()}

@@ -379,6 +379,7 @@ class TenantAwareStorage:
     export_tenant = _method(calls.export_tenant)
     import_tenant = _method(calls.import_tenant)
     get_tenant_stats = _method(calls.tenant_stats)
+    home = _method(calls.home)
 
     def save_ai_progress(
         self,
@@ -673,6 +674,7 @@ class AsyncTenantAwareStorage:
     export_tenant = _async_method(calls.export_tenant)
     import_tenant = _async_method(calls.import_tenant)
     get_tenant_stats = _async_method(calls.tenant_stats)
+    home = _async_method(calls.home)
 
     async def save_ai_progress(
         self,

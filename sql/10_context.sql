@@ -30,6 +30,8 @@ comment on column ai_storage_private.tenant.environment is
     'Level 4: the environment, such as production.';
 comment on column ai_storage_private.tenant.code_hash is 'Level 5: the version of the code.';
 comment on column ai_storage_private.tenant.isolation_key is 'The five levels joined by colons.';
+comment on column ai_storage_private.tenant.moved_to is
+    'The cell that its organisation was moved to or is moving to; null: it lives here.';
 comment on column ai_storage_private.tenant.registered_at is 'When the tenant first wrote.';
 
 comment on table ai_storage_private.login_authorization is
@@ -499,7 +501,9 @@ begin
         s.outer_key
     into v_authorized, v_tenant_id, v_inner_key, v_outer_key
     from ai_storage_private.login_authorization as a
-    left join ai_storage_private.tenant as t on t.isolation_key = v_key
+    left join ai_storage_private.tenant as t
+        on t.isolation_key = v_key
+        and t.moved_to is null
     left join ai_storage_private.context_secret as s on true
     where a.login_name = session_user
       and a.org_id in ('*', v_level[1])
@@ -537,6 +541,7 @@ begin
                 hint = 'An administrator authorises it: select ai_storage.authorize_login(login, '
                     'pattern). A login that is authorised by token only presents a signed token.';
         end if;
+        perform ai_storage_private.check_home(v_level[1]);
         -- Not registered, or no secret to sign with, which set_context() refuses.
         v_set := ai_storage_private.set_context(
             p_scope, (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at)
@@ -547,7 +552,8 @@ end;
 $fn$;
 comment on function ai_storage_private.check_credential(text, text) is
     'Checks what a caller presents, makes the transaction act for the tenant it stands for, and '
-    'returns it. p_scope: as set_context() takes it. Raises 55000, TN002, TN003, TN005.';
+    'returns it. p_scope: as set_context() takes it. Raises 55000, TN002, TN003, TN005, TN602, '
+    'TN603.';
 
 create or replace function ai_storage_private.enter(
     p_as       text,
@@ -761,7 +767,8 @@ begin
     if v_tenant_id is null then
         select t.tenant_id into v_tenant_id
         from ai_storage_private.tenant as t
-        where t.isolation_key = array_to_string(p_levels, ':');
+        where t.isolation_key = array_to_string(p_levels, ':')
+          and t.moved_to is null;
     end if;
     return coalesce(v_tenant_id, 0);
 end;

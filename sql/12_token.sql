@@ -298,6 +298,42 @@ comment on function ai_storage_private.promotion_sources(text, text) is
 
 -- Keys --------------------------------------------------------------------------------------------
 
+create or replace function ai_storage_private.keep_signing_key(
+    p_kid      text,
+    p_audience text,
+    p_secret   text
+)
+returns void
+language plpgsql
+volatile
+as $fn$
+begin
+    if p_kid !~ '^[A-Za-z0-9._-]{1,63}$' or length(p_audience) not between 1 and 255 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid name of a signing key',
+            hint = 'kid has 1 to 63 characters out of A-Z a-z 0-9 . _ - and the audience 1 to 255.';
+    end if;
+    insert into ai_storage_private.signing_key as k (kid, audience, inner_pad, outer_pad)
+    values (
+        p_kid,
+        p_audience,
+        ai_storage_private.hmac_pad(convert_to(p_secret, 'UTF8'), 54),
+        ai_storage_private.hmac_pad(convert_to(p_secret, 'UTF8'), 92)
+    )
+    on conflict do nothing;
+    if not found then
+        raise exception using
+            errcode = '23505',
+            message = 'there is a signing key of this name',
+            hint = 'Names are not used twice, so that an old token stays refused. Choose another '
+                'kid.';
+    end if;
+end;
+$fn$;
+comment on function ai_storage_private.keep_signing_key(text, text, text) is
+    'Adds a key that signs tokens. Raises 22023, 23505.';
+
 create or replace function ai_storage.create_signing_key(
     p_kid      text default null,
     p_audience text default null
@@ -316,27 +352,9 @@ declare
     );
     v_kid    constant text := coalesce(p_kid, left(gen_random_uuid()::text, 8));
 begin
-    if v_kid !~ '^[A-Za-z0-9._-]{1,63}$' or length(p_audience) not between 1 and 255 then
-        raise exception using
-            errcode = '22023',
-            message = 'invalid name of a signing key',
-            hint = 'kid has 1 to 63 characters out of A-Z a-z 0-9 . _ - and the audience 1 to 255.';
-    end if;
-    insert into ai_storage_private.signing_key as k (kid, audience, inner_pad, outer_pad)
-    values (
-        v_kid,
-        coalesce(p_audience, current_database()),
-        ai_storage_private.hmac_pad(convert_to(v_secret, 'UTF8'), 54),
-        ai_storage_private.hmac_pad(convert_to(v_secret, 'UTF8'), 92)
-    )
-    on conflict do nothing;
-    if not found then
-        raise exception using
-            errcode = '23505',
-            message = 'there is a signing key of this name',
-            hint = 'Names are not used twice, so that an old token stays refused. Choose another '
-                'kid.';
-    end if;
+    perform ai_storage_private.keep_signing_key(
+        v_kid, coalesce(p_audience, current_database()), v_secret
+    );
     return query select v_kid, v_secret;
 end;
 $fn$;

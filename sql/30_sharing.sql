@@ -353,6 +353,9 @@ begin
             hint = 'An administrator allows it: select ai_storage.allow_external_sharing(org_id, '
                 'to_org_id). Within the organisation, leave org_id out.';
     end if;
+    perform ai_storage_private.check_home(split_part(t.target, ':', 1))
+    from unnest(v_targets) as t (target)
+    where split_part(t.target, ':', 1) not in ('*', v_tenant.levels[1]);
 
     if coalesce(p_owner, v_tenant.isolation_key) = v_tenant.isolation_key then
         v_held := ai_storage_private.hold_own(

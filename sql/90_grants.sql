@@ -64,12 +64,15 @@ $close$;
 set local role ai_storage_owner;
 grant usage, create on schema ai_storage, ai_storage_private
 to ai_storage_sharing, ai_storage_operator;
-grant select, insert on ai_storage_private.tenant to ai_storage_operator;
+grant select, insert, update (moved_to) on ai_storage_private.tenant to ai_storage_operator;
 grant select, insert, update, delete
 on ai_storage_private.login_authorization
 to ai_storage_operator;
 grant select, insert, truncate on ai_storage_private.context_secret to ai_storage_operator;
 grant select, insert, update on ai_storage_private.signing_key to ai_storage_operator;
+grant select, insert, update, delete
+on ai_storage_private.cell, ai_storage_private.home
+to ai_storage_operator;
 grant select, insert, delete on ai_storage_private.external_sharing_permit to ai_storage_operator;
 grant select on ai_storage_private.model_share to ai_storage_operator;
 grant select, insert, delete
@@ -194,6 +197,7 @@ grant execute on function
     ai_storage_private.enter_code_version(text, text),
     ai_storage_private.list_covered_versions(text),
     ai_storage_private.current_credential(),
+    ai_storage_private.check_home(text),
     ai_storage.current_tenant()
 to ai_storage_owner;
 grant execute on function
@@ -299,6 +303,7 @@ grant execute on function
     ai_storage.clear_tenant(),
     ai_storage.current_tenant()
 to ai_storage_app, ai_storage_sql;
+grant execute on function ai_storage.home(text) to ai_storage_app;
 
 -- Reporting: the view -----------------------------------------------------------------------------
 
@@ -317,6 +322,12 @@ grant execute on function
     ai_storage.create_signing_key(text, text),
     ai_storage.retire_signing_key(text),
     ai_storage.list_signing_keys(),
+    ai_storage.adopt_signing_key(text, text, text),
+    ai_storage.set_cells(text[], text, text),
+    ai_storage.set_home(text, text, boolean),
+    ai_storage.hold_organisation(text, text),
+    ai_storage.release_organisation(text, text),
+    ai_storage.open_organisation(text),
     ai_storage.allow_external_sharing(text, text),
     ai_storage.forbid_external_sharing(text, text),
     ai_storage.list_external_sharing(),
@@ -339,6 +350,8 @@ grant execute on function
     ai_storage.verify_all_audit(),
     ai_storage.list_retention(),
     ai_storage.list_quotas(),
+    ai_storage.list_cells(),
+    ai_storage.list_homes(),
     ai_storage.list_tenants(text),
     ai_storage.list_erasures(),
     ai_storage.erasure_certificate(uuid),

@@ -38,6 +38,7 @@ SUBJECTS = {
     "46_quota": "Quotas",
     "50_compliance": "Compliance",
     "55_metrics": "Monitoring",
+    "60_cell": "Cells",
     "00_version": "Release",
 }
 GROUPS = {

@@ -53,6 +53,8 @@ TOUCH = {
     "artifact_chunk": "content = 'x'",
     "artifact_limit": "max_bytes = 7",
     "tenant_cache_key": "cache_key = sha256('x')",
+    "cell": "takes_new = false",
+    "home": "is_moving = true",
 }
 
 
@@ -333,6 +335,8 @@ def fill(database: Database, app: Connection, admin: Connection) -> None:
     call(app, "put_artifact", model_name="m", artifact_name="a", content=b"x", as_=ACME)
     call(app, "open_artifact", model_name="m", artifact_name="a", as_=ACME)
     call(app, "begin_artifact", model_name="m", artifact_name="b", as_=ACME)
+    admin.execute("select ai_storage.set_cells(array['here'], 'here', 'here')")
+    call(admin, "set_home", org_id="gamma", cell_name="here")
 
 
 def all_events(admin: Connection) -> int:

@@ -75,6 +75,7 @@ TAKES_NOTHING = {
     "load_progress", "open_artifact", "read_artifact", "read_chunks", "has_permission", "share_model", "revoke_share",
     "unshare_model", "audit_proof", "audit_trail", "export_audit", "export_tenant", "tenant_stats", "verify_audit",
     "set_tenant", "clear_tenant", "changes", "stage_artifact", "list_code_versions", "decline_share",
+    "home",
 }  # fmt: skip
 # Tables of a tenant's whose rows may go under a hold, and why.
 GO_UNDER_A_HOLD = {

@@ -111,6 +111,35 @@ ALTER FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) OWNER TO a
 COMMENT ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) IS 'Ends an upload and deletes what arrived. Returns false when there is none. Raises TN001 to TN005, TN501.';
 
 --
+-- Name: adopt_signing_key(text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if (length(p_secret) >= 43 and p_audience <> '' and p_kid <> '') is not true then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid signing key',
+            hint = 'Name the kid and the audience, and the secret as create_signing_key() returned '
+                'it in the other cell.';
+    end if;
+    perform ai_storage_private.keep_signing_key(p_kid, p_audience, p_secret);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION adopt_signing_key(p_kid text, p_secret text, p_audience text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) IS 'Takes over a key that another cell made, so that its tokens are good here too. Raises 22023, 23505.';
+
+--
 -- Name: allow_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -1051,7 +1080,7 @@ CREATE FUNCTION ai_storage.create_signing_key(p_kid text DEFAULT NULL::text, p_a
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
-    AS $_$
+    AS $$
 declare
     -- 256 bits, of two random UUIDs with 122 each.
     v_secret constant text := ai_storage_private.encode_base64url(
@@ -1059,30 +1088,12 @@ declare
     );
     v_kid    constant text := coalesce(p_kid, left(gen_random_uuid()::text, 8));
 begin
-    if v_kid !~ '^[A-Za-z0-9._-]{1,63}$' or length(p_audience) not between 1 and 255 then
-        raise exception using
-            errcode = '22023',
-            message = 'invalid name of a signing key',
-            hint = 'kid has 1 to 63 characters out of A-Z a-z 0-9 . _ - and the audience 1 to 255.';
-    end if;
-    insert into ai_storage_private.signing_key as k (kid, audience, inner_pad, outer_pad)
-    values (
-        v_kid,
-        coalesce(p_audience, current_database()),
-        ai_storage_private.hmac_pad(convert_to(v_secret, 'UTF8'), 54),
-        ai_storage_private.hmac_pad(convert_to(v_secret, 'UTF8'), 92)
-    )
-    on conflict do nothing;
-    if not found then
-        raise exception using
-            errcode = '23505',
-            message = 'there is a signing key of this name',
-            hint = 'Names are not used twice, so that an old token stays refused. Choose another '
-                'kid.';
-    end if;
+    perform ai_storage_private.keep_signing_key(
+        v_kid, coalesce(p_audience, current_database()), v_secret
+    );
     return query select v_kid, v_secret;
 end;
-$_$;
+$$;
 
 ALTER FUNCTION ai_storage.create_signing_key(p_kid text, p_audience text) OWNER TO ai_storage_operator;
 
@@ -1927,6 +1938,85 @@ ALTER FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_perm
 COMMENT ON FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text) IS 'Whether the caller may read, execute, write or share a model. p_owner: the owner''s isolation key, or null for the caller''s own models, which it may do everything with. False when there is no such model. Raises 22023, TN001 to TN005.';
 
 --
+-- Name: hold_organisation(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_tenants bigint;
+begin
+    perform ai_storage.set_home(
+        p_org_id,
+        coalesce(
+            (
+                select h.cell_name
+                from ai_storage_private.home as h
+                where h.org_id = p_org_id collate "C"
+            ),
+            (
+                select c.cell_name
+                from ai_storage_private.cell as c
+                where c.is_here
+            ),
+            p_cell_name
+        ),
+        true
+    );
+    perform ai_storage_private.check_cell(p_cell_name);
+    update ai_storage_private.tenant as t set
+        moved_to = p_cell_name
+    where t.org_id = p_org_id collate "C"
+      and t.moved_to is distinct from p_cell_name collate "C";
+    get diagnostics v_tenants = row_count;
+    return v_tenants;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION hold_organisation(p_org_id text, p_cell_name text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) IS 'The first step of moving an organisation to a cell, called in both cells: from its commit on, every new call for the organisation is refused with TN603. Transactions that began before may go on; wait until they have ended. Returns how many tenants were closed. Raises 22023, 42704.';
+
+--
+-- Name: home(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.home(p_as text DEFAULT NULL::text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_cell text;
+begin
+    perform ai_storage_private.enter(p_as);
+    select c.cell_name into v_cell
+    from ai_storage_private.cell as c
+    where c.is_here;
+    return v_cell;
+exception
+    when sqlstate 'TN602' then
+        get stacked diagnostics v_cell = pg_exception_detail;
+        return v_cell;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.home(p_as text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION home(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.home(p_as text) IS 'The name of the cell in which the caller''s organisation lives, or null when there are no cells. Raises TN001 to TN005, TN603.';
+
+--
 -- Name: import_tenant(jsonb, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -2162,6 +2252,32 @@ ALTER FUNCTION ai_storage.list_authorizations() OWNER TO ai_storage_operator;
 COMMENT ON FUNCTION ai_storage.list_authorizations() IS 'Who may name which tenants: one row per login and pattern.';
 
 --
+-- Name: list_cells(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_cells() RETURNS TABLE(cell_name text, is_here boolean, takes_new boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    perform ai_storage_private.require_owner();
+    return query
+    select c.cell_name, c.is_here, c.takes_new
+    from ai_storage_private.cell as c
+    order by c.cell_name;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_cells() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_cells(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_cells() IS 'The cells, by name.';
+
+--
 -- Name: list_code_versions(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -2256,6 +2372,43 @@ ALTER FUNCTION ai_storage.list_external_sharing() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage.list_external_sharing() IS 'Which organisation may share with which other.';
+
+--
+-- Name: list_homes(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_homes() RETURNS TABLE(org_id text, cell_name text, is_moving boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    perform ai_storage_private.require_owner();
+    return query
+    select h.org_id, h.cell_name, h.is_moving
+    from ai_storage_private.home as h
+    union all
+    -- Those without a row that live here.
+    select distinct t.org_id, c.cell_name, false
+    from ai_storage_private.tenant as t
+    cross join ai_storage_private.cell as c
+    where c.is_here
+      and t.moved_to is null
+      and not exists (
+          select from ai_storage_private.home as h
+          where h.org_id = t.org_id
+      )
+    order by 1;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_homes() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_homes(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_homes() IS 'The organisations that are known here and the cells that they live in, by organisation.';
 
 --
 -- Name: list_quotas(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2973,6 +3126,40 @@ ALTER FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text,
 COMMENT ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) IS 'Says what an artifact is, without its bytes: of an own model, or with p_owner of one that is shared for execute. p_version: the artifact of exactly this version, null for the current one; with p_as_of the last one that was put up to it. version: at which it was put. for_version: the version it was opened for; pass it to read_artifact() with the same p_as_of to read one content to its end. cache_key: 32 bytes that seal what a cache outside keeps for the caller, or null; only who holds a verified credential gets them. Each use of another tenant''s artifact is logged for both; a grant that pins a version shows the artifacts of that version alone. Raises 25006, TN001 to TN005, TN101, TN204.';
 
 --
+-- Name: open_organisation(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.open_organisation(p_org_id text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_here    text;
+    v_tenants bigint;
+begin
+    select c.cell_name into v_here
+    from ai_storage_private.cell as c
+    where c.is_here;
+    perform ai_storage.set_home(p_org_id, v_here);
+    update ai_storage_private.tenant as t set
+        moved_to = null
+    where t.org_id = p_org_id collate "C"
+      and t.moved_to is not null;
+    get diagnostics v_tenants = row_count;
+    return v_tenants;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.open_organisation(p_org_id text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION open_organisation(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.open_organisation(p_org_id text) IS 'The third step, called in the new cell, after release_organisation() at the source; also the way back, called at the source of a move that is given up. The organisation lives here from now on. Returns how many tenants were opened. Raises 22023.';
+
+--
 -- Name: parse_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -3208,6 +3395,38 @@ ALTER FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p
 --
 
 COMMENT ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) IS 'Chunks of an artifact, a row each, in their order: 1 MiB of its bytes, less only in the last, none behind it. The fastest way to read a large one. p_first: a chunk''s number, from 0. Otherwise as get_artifact(). Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
+
+--
+-- Name: release_organisation(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    if not exists (
+        select from ai_storage_private.home as h
+        where h.org_id = p_org_id collate "C"
+          and h.is_moving
+    ) then
+        raise exception using
+            errcode = '55000',
+            message = 'this organisation is not being moved',
+            hint = 'Close it first: hold_organisation(org_id, cell_name).';
+    end if;
+    perform ai_storage.set_home(p_org_id, p_cell_name);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION release_organisation(p_org_id text, p_cell_name text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) IS 'The second step, called at the source, once everything was copied: it sends callers to the new cell from now on. Raises 22023, 42704, 55000.';
 
 --
 -- Name: renew_context_secret(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3514,6 +3733,113 @@ ALTER FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) OWNER TO ai_sto
 COMMENT ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) IS 'Sets how many bytes one artifact may have; 5 GiB unless set. Raises 22023.';
 
 --
+-- Name: set_cells(text[], text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.set_cells(p_cells text[], p_here text, p_takes_new text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $_$
+declare
+    v_cells constant text[] := coalesce(p_cells, '{}');
+begin
+    perform ai_storage_private.require_owner();
+    if array_position(v_cells, null) is not null
+        or (select bool_or(c !~ '^[A-Za-z0-9._-]{1,63}$') from unnest(v_cells) as c)
+        or (select count(distinct c) from unnest(v_cells) as c) <> cardinality(v_cells)
+        or (
+            case
+                when v_cells = '{}' then p_here is null and p_takes_new is null
+                else p_here = any (v_cells) and p_takes_new = any (v_cells)
+            end
+        ) is not true
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid cells',
+            hint = 'Name each cell once, with 1 to 63 characters out of A-Z a-z 0-9 . _ - and '
+                'among them the one that this database is and the one that takes new '
+                'organisations. No cells and two nulls: this server is alone.';
+    end if;
+    if exists (
+        select from ai_storage_private.home as h
+        where h.cell_name <> all (v_cells)
+    ) then
+        raise exception using
+            errcode = '55000',
+            message = 'organisations live in a cell that is not among these',
+            detail = (
+                select format('%s lives in %s.', quote_ident(h.org_id), quote_ident(h.cell_name))
+                from ai_storage_private.home as h
+                where h.cell_name <> all (v_cells)
+                order by h.org_id
+                limit 1
+            ),
+            hint = 'Move them first, or set_home(org_id, null) for one that is gone.';
+    end if;
+    delete from ai_storage_private.cell as c
+    where (c.cell_name, c.is_here, c.takes_new) not in (
+        select n, n = p_here, n = p_takes_new
+        from unnest(v_cells) as n
+    );
+    insert into ai_storage_private.cell (cell_name, is_here, takes_new)
+    select n, n = p_here, n = p_takes_new
+    from unnest(v_cells) as n
+    on conflict do nothing;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage.set_cells(p_cells text[], p_here text, p_takes_new text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION set_cells(p_cells text[], p_here text, p_takes_new text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.set_cells(p_cells text[], p_here text, p_takes_new text) IS 'Sets the names of all cells, which of them this database is, and which takes new organisations. Raises 22023, and 55000 when an organisation lives in a cell that is left out.';
+
+--
+-- Name: set_home(text, text, boolean); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.set_home(p_org_id text, p_cell_name text, p_is_moving boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    perform ai_storage_private.require_owner();
+    if ai_storage.is_isolation_key(p_org_id || ':s:p:e:c') is not true or p_is_moving is null then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid organisation',
+            hint = 'An organisation is level 1 of a tenant: 1 to 63 characters out of A-Z a-z 0-9 '
+                '. _ + @ ~ = / - and p_is_moving is true or false.';
+    end if;
+    if p_cell_name is null then
+        delete from ai_storage_private.home as h
+        where h.org_id = p_org_id collate "C";
+        return;
+    end if;
+    perform ai_storage_private.check_cell(p_cell_name);
+    insert into ai_storage_private.home as h (org_id, cell_name, is_moving)
+    values (p_org_id, p_cell_name, p_is_moving)
+    on conflict on constraint home_pk do update set
+        cell_name = excluded.cell_name,
+        is_moving = excluded.is_moving
+    where (h.cell_name, h.is_moving) <> (excluded.cell_name, excluded.is_moving);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.set_home(p_org_id text, p_cell_name text, p_is_moving boolean) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION set_home(p_org_id text, p_cell_name text, p_is_moving boolean); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.set_home(p_org_id text, p_cell_name text, p_is_moving boolean) IS 'Says in which cell an organisation lives; null: no row for it. Changes nothing of its tenants here: see hold_organisation() for a move. Raises 22023, 42704.';
+
+--
 -- Name: set_quota(text, bigint, bigint); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -3722,6 +4048,9 @@ begin
             hint = 'An administrator allows it: select ai_storage.allow_external_sharing(org_id, '
                 'to_org_id). Within the organisation, leave org_id out.';
     end if;
+    perform ai_storage_private.check_home(split_part(t.target, ':', 1))
+    from unnest(v_targets) as t (target)
+    where split_part(t.target, ':', 1) not in ('*', v_tenant.levels[1]);
 
     if coalesce(p_owner, v_tenant.isolation_key) = v_tenant.isolation_key then
         v_held := ai_storage_private.hold_own(
@@ -4611,6 +4940,34 @@ ALTER FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) OWNER TO ai
 COMMENT ON FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) IS 'Refuses what are no artifacts of a save. Raises 22023.';
 
 --
+-- Name: check_cell(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_cell(p_cell_name text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    if not exists (
+        select from ai_storage_private.cell as c
+        where c.cell_name = p_cell_name collate "C"
+    ) then
+        raise exception using
+            errcode = '42704',
+            message = 'there is no such cell',
+            hint = 'list_cells() shows the cells; set_cells() sets them.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_cell(p_cell_name text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_cell(p_cell_name text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_cell(p_cell_name text) IS 'Refuses a name that no cell has. Raises 42704.';
+
+--
 -- Name: check_controls(boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -4688,7 +5045,9 @@ begin
         s.outer_key
     into v_authorized, v_tenant_id, v_inner_key, v_outer_key
     from ai_storage_private.login_authorization as a
-    left join ai_storage_private.tenant as t on t.isolation_key = v_key
+    left join ai_storage_private.tenant as t
+        on t.isolation_key = v_key
+        and t.moved_to is null
     left join ai_storage_private.context_secret as s on true
     where a.login_name = session_user
       and a.org_id in ('*', v_level[1])
@@ -4726,6 +5085,7 @@ begin
                 hint = 'An administrator authorises it: select ai_storage.authorize_login(login, '
                     'pattern). A login that is authorised by token only presents a signed token.';
         end if;
+        perform ai_storage_private.check_home(v_level[1]);
         -- Not registered, or no secret to sign with, which set_context() refuses.
         v_set := ai_storage_private.set_context(
             p_scope, (coalesce(v_tenant_id, 0), v_key, v_level, v_credential, v_expires_at)
@@ -4741,7 +5101,7 @@ ALTER FUNCTION ai_storage_private.check_credential(p_credential text, p_scope te
 -- Name: FUNCTION check_credential(p_credential text, p_scope text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) IS 'Checks what a caller presents, makes the transaction act for the tenant it stands for, and returns it. p_scope: as set_context() takes it. Raises 55000, TN002, TN003, TN005.';
+COMMENT ON FUNCTION ai_storage_private.check_credential(p_credential text, p_scope text) IS 'Checks what a caller presents, makes the transaction act for the tenant it stands for, and returns it. p_scope: as set_context() takes it. Raises 55000, TN002, TN003, TN005, TN602, TN603.';
 
 --
 -- Name: check_events(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4844,6 +5204,60 @@ ALTER FUNCTION ai_storage_private.check_hold(p_levels text[]) OWNER TO ai_storag
 --
 
 COMMENT ON FUNCTION ai_storage_private.check_hold(p_levels text[]) IS 'Refuses to delete or erase what a legal hold keeps. Raises TN501.';
+
+--
+-- Name: check_home(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.check_home(p_org_id text) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_here text;
+    v_home ai_storage_private.home;
+    v_cell text;
+begin
+    select c.cell_name into v_here
+    from ai_storage_private.cell as c
+    where c.is_here;
+    if v_here is null then
+        return;
+    end if;
+    select h.* into v_home
+    from ai_storage_private.home as h
+    where h.org_id = p_org_id;
+    if v_home.is_moving then
+        raise exception using
+            errcode = 'TN603',
+            message = 'this organisation is being moved to another cell',
+            hint = 'Repeat the call in a second: a move keeps an organisation closed for a short '
+                'time.';
+    end if;
+    v_cell := v_home.cell_name;
+    if v_cell is null then
+        select c.cell_name into v_cell
+        from ai_storage_private.cell as c
+        where case when ai_storage_private.lives_here(p_org_id) then c.is_here else c.takes_new end;
+    end if;
+    if v_cell <> v_here then
+        raise exception using
+            errcode = 'TN602',
+            message = 'this organisation lives in another cell',
+            detail = v_cell,
+            hint = 'Connect to the cell that the detail names, and repeat the call there.';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.check_home(p_org_id text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION check_home(p_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.check_home(p_org_id text) IS 'Refuses an organisation that lives in another cell. The caller has authorised already. Raises TN602, whose detail is the name of that cell, and TN603.';
 
 --
 -- Name: check_log(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -6713,7 +7127,8 @@ begin
     if v_tenant_id is null then
         select t.tenant_id into v_tenant_id
         from ai_storage_private.tenant as t
-        where t.isolation_key = array_to_string(p_levels, ':');
+        where t.isolation_key = array_to_string(p_levels, ':')
+          and t.moved_to is null;
     end if;
     return coalesce(v_tenant_id, 0);
 end;
@@ -8394,6 +8809,46 @@ ALTER FUNCTION ai_storage_private.keep_held() OWNER TO ai_storage_owner;
 COMMENT ON FUNCTION ai_storage_private.keep_held() IS 'Refuses at commit what took data that a legal hold keeps, whichever function did it. Raises TN501.';
 
 --
+-- Name: keep_signing_key(text, text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.keep_signing_key(p_kid text, p_audience text, p_secret text) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+begin
+    if p_kid !~ '^[A-Za-z0-9._-]{1,63}$' or length(p_audience) not between 1 and 255 then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid name of a signing key',
+            hint = 'kid has 1 to 63 characters out of A-Z a-z 0-9 . _ - and the audience 1 to 255.';
+    end if;
+    insert into ai_storage_private.signing_key as k (kid, audience, inner_pad, outer_pad)
+    values (
+        p_kid,
+        p_audience,
+        ai_storage_private.hmac_pad(convert_to(p_secret, 'UTF8'), 54),
+        ai_storage_private.hmac_pad(convert_to(p_secret, 'UTF8'), 92)
+    )
+    on conflict do nothing;
+    if not found then
+        raise exception using
+            errcode = '23505',
+            message = 'there is a signing key of this name',
+            hint = 'Names are not used twice, so that an old token stays refused. Choose another '
+                'kid.';
+    end if;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.keep_signing_key(p_kid text, p_audience text, p_secret text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION keep_signing_key(p_kid text, p_audience text, p_secret text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.keep_signing_key(p_kid text, p_audience text, p_secret text) IS 'Adds a key that signs tokens. Raises 22023, 23505.';
+
+--
 -- Name: leaf_hash(bigint, uuid, bigint, integer, timestamp with time zone, text, uuid, bigint, text, bytea, bytea, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -9488,6 +9943,30 @@ ALTER FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) OWNER TO ai_
 --
 
 COMMENT ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) IS 'The versions that there are of the tenant that the context names.';
+
+--
+-- Name: lives_here(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.lives_here(p_org_id text) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    -- By the key, which has an index; ; comes after :.
+    select exists (
+        select from ai_storage_private.tenant as t
+        where t.isolation_key >= p_org_id || ':' collate "C"
+          and t.isolation_key < p_org_id || ';' collate "C"
+          and t.moved_to is null
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.lives_here(p_org_id text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION lives_here(p_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.lives_here(p_org_id text) IS 'Whether tenants of an organisation are registered here and have not moved.';
 
 --
 -- Name: load_shared(ai_storage_private.acting_tenant, text, text, text, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -13151,6 +13630,45 @@ COMMENT ON COLUMN ai_storage_private.audit_pending.salt IS 'What keeps the diges
 COMMENT ON COLUMN ai_storage_private.audit_pending.detail IS 'Names, as JSON; null after an erasure.';
 
 --
+-- Name: cell; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.cell (
+    cell_name text NOT NULL COLLATE pg_catalog."C",
+    is_here boolean NOT NULL,
+    takes_new boolean NOT NULL,
+    CONSTRAINT cell_cell_name_valid CHECK ((cell_name ~ '^[A-Za-z0-9._-]{1,63}$'::text))
+);
+
+ALTER TABLE ONLY ai_storage_private.cell FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.cell OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE cell; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.cell IS 'The cells that divide the organisations among them. Empty: this server is alone.';
+
+--
+-- Name: COLUMN cell.cell_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.cell.cell_name IS 'Name of the cell: 1 to 63 characters out of A-Z a-z 0-9 . _ -';
+
+--
+-- Name: COLUMN cell.is_here; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.cell.is_here IS 'Whether this database is the cell.';
+
+--
+-- Name: COLUMN cell.takes_new; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.cell.takes_new IS 'Whether new organisations live in it.';
+
+--
 -- Name: context_secret; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -13323,6 +13841,44 @@ COMMENT ON COLUMN ai_storage_private.external_sharing_permit.permitted_at IS 'Si
 --
 
 COMMENT ON COLUMN ai_storage_private.external_sharing_permit.permitted_by IS 'The login that permitted it.';
+
+--
+-- Name: home; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.home (
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    cell_name text NOT NULL COLLATE pg_catalog."C",
+    is_moving boolean NOT NULL
+);
+
+ALTER TABLE ONLY ai_storage_private.home FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.home OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE home; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.home IS 'Where organisations live.';
+
+--
+-- Name: COLUMN home.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.home.org_id IS 'Level 1 of the organisation''s tenants.';
+
+--
+-- Name: COLUMN home.cell_name; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.home.cell_name IS 'The cell that the organisation lives in.';
+
+--
+-- Name: COLUMN home.is_moving; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.home.is_moving IS 'Whether the organisation is being moved: every cell refuses its calls.';
 
 --
 -- Name: idempotency_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14128,6 +14684,7 @@ CREATE TABLE ai_storage_private.tenant (
     code_hash text NOT NULL COLLATE pg_catalog."C",
     isolation_key text GENERATED ALWAYS AS (((((((((org_id || ':'::text) || server_id) || ':'::text) || project_id) || ':'::text) || environment) || ':'::text) || code_hash)) STORED NOT NULL COLLATE pg_catalog."C",
     registered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    moved_to text COLLATE pg_catalog."C",
     CONSTRAINT tenant_isolation_key_valid CHECK ((isolation_key ~ '^([A-Za-z0-9._+@~=/-]{1,63}:){4}[A-Za-z0-9._+@~=/-]{1,63}$'::text)),
     CONSTRAINT tenant_tenant_id_positive CHECK ((tenant_id > 0))
 );
@@ -14189,6 +14746,12 @@ COMMENT ON COLUMN ai_storage_private.tenant.isolation_key IS 'The five levels jo
 --
 
 COMMENT ON COLUMN ai_storage_private.tenant.registered_at IS 'When the tenant first wrote.';
+
+--
+-- Name: COLUMN tenant.moved_to; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.moved_to IS 'The cell that its organisation was moved to or is moving to; null: it lives here.';
 
 --
 -- Name: tenant_cache_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14328,6 +14891,13 @@ ALTER TABLE ONLY ai_storage_private.audit_seal
     ADD CONSTRAINT audit_seal_pk PRIMARY KEY (tenant_id, seal_number);
 
 --
+-- Name: cell cell_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.cell
+    ADD CONSTRAINT cell_pk PRIMARY KEY (cell_name);
+
+--
 -- Name: deleted_model deleted_model_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14354,6 +14924,13 @@ ALTER TABLE ONLY ai_storage_private.external_sharing_permit
 
 ALTER TABLE ONLY ai_storage_private.external_sharing_permit
     ADD CONSTRAINT external_sharing_permit_pk PRIMARY KEY (org_id, to_org_id);
+
+--
+-- Name: home home_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ONLY ai_storage_private.home
+    ADD CONSTRAINT home_pk PRIMARY KEY (org_id);
 
 --
 -- Name: idempotency_key idempotency_key_pk; Type: CONSTRAINT; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14471,6 +15048,18 @@ CREATE UNIQUE INDEX artifact_limit_single ON ai_storage_private.artifact_limit U
 --
 
 CREATE INDEX audit_seal_checkpoint ON ai_storage_private.audit_seal USING btree (checkpoint_number, tenant_id, seal_number);
+
+--
+-- Name: cell_here; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE UNIQUE INDEX cell_here ON ai_storage_private.cell USING btree (is_here) WHERE is_here;
+
+--
+-- Name: cell_takes_new; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE UNIQUE INDEX cell_takes_new ON ai_storage_private.cell USING btree (takes_new) WHERE takes_new;
 
 --
 -- Name: context_secret_single; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14713,6 +15302,20 @@ ALTER TABLE ai_storage_private.artifact_upload ENABLE ALWAYS TRIGGER record_chan
 COMMENT ON TRIGGER record_change ON ai_storage_private.artifact_upload IS 'One event per change.';
 
 --
+-- Name: cell record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.cell FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('cell', 'cell_name,is_here,takes_new');
+
+ALTER TABLE ai_storage_private.cell ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON cell; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.cell IS 'One event per change.';
+
+--
 -- Name: context_secret record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -14767,6 +15370,20 @@ ALTER TABLE ai_storage_private.external_sharing_permit ENABLE ALWAYS TRIGGER rec
 --
 
 COMMENT ON TRIGGER record_change ON ai_storage_private.external_sharing_permit IS 'One event per change.';
+
+--
+-- Name: home record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_change AFTER INSERT OR DELETE OR UPDATE ON ai_storage_private.home FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('home', 'org_id,cell_name,is_moving');
+
+ALTER TABLE ai_storage_private.home ENABLE ALWAYS TRIGGER record_change;
+
+--
+-- Name: TRIGGER record_change ON home; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_change ON ai_storage_private.home IS 'One event per change.';
 
 --
 -- Name: idempotency_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15063,6 +15680,20 @@ ALTER TABLE ai_storage_private.artifact_upload ENABLE ALWAYS TRIGGER record_trun
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.artifact_upload IS 'One event per TRUNCATE.';
 
 --
+-- Name: cell record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.cell FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('cell', '');
+
+ALTER TABLE ai_storage_private.cell ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON cell; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.cell IS 'One event per TRUNCATE.';
+
+--
 -- Name: context_secret record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -15117,6 +15748,20 @@ ALTER TABLE ai_storage_private.external_sharing_permit ENABLE ALWAYS TRIGGER rec
 --
 
 COMMENT ON TRIGGER record_truncate ON ai_storage_private.external_sharing_permit IS 'One event per TRUNCATE.';
+
+--
+-- Name: home record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TRIGGER record_truncate AFTER TRUNCATE ON ai_storage_private.home FOR EACH STATEMENT EXECUTE FUNCTION ai_storage_private.record_change('home', '');
+
+ALTER TABLE ai_storage_private.home ENABLE ALWAYS TRIGGER record_truncate;
+
+--
+-- Name: TRIGGER record_truncate ON home; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TRIGGER record_truncate ON ai_storage_private.home IS 'One event per TRUNCATE.';
 
 --
 -- Name: idempotency_key record_truncate; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15355,6 +16000,12 @@ ALTER TABLE ai_storage_private.audit_pending ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ai_storage_private.audit_seal ENABLE ROW LEVEL SECURITY;
 
 --
+-- Name: cell; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.cell ENABLE ROW LEVEL SECURITY;
+
+--
 -- Name: context_secret; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -15377,6 +16028,12 @@ ALTER TABLE ai_storage_private.erasure_certificate ENABLE ROW LEVEL SECURITY;
 --
 
 ALTER TABLE ai_storage_private.external_sharing_permit ENABLE ROW LEVEL SECURITY;
+
+--
+-- Name: home; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+ALTER TABLE ai_storage_private.home ENABLE ROW LEVEL SECURITY;
 
 --
 -- Name: idempotency_key; Type: ROW SECURITY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15439,6 +16096,18 @@ CREATE POLICY operator_keeps_authorizations ON ai_storage_private.login_authoriz
 COMMENT ON POLICY operator_keeps_authorizations ON ai_storage_private.login_authorization IS 'Authorisations are checked by enter() and changed by authorize_login() and deauthorize_login() only.';
 
 --
+-- Name: cell operator_keeps_cells; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_cells ON ai_storage_private.cell TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_cells ON cell; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_cells ON ai_storage_private.cell IS 'The directory is one for all; administrators set it.';
+
+--
 -- Name: erasure_certificate operator_keeps_certificates; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -15461,6 +16130,18 @@ CREATE POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint 
 --
 
 COMMENT ON POLICY operator_keeps_checkpoints ON ai_storage_private.audit_checkpoint IS 'record_event() writes, seal_audit() seals, create_checkpoint() chains; nothing else does.';
+
+--
+-- Name: home operator_keeps_homes; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY operator_keeps_homes ON ai_storage_private.home TO ai_storage_operator USING (true) WITH CHECK (true);
+
+--
+-- Name: POLICY operator_keeps_homes ON home; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY operator_keeps_homes ON ai_storage_private.home IS 'The directory is one for all; a tenant is told where it lives itself.';
 
 --
 -- Name: quota operator_keeps_quotas; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -15998,6 +16679,13 @@ REVOKE ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) FR
 GRANT ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION adopt_signing_key(p_kid text, p_secret text, p_audience text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION allow_external_sharing(p_org_id text, p_to_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -16207,6 +16895,20 @@ REVOKE ALL ON FUNCTION ai_storage.has_permission(p_owner text, p_model_name text
 GRANT ALL ON FUNCTION ai_storage.has_permission(p_owner text, p_model_name text, p_permission text, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION hold_organisation(p_org_id text, p_cell_name text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION home(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.home(p_as text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.home(p_as text) TO ai_storage_app;
+
+--
 -- Name: FUNCTION import_tenant(p_records jsonb, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -16244,6 +16946,14 @@ REVOKE ALL ON FUNCTION ai_storage.list_authorizations() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_authorizations() TO ai_storage_admin;
 
 --
+-- Name: FUNCTION list_cells(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_cells() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_cells() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.list_cells() TO ai_storage_auditor;
+
+--
 -- Name: FUNCTION list_code_versions(p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -16264,6 +16974,14 @@ GRANT ALL ON FUNCTION ai_storage.list_erasures() TO ai_storage_auditor;
 
 REVOKE ALL ON FUNCTION ai_storage.list_external_sharing() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.list_external_sharing() TO ai_storage_admin;
+
+--
+-- Name: FUNCTION list_homes(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_homes() FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_homes() TO ai_storage_admin;
+GRANT ALL ON FUNCTION ai_storage.list_homes() TO ai_storage_auditor;
 
 --
 -- Name: FUNCTION list_quotas(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -16347,6 +17065,13 @@ REVOKE ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_na
 GRANT ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION open_organisation(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.open_organisation(p_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.open_organisation(p_org_id text) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION parse_isolation_key(p_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -16380,6 +17105,13 @@ GRANT ALL ON FUNCTION ai_storage.read_artifact(p_model_name text, p_artifact_nam
 
 REVOKE ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION release_organisation(p_org_id text, p_cell_name text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION renew_context_secret(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -16436,6 +17168,20 @@ GRANT ALL ON FUNCTION ai_storage.seal_audit() TO ai_storage_admin;
 
 REVOKE ALL ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.set_artifact_limit(p_max_bytes bigint) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION set_cells(p_cells text[], p_here text, p_takes_new text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.set_cells(p_cells text[], p_here text, p_takes_new text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.set_cells(p_cells text[], p_here text, p_takes_new text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION set_home(p_org_id text, p_cell_name text, p_is_moving boolean); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.set_home(p_org_id text, p_cell_name text, p_is_moving boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.set_home(p_org_id text, p_cell_name text, p_is_moving boolean) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION set_quota(p_pattern text, p_max_models bigint, p_max_bytes bigint); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -16596,6 +17342,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.check_artifact(p_artifact_name text, p
 REVOKE ALL ON FUNCTION ai_storage_private.check_artifacts(p_artifacts jsonb) FROM PUBLIC;
 
 --
+-- Name: FUNCTION check_cell(p_cell_name text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_cell(p_cell_name text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION check_controls(p_only_quick boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -16620,6 +17372,13 @@ GRANT ALL ON FUNCTION ai_storage_private.check_events(p_tenant_id bigint) TO ai_
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_hold(p_levels text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.check_hold(p_levels text[]) TO ai_storage_owner;
+
+--
+-- Name: FUNCTION check_home(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.check_home(p_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.check_home(p_org_id text) TO ai_storage_owner;
 
 --
 -- Name: FUNCTION check_log(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -17165,6 +17924,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.keep_durable() FROM PUBLIC;
 REVOKE ALL ON FUNCTION ai_storage_private.keep_held() FROM PUBLIC;
 
 --
+-- Name: FUNCTION keep_signing_key(p_kid text, p_audience text, p_secret text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.keep_signing_key(p_kid text, p_audience text, p_secret text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION leaf_hash(p_tenant_id bigint, p_event_id uuid, p_seal_number bigint, p_leaf_index integer, p_recorded_at timestamp with time zone, p_action text, p_model_id uuid, p_version bigint, p_credential text, p_content_digest bytea, p_detail_digest bytea, p_login text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -17237,6 +18002,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint)
 
 REVOKE ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION lives_here(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.lives_here(p_org_id text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -17704,6 +18475,12 @@ GRANT SELECT,UPDATE ON TABLE ai_storage_private.artifact_limit TO ai_storage_ope
 GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.audit_pending TO ai_storage_operator;
 
 --
+-- Name: TABLE cell; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.cell TO ai_storage_operator;
+
+--
 -- Name: TABLE context_secret; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -17721,6 +18498,12 @@ GRANT SELECT,INSERT ON TABLE ai_storage_private.erasure_certificate TO ai_storag
 
 GRANT SELECT,INSERT,DELETE ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_operator;
 GRANT SELECT ON TABLE ai_storage_private.external_sharing_permit TO ai_storage_sharing;
+
+--
+-- Name: TABLE home; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.home TO ai_storage_operator;
 
 --
 -- Name: TABLE login_authorization; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -17799,6 +18582,12 @@ GRANT SELECT,INSERT,UPDATE ON TABLE ai_storage_private.signing_key TO ai_storage
 --
 
 GRANT SELECT,INSERT ON TABLE ai_storage_private.tenant TO ai_storage_operator;
+
+--
+-- Name: COLUMN tenant.moved_to; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT UPDATE(moved_to) ON TABLE ai_storage_private.tenant TO ai_storage_operator;
 
 --
 -- PostgreSQL database dump complete

@@ -1,0 +1,191 @@
+"""Several servers that divide the organisations among them, as one storage.
+
+    cells = Cells({"east": "postgresql://app@east/store", "west": "postgresql://app@west/store"})
+    cells.storage("acme:mcp-1:shop:production:abc123").save_ai_progress("classifier", 0.12)
+
+The cells know where an organisation lives, and refuse what is not theirs before anything is changed. So a storage asks
+the cell that it remembers, and follows a refusal to the cell that it names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from .calls import Call
+from .errors import LivesElsewhere, OrganisationMoving, StorageError
+from .storage import AsyncTenantAwareStorage, Credential, TenantAwareStorage, open_async_pool, open_pool
+
+if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+__all__ = ["AsyncCells", "Cells"]
+
+T = TypeVar("T")
+
+LONGEST_PAUSE = 0.5  # seconds between two calls for an organisation that is being moved
+
+
+class _Directory:
+    def __init__(self, dsns: Mapping[str, str], *, wait: float = 30.0, **options: Any) -> None:
+        """The DSN of each cell by its name, in the order in which to ask for an organisation that was not met yet.
+
+        wait: seconds for which calls wait while their organisation is being moved. options: of from_dsn, for the pool
+        of each cell.
+        Raises: ValueError when there is no cell.
+        """
+        if not dsns:
+            raise ValueError("Name at least one cell and its DSN.")
+        self._dsns = dict(dsns)
+        self._wait = wait
+        self._options = options
+        self._homes: dict[str, str] = {}
+        # A forked process opens its own.
+        self._pools: dict[tuple[int, str], Any] = {}
+
+
+class _Route:
+    """Where one call goes: to the cell in which its organisation was last, and to the one that a refusal names."""
+
+    def __init__(self, directory: _Directory, credential: str | None) -> None:
+        self._directory = directory
+        # A key's first level; of a token all, which is not kept.
+        self._organisation, _, is_key = (credential or "").partition(":")
+        self._is_key = bool(is_key)
+        self._end = time.monotonic() + directory._wait
+        self._pause = 0.02
+        self._refusal: LivesElsewhere | None = None
+        self.cell = directory._homes.get(self._organisation, next(iter(directory._dsns)))
+
+    def refused(self, error: StorageError) -> float:
+        """Turn to the next cell. Returns after how many seconds to ask it; raises the error where there is no way."""
+        if isinstance(error, OrganisationMoving):
+            if time.monotonic() >= self._end:
+                raise error
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._refusal = None  # it may be elsewhere afterwards
+            return self._pause
+        assert isinstance(error, LivesElsewhere)
+        if self._refusal is not None:
+            # Sent back or on: what the first cell refused was to share with an organisation of the other cell.
+            raise self._refusal
+        if error.detail not in self._directory._dsns:
+            raise error
+        self._refusal, self.cell = error, error.detail
+        return 0
+
+    def found(self) -> None:
+        """Remember the cell that answered."""
+        if self._is_key:
+            self._directory._homes[self._organisation] = self.cell
+
+
+class _Storage(TenantAwareStorage):
+    def __init__(self, cells: Cells, credential: Credential, cache: Any) -> None:
+        self._cells = cells
+        self._credential = credential
+        self._cache = cache
+        self._open = self._owned = self._owned_cache = None
+
+    def run(self, call: Call[T]) -> T:
+        credential = self._credential() if callable(self._credential) else self._credential
+        route = _Route(self._cells, credential)
+        while True:
+            try:
+                answer = TenantAwareStorage(self._cells.pool(route.cell), credential).run(call)
+            except (LivesElsewhere, OrganisationMoving) as error:
+                time.sleep(route.refused(error))
+            else:
+                route.found()
+                return answer
+
+
+class Cells(_Directory):
+    """Storages of tenants in several cells. close(), or the end of a with block, closes the pools."""
+
+    def storage(self, credential: Credential, *, cache: Any = None) -> TenantAwareStorage:
+        """The storage of one tenant, in whichever cell its organisation lives. cache: as of TenantAwareStorage."""
+        return _Storage(self, credential, cache)
+
+    _lock = threading.Lock()
+
+    def pool(self, cell: str) -> ConnectionPool[Any]:
+        """The pool of a cell, opened when it is first needed. Raises: as TenantAwareStorage.from_dsn."""
+        with self._lock:
+            key = (os.getpid(), cell)
+            if key not in self._pools:
+                self._pools[key] = open_pool(self._dsns[cell], **self._options)
+            pool: ConnectionPool[Any] = self._pools[key]
+            return pool
+
+    def close(self) -> None:
+        """Close the pools that this process opened."""
+        for (process, _), pool in self._pools.items():
+            if process == os.getpid():
+                pool.close()
+        self._pools.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _AsyncStorage(AsyncTenantAwareStorage):
+    def __init__(self, cells: AsyncCells, credential: Credential, cache: Any) -> None:
+        self._cells = cells
+        self._credential = credential
+        self._cache = cache
+        self._open = self._owned = self._owned_cache = None
+
+    async def run(self, call: Call[T]) -> T:
+        credential = self._credential() if callable(self._credential) else self._credential
+        route = _Route(self._cells, credential)
+        while True:
+            try:
+                answer = await AsyncTenantAwareStorage(await self._cells.pool(route.cell), credential).run(call)
+            except (LivesElsewhere, OrganisationMoving) as error:
+                await asyncio.sleep(route.refused(error))
+            else:
+                route.found()
+                return answer
+
+
+class AsyncCells(_Directory):
+    """Cells for asynchronous storages, in one event loop."""
+
+    def __init__(self, dsns: Mapping[str, str], *, wait: float = 30.0, **options: Any) -> None:
+        """See Cells."""
+        super().__init__(dsns, wait=wait, **options)
+        self._lock = asyncio.Lock()
+
+    def storage(self, credential: Credential, *, cache: Any = None) -> AsyncTenantAwareStorage:
+        """See Cells.storage."""
+        return _AsyncStorage(self, credential, cache)
+
+    async def pool(self, cell: str) -> AsyncConnectionPool[Any]:
+        """See Cells.pool."""
+        async with self._lock:
+            key = (os.getpid(), cell)
+            if key not in self._pools:
+                self._pools[key] = await open_async_pool(self._dsns[cell], **self._options)
+            pool: AsyncConnectionPool[Any] = self._pools[key]
+            return pool
+
+    async def close(self) -> None:
+        """See Cells.close."""
+        for (process, _), pool in self._pools.items():
+            if process == os.getpid():
+                await pool.close()
+        self._pools.clear()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,250 @@
+"""Cells: an organisation lives in one server, and every other one names it. Here two databases are two servers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from pydb import AsyncCells, Cells, LivesElsewhere, ModelNotFound, OrganisationMoving, token
+from tests.conftest import Database, install
+from tests.helpers import ACME, ACME_2, BETA, call, key, refused, save, value
+
+pytestmark = pytest.mark.sql
+
+NEW = key("newcomer")
+HOMES = {"acme": "east", "beta": "west"}
+
+
+@pytest.fixture
+def west(empty_database: Database) -> Database:
+    install(empty_database.dsn())
+    return empty_database
+
+
+@pytest.fixture
+def east(database: Database, west: Database) -> Database:
+    """Two cells with one directory, of which east takes new organisations."""
+    for cell, name in ((database, "east"), (west, "west")):
+        admin = cell.connect()
+        admin.execute("select ai_storage.set_cells(array['east', 'west'], %s, 'east')", (name,))
+        for org, home in HOMES.items():
+            call(admin, "set_home", org_id=org, cell_name=home)
+    return database
+
+
+def dsns(east: Database, west: Database) -> dict[str, str]:
+    return {"east": east.dsn("app"), "west": west.dsn("app")}
+
+
+def test_a_cell_names_the_cell_of_another_organisation(east: Database, west: Database) -> None:
+    save(west.connect("app"), "m", as_=BETA)
+    for function, arguments in {
+        "load_progress": {},
+        "save_progress": {"model_name": "m", "mse": 1},
+        "set_tenant": {"credential": BETA},
+    }.items():
+        with refused("TN602") as caught:
+            call(east.connect("app"), function, **({"as_": BETA} if "credential" not in arguments else {}), **arguments)
+        assert caught.value.diag.message_detail == "west"
+    assert value(east.connect("app"), "home", as_=BETA) == value(west.connect("app"), "home", as_=BETA) == "west"
+    assert value(east.connect("app"), "home", as_=ACME) == "east"
+    # Whoever is not authorised learns nothing, not even that there are cells.
+    for credential in (BETA, key("nobody")):
+        with refused("TN003"):
+            call(east.connect("acme_app"), "load_progress", as_=credential)
+        with refused("TN003"):
+            call(east.connect("acme_app"), "home", as_=credential)
+
+
+def test_a_new_organisation_lives_in_the_cell_that_takes_new_ones(east: Database, west: Database) -> None:
+    with refused("TN602") as caught:
+        save(west.connect("app"), "m", as_=NEW)
+    assert caught.value.diag.message_detail == "east"
+    save(east.connect("app"), "m", as_=NEW)
+    # It stays there with further tenants when another cell takes new ones.
+    for cell, name in ((east, "east"), (west, "west")):
+        cell.connect().execute("select ai_storage.set_cells(array['east', 'west'], %s, 'west')", (name,))
+    save(east.connect("app"), "m", as_=key("newcomer", code="c2"))
+    save(west.connect("app"), "m", as_=key("later"))
+    with refused("TN602"):
+        save(east.connect("app"), "m", as_=key("later"))
+    homes = {(row.org_id, row.cell_name, row.is_moving) for row in call(east.connect(), "list_homes")}
+    assert homes == {("acme", "east", False), ("beta", "west", False), ("newcomer", "east", False)}
+
+
+def test_a_server_that_is_alone_refuses_nobody(database: Database) -> None:
+    app = database.connect("app")
+    save(app, "m", as_=ACME)
+    assert value(app, "home", as_=ACME) is None
+    assert call(database.connect(), "list_cells") == []
+
+
+def test_a_storage_over_cells_follows_one_refusal_and_remembers(east: Database, west: Database) -> None:
+    with Cells(dsns(east, west)) as cells:
+        for tenant, cell in ((ACME, east), (BETA, west), (NEW, east)):
+            mine = cells.storage(tenant)
+            assert mine.save_ai_progress("m", 0.5).version == 1
+            mine.put_artifact("m", "w", b"weights")
+            assert mine.get_artifact("m", "w") == b"weights"
+            assert [model.model_name for model in cell.storage(tenant).load_ai_progress()] == ["m"]
+        east.connect().execute("drop schema ai_storage cascade")
+        # What lives in the west is asked of the west alone.
+        assert cells.storage(BETA).load_model("m").mse == 0.5
+        with pytest.raises(ModelNotFound):
+            cells.storage(BETA).load_model("other")
+
+
+def test_a_storage_that_remembers_wrongly_is_put_right(east: Database, west: Database) -> None:
+    with Cells(dsns(east, west)) as cells:
+        cells.storage(BETA).save_ai_progress("m", 1)
+        for cell in (west, east):
+            call(cell.connect(), "hold_organisation", org_id="beta", cell_name="east")
+        call(west.connect(), "release_organisation", org_id="beta", cell_name="east")
+        call(east.connect(), "open_organisation", org_id="beta")
+        assert cells.storage(BETA).save_ai_progress("m", 2).version == 1  # nothing was copied
+        assert east.storage(BETA).load_model("m").mse == 2
+    with Cells({"east": east.dsn("app")}) as cells:
+        for cell in (east, west):
+            call(cell.connect(), "set_home", org_id="gone", cell_name="west")
+        with pytest.raises(LivesElsewhere) as caught:
+            cells.storage(key("gone")).load_ai_progress()
+        assert caught.value.detail == "west"
+    with pytest.raises(ValueError, match="at least one"):
+        Cells({})
+
+
+def test_asynchronous_storages_do_the_same(east: Database, west: Database) -> None:
+    async def scenario() -> None:
+        async with AsyncCells(dsns(east, west)) as cells:
+            for tenant in (BETA, ACME):
+                mine = cells.storage(tenant)
+                assert (await mine.save_ai_progress("m", 0.5)).version == 1
+                assert [model.model_name for model in await mine.load_ai_progress()] == ["m"]
+
+    asyncio.run(scenario())
+    assert west.storage(BETA).load_model("m").mse == 0.5
+
+
+def test_calls_wait_while_their_organisation_moves(east: Database, west: Database) -> None:
+    with Cells(dsns(east, west)) as cells, Cells(dsns(east, west), wait=0.1) as hasty:
+        cells.storage(BETA).save_ai_progress("m", 1)
+        for cell in (west, east):
+            assert value(cell.connect(), "hold_organisation", org_id="beta", cell_name="east") == (cell is west)
+        for cell in (west, east):
+            with refused("TN603"):
+                save(cell.connect("app"), "m", as_=BETA)
+            with refused("TN603"):
+                call(cell.connect("app"), "home", as_=BETA)
+        with pytest.raises(OrganisationMoving):
+            hasty.storage(BETA).save_ai_progress("m", 2)
+        answer: list[int] = []
+        waiting = threading.Thread(target=lambda: answer.append(cells.storage(BETA).save_ai_progress("m", 2).version))
+        waiting.start()
+        waiting.join(0.3)
+        assert answer == []
+        # Given up: the source opens it again.
+        call(west.connect(), "open_organisation", org_id="beta")
+        waiting.join(10)
+        assert answer == [2]
+
+
+def test_a_transaction_that_began_before_a_move_may_go_on(east: Database, west: Database) -> None:
+    app = west.connect("app")
+    save(app, "m", as_=BETA)
+    app.execute("begin")
+    call(app, "set_tenant", credential=BETA)
+    call(west.connect(), "hold_organisation", org_id="beta", cell_name="east")
+    save(app, "m")
+    app.execute("commit")
+    with refused("TN603"):
+        save(app, "m", as_=BETA)
+
+
+def test_organisations_share_within_their_cell(east: Database, west: Database) -> None:
+    app, admin = east.connect("app"), east.connect()
+    save(app, "m", as_=ACME)
+    for other in ("beta", "newcomer"):
+        call(admin, "allow_external_sharing", org_id="acme", to_org_id=other)
+    with refused("TN602") as caught:
+        call(app, "share_model", model_name="m", targets=[{"org_id": "beta"}], as_=ACME)
+    assert caught.value.diag.message_detail == "west"
+    # Not permitted: not told where it lives.
+    with refused("TN302"):
+        call(app, "share_model", model_name="m", targets=[{"org_id": "gamma"}], as_=ACME)
+    call(app, "share_model", model_name="m", targets=[{"org_id": "newcomer"}], as_=ACME)
+    call(app, "share_model", model_name="m", targets=[{"server_id": "s2"}], as_=ACME)
+    with Cells(dsns(east, west)) as cells, pytest.raises(LivesElsewhere) as refusal:
+        cells.storage(ACME).share_model("m", [{"org_id": "beta"}])
+    assert refusal.value.detail == "west"
+    assert east.storage(ACME_2).load_ai_progress() == []
+
+
+def test_a_token_is_good_after_its_organisation_moved(east: Database, west: Database) -> None:
+    ((kid, secret),) = call(east.connect(), "create_signing_key", audience="store")
+    call(west.connect(), "adopt_signing_key", kid=kid, secret=secret, audience="store")
+    mine = token.mint(
+        token.Tenant("beta", "s1", "p1", "production", "c1"),
+        kid=kid,
+        secret=secret,
+        audience="store",
+        ttl=timedelta(minutes=5),
+    )
+    with Cells(dsns(east, west)) as cells:
+        assert cells.storage(mine).save_ai_progress("m", 1).version == 1
+    assert west.storage(BETA).load_model("m").mse == 1
+    with refused("23505"):
+        call(west.connect(), "adopt_signing_key", kid=kid, secret=secret, audience="store")
+    for wrong in ({"kid": "k", "secret": "short"}, {"kid": None, "secret": secret}, {"kid": "k", "secret": None}):
+        with refused("22023"):
+            call(west.connect(), "adopt_signing_key", audience="store", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("cells", "here", "new"),
+    [
+        (["a"], None, "a"),
+        (["a"], "a", None),
+        (["a", "b"], "a", "c"),
+        (["a", "a"], "a", "a"),
+        (["a b"], "a b", "a b"),
+        (["a", None], "a", "a"),
+        ([], "a", None),
+    ],
+)
+def test_a_wrong_directory_is_refused(database: Database, cells: list[str], here: str | None, new: str | None) -> None:
+    with refused("22023"):
+        database.connect().execute("select ai_storage.set_cells(%s::text[], %s, %s)", (cells, here, new))
+
+
+def test_the_directory_is_kept_whole_and_each_change_is_logged(east: Database) -> None:
+    admin = east.connect()
+    with refused("55000"):  # beta lives in the west
+        admin.execute("select ai_storage.set_cells(array['east', 'south'], 'east', 'east')")
+    for function, arguments in (
+        ("set_home", {"org_id": "x", "cell_name": "nowhere"}),
+        ("hold_organisation", {"org_id": "acme", "cell_name": "nowhere"}),
+    ):
+        with refused("42704"):
+            call(admin, function, **arguments)
+    with refused("22023"):
+        call(admin, "set_home", org_id="a b", cell_name="east")
+    with refused("55000"):
+        call(admin, "release_organisation", org_id="beta", cell_name="west")
+    call(admin, "set_home", org_id="beta", cell_name=None)
+    logged = {action for (action,) in admin.execute("select action from ai_storage_private.audit_pending")}
+    assert {"insert cell", "insert home", "delete home"} <= logged
+    for login in ("app", "reporter"):
+        for function in ("list_cells", "list_homes"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                call(east.connect(login), function)
+
+
+def test_what_is_told_of_cells_needs_an_authorised_login(east: Database) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        east.connect("app").execute("select ai_storage_private.check_home('beta')")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        east.connect("app").execute("table ai_storage_private.home")
