@@ -47,6 +47,8 @@ OF_NO_TENANT = [
     "ai_storage_private.model_share.sharing_matches_grants",
     "ai_storage_private.share_end.sharing_ends_grants",
     "ai_storage_private.share_decline.sharing_matches_declines",
+    "ai_storage_private.cell.operator_keeps_cells",
+    "ai_storage_private.home.operator_keeps_homes",
     "ai_storage_private.erasure_certificate.operator_keeps_certificates",
     "ai_storage_private.quota.operator_keeps_quotas",
     "ai_storage_private.quota_use.operator_counts_use",
