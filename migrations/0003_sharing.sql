@@ -51,6 +51,9 @@ create table ai_storage_private.share_end (
     constraint share_end_pk primary key (share_id, ended_by)
 );
 
+-- verify_audit() compares an owner's ends with its log.
+create index share_end_tenant on ai_storage_private.share_end (tenant_id);
+
 -- What a receiver wants no more: one model of one owner, from one sharer.
 create table ai_storage_private.share_decline (
     tenant_id    bigint not null,

@@ -310,6 +310,22 @@ comment on function ai_storage_private.restore_context(text) is
     'Puts back the context that there was before a function lent models or acted for another '
     'tenant.';
 
+create or replace function ai_storage_private.trusted_context()
+returns text
+language plpgsql
+volatile
+as $fn$
+begin
+    if ai_storage_private.verified_context() is null then
+        return set_config('app.tenant_context', '', true);
+    end if;
+    return current_setting('app.tenant_context', true);
+end;
+$fn$;
+comment on function ai_storage_private.trusted_context() is
+    'The context of this transaction, for a function that acts for other tenants and puts it back; '
+    'clears one that cannot be believed, since events tell what stands in it.';
+
 create or replace function ai_storage_private.current_tenant_id()
 returns bigint
 language plpgsql

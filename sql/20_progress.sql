@@ -966,10 +966,12 @@ begin
 
     perform ai_storage_private.forget_artifacts(old.tenant_id, old.model_id);
 
-    insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
+    insert into ai_storage_private.deleted_model as d (
+        tenant_id, last_version, deleted_at, model_name
+    )
     values (old.tenant_id, old.version, clock_timestamp(), old.model_name)
     on conflict on constraint deleted_model_pk do update set
-        last_version = excluded.last_version,
+        last_version = greatest(d.last_version, excluded.last_version),
         deleted_at   = excluded.deleted_at;
     return null;
 end;
@@ -1290,6 +1292,8 @@ declare
     v_deleted  bigint; -- a name that was deleted here goes on counting
     v_last     bigint; -- the version copied last
     v_version  ai_storage_private.progress_version;
+    v_swept    bigint[];
+    v_number   bigint;
 begin
     if not p_with_history then
         v_saved := ai_storage_private.write_progress(
@@ -1347,6 +1351,27 @@ begin
         );
         v_last := v_version.version;
     end loop;
+    -- Artifacts that hold on though their version was deleted.
+    perform ai_storage_private.restore_context(p_from_context);
+    v_swept := array(
+        select distinct a.version
+        from ai_storage_private.model_artifact as a
+        left join ai_storage_private.progress_version as v
+            on v.tenant_id = a.tenant_id
+            and v.model_id = a.model_id
+            and v.version = a.version
+        where a.tenant_id = p_source.tenant_id
+          and a.model_id = p_model.model_id
+          and a.version < p_model.version
+          and v.version is null
+    );
+    foreach v_number in array v_swept loop
+        perform ai_storage_private.copy_artifacts(
+            p_from_context, p_source.tenant_id, p_model.model_id, v_number,
+            p_to_context, p_target.tenant_id, v_model_id, v_deleted + v_number
+        );
+    end loop;
+    perform ai_storage_private.restore_context(p_to_context);
     return v_deleted + v_last;
 end;
 $fn$;

@@ -1770,6 +1770,14 @@ create policy sharing_ends_grants on ai_storage_private.share_end
 comment on policy sharing_ends_grants on ai_storage_private.share_end is
     'The sharing functions end grants of others, and see which have ended.';
 
+drop policy if exists tenant_sees_its_ends on ai_storage_private.share_end;
+create policy tenant_sees_its_ends on ai_storage_private.share_end
+    for select
+    to ai_storage_owner
+    using (tenant_id = ai_storage_private.current_tenant_id());
+comment on policy tenant_sees_its_ends on ai_storage_private.share_end is
+    'verify_audit() compares them with the log.';
+
 drop policy if exists tenant_keeps_its_declines on ai_storage_private.share_decline;
 create policy tenant_keeps_its_declines on ai_storage_private.share_decline
     for select

@@ -224,17 +224,48 @@ comment on function ai_storage_private.model_content(
 create or replace function ai_storage_private.artifact_content(
     p_sha256     bytea,
     p_size_bytes bigint,
+    p_put_at     timestamptz,
     p_media_type text
+)
+returns text
+language sql
+stable
+parallel safe
+as $fn$
+    select encode(p_sha256, 'hex') || '|' || p_size_bytes
+        || '|' || ai_storage_private.micros(p_put_at) || '|' || p_media_type;
+$fn$;
+comment on function ai_storage_private.artifact_content(bytea, bigint, timestamptz, text) is
+    'What the digest of an artifact is made of.';
+
+create or replace function ai_storage_private.event_subject(
+    p_action   text,
+    p_model_id uuid,
+    p_version  bigint,
+    p_detail   jsonb
 )
 returns text
 language sql
 immutable
 parallel safe
 as $fn$
-    select encode(p_sha256, 'hex') || '|' || p_size_bytes || '|' || p_media_type;
+    select case
+        when p_action = 'save model' then concat_ws(' ', 'version', p_version, p_model_id)
+        when p_action in ('put artifact', 'delete artifact') then concat_ws(
+            ' ', 'artifact', p_version, p_model_id, p_detail ->> 'artifact_name'
+        )
+        when p_action like '% share' then 'grant ' || (p_detail ->> 'share_id')
+        when p_action like '% share end' then 'end of grant ' || (p_detail ->> 'share_id')
+        when p_action like '% share decline' then concat_ws(
+            ' ', 'decline', p_detail ->> 'owner_key', p_detail ->> 'sharer_key',
+            p_detail ->> 'model_name'
+        )
+        when p_action like '% deleted model' then 'deleted model ' || (p_detail ->> 'model_name')
+    end;
 $fn$;
-comment on function ai_storage_private.artifact_content(bytea, bigint, text) is
-    'What the digest of an artifact is made of.';
+comment on function ai_storage_private.event_subject(text, uuid, bigint, jsonb) is
+    'What an event is about, for events that verify_audit() compares with what there is; else '
+    'null.';
 
 create or replace function ai_storage_private.record_use(
     p_action     text,
@@ -1072,6 +1103,13 @@ begin
         );
         return null;
     end if;
+    if tg_op = 'UPDATE' and (new.tenant_id, new.model_id) <> (old.tenant_id, old.model_id) then
+        -- By hand: the model that was there is gone.
+        v_event_id := ai_storage_private.record_event(
+            old.tenant_id, 'delete model', old.model_id, old.version,
+            p_detail => jsonb_build_object('model_name', old.model_name)
+        );
+    end if;
     v_detail := jsonb_build_object('model_name', new.model_name);
     -- A new model whose name turned out to have been deleted gets another number at once. Looked up
     -- in a step of its own, or every save would run a query.
@@ -1170,16 +1208,23 @@ as $fn$
 declare
     v_event_id uuid;
 begin
-    if tg_op = 'DELETE' then
+    if tg_op = 'DELETE' or (
+        tg_op = 'UPDATE'
+        and (new.tenant_id, new.model_id, new.version, new.artifact_name)
+            <> (old.tenant_id, old.model_id, old.version, old.artifact_name)
+    ) then
         v_event_id := ai_storage_private.record_event(
             old.tenant_id, 'delete artifact', old.model_id, old.version,
             p_detail => jsonb_build_object('artifact_name', old.artifact_name)
         );
-    else
+    end if;
+    if tg_op <> 'DELETE' then
         v_event_id := ai_storage_private.record_event(
             new.tenant_id, 'put artifact', new.model_id, new.version,
             (
-                select ai_storage_private.artifact_content(b.sha256, b.size_bytes, new.media_type)
+                select ai_storage_private.artifact_content(
+                    b.sha256, b.size_bytes, new.put_at, new.media_type
+                )
                 from ai_storage_private.artifact_blob as b
                 where b.tenant_id = new.tenant_id
                   and b.blob_id = new.blob_id
@@ -1204,34 +1249,49 @@ set intervalstyle = 'postgres'
 set extra_float_digits = '1'
 as $fn$
 declare
+    v_filled constant text[] := string_to_array(tg_argv[2], ',');
+    v_old    jsonb;
+    v_new    jsonb;
     v_row    jsonb;
-    v_detail jsonb;
 begin
-    if tg_op = 'UPDATE' and to_jsonb(old) -> tg_argv[2] = 'null' then
+    if tg_op in ('UPDATE', 'DELETE') then
+        v_old := to_jsonb(old);
+    end if;
+    if tg_op in ('INSERT', 'UPDATE') then
+        v_new := to_jsonb(new);
+    end if;
+    if v_old -> v_filled[1] = 'null' and v_new -> v_filled[1] <> 'null'
+        and v_old - v_filled = v_new - v_filled
+    then
         return null;
     end if;
-    v_row := case tg_op
-        when 'TRUNCATE' then '{}'::jsonb
-        when 'DELETE' then to_jsonb(old)
-        else to_jsonb(new)
-    end;
-    -- The trigger names what its event is about and the columns that may be told.
-    v_detail := (
-        select coalesce(jsonb_object_agg(c.name, v_row -> c.name), '{}')
-        from unnest(string_to_array(tg_argv[1], ',')) as c (name)
-        where v_row ? c.name
-    );
-    perform ai_storage_private.record_event(
-        coalesce((v_row ->> 'tenant_id')::bigint, 0), lower(tg_op) || ' ' || tg_argv[0],
-        (v_row ->> 'model_id')::uuid, (v_row ->> 'version')::bigint, p_detail => v_detail
-    );
+    -- One that changes hands by hand is told on both sides.
+    for v_row in
+        select coalesce(v_new, v_old, '{}')
+        union all
+        select v_old
+        where v_old -> 'tenant_id' <> v_new -> 'tenant_id'
+    loop
+        perform ai_storage_private.record_event(
+            coalesce((v_row ->> 'tenant_id')::bigint, 0), lower(tg_op) || ' ' || tg_argv[0],
+            (v_row ->> 'model_id')::uuid, (v_row ->> 'version')::bigint,
+            v_row::text,
+            -- The trigger names the columns that may be told.
+            (
+                select coalesce(jsonb_object_agg(c.name, v_row -> c.name), '{}')
+                from unnest(string_to_array(tg_argv[1], ',')) as c (name)
+                where v_row ? c.name
+            )
+        );
+    end loop;
     return null;
 end;
 $fn$;
 comment on function ai_storage_private.record_change() is
-    'Trigger: one event per changed row, or per TRUNCATE. Its arguments: what the row is, the '
-    'columns that go into the event, and a column that a row may fill later without another. A row '
-    'without tenant_id goes to the operator''s log.';
+    'Trigger: one event per changed row, or per TRUNCATE, with a digest of the whole row. Its '
+    'arguments: what the row is, the columns that go into the event, and those that are filled '
+    'once without another event, the first of them from null. A row without tenant_id goes to the '
+    'operator''s log.';
 
 create or replace function ai_storage_private.record_changes()
 returns trigger
@@ -1256,6 +1316,113 @@ comment on function ai_storage_private.record_changes() is
     'Trigger: one event per statement and tenant, with the number of rows. Its argument: what the '
     'rows are.';
 
+create or replace function ai_storage_private.list_last_events(
+    p_tenant_id bigint,
+    p_actions   text
+)
+returns table (
+    subject        text,
+    action         text,
+    model_id       uuid,
+    version        bigint,
+    content_digest bytea,
+    salt           uuid,
+    detail         jsonb
+)
+language sql
+stable
+as $fn$
+    -- By seals first: a clock may be set back.
+    select distinct on (l.subject)
+        l.subject, l.action, l.model_id, l.version, l.content_digest, l.salt, l.detail
+    from (
+        select
+            p.event_id, null as seal_number, p.action, p.model_id, p.version,
+            p.content_digest, p.salt, p.detail::jsonb as detail,
+            ai_storage_private.event_subject(
+                p.action, p.model_id, p.version, p.detail::jsonb
+            ) as subject
+        from ai_storage_private.audit_pending as p
+        where p.tenant_id = p_tenant_id
+          and p.action ~ p_actions
+        union all
+        select
+            e.event_id, e.seal_number, e.action, e.model_id, e.version,
+            e.content_digest, e.salt, e.detail::jsonb,
+            ai_storage_private.event_subject(e.action, e.model_id, e.version, e.detail::jsonb)
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_tenant_id
+          and e.action ~ p_actions
+    ) as l
+    where l.subject is not null
+    order by l.subject, l.seal_number desc nulls first, l.event_id desc;
+$fn$;
+comment on function ai_storage_private.list_last_events(bigint, text) is
+    'Of each subject of a tenant the last event. p_actions: a regular expression.';
+
+create or replace function ai_storage_private.list_rows(p_tenant_id bigint)
+returns table (subject text, content text)
+language sql
+stable
+as $fn$
+    select
+        ai_storage_private.event_subject('% share', null, null, to_jsonb(s)),
+        to_jsonb(s)::text
+    from ai_storage_private.model_share as s
+    where s.tenant_id = p_tenant_id
+    union all
+    (
+        -- Of several ends of a grant the last, as of its events.
+        select distinct on (e.share_id)
+            ai_storage_private.event_subject('% share end', null, null, to_jsonb(e)),
+            to_jsonb(e)::text
+        from ai_storage_private.share_end as e
+        where e.tenant_id = p_tenant_id
+        order by e.share_id, e.ended_at desc
+    )
+    union all
+    select
+        ai_storage_private.event_subject('% share decline', null, null, to_jsonb(d)),
+        to_jsonb(d)::text
+    from ai_storage_private.share_decline as d
+    where d.tenant_id = p_tenant_id
+    union all
+    select
+        ai_storage_private.event_subject('% deleted model', null, null, to_jsonb(m)),
+        to_jsonb(m)::text
+    from ai_storage_private.deleted_model as m
+    where m.tenant_id = p_tenant_id;
+$fn$;
+comment on function ai_storage_private.list_rows(bigint) is
+    'The rows of a tenant of whose events record_change() keeps a digest: grants, their ends, '
+    'declines and deleted models, as it writes them in the time zone UTC.';
+
+create or replace function ai_storage_private.list_subjects(p_tenant_id bigint)
+returns setof text
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+begin
+    return query
+    select ai_storage_private.event_subject('save model', v.model_id, v.version, null)
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id
+    union all
+    select ai_storage_private.event_subject('put artifact', a.model_id, a.version, to_jsonb(a))
+    from ai_storage_private.model_artifact as a
+    where a.tenant_id = p_tenant_id
+    union all
+    select r.subject
+    from ai_storage_private.list_rows(p_tenant_id) as r;
+end;
+$fn$;
+comment on function ai_storage_private.list_subjects(bigint) is
+    'What there is of the tenant that the context names, as event_subject() writes it: the log '
+    'keeps salts and names for it.';
+
 create or replace function ai_storage_private.find_unlogged_model(p_tenant_id bigint)
 returns text
 language plpgsql
@@ -1266,26 +1433,7 @@ set client_min_messages = notice
 as $fn$
 begin
     return (
-        with log as materialized (
-            select
-                l.model_id, l.event_id, l.action, l.version, l.content_digest, l.salt,
-                l.detail::jsonb ->> 'model_name' as model_name,
-                (l.detail::jsonb ->> 'gone')::int8multirange as gone
-            from (
-                select
-                    p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('save model', 'delete model', 'delete version')
-                union all
-                select
-                    e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('save model', 'delete model', 'delete version')
-            ) as l
-        ),
-        model as materialized (
+        with model as materialized (
             select p.*
             from ai_storage_private.ai_progress_tenant as p
             where p.tenant_id = p_tenant_id
@@ -1294,6 +1442,47 @@ begin
             select v.*
             from ai_storage_private.progress_version as v
             where v.tenant_id = p_tenant_id
+        ),
+        saved as materialized (
+            select l.*
+            from ai_storage_private.list_last_events(p_tenant_id, '^save model$') as l
+        ),
+        -- The last that happened to each model: its subject without the version.
+        latest as materialized (
+            select distinct on (l.model_id) l.model_id, l.action, l.version, l.model_name
+            from (
+                select
+                    p.event_id, null as seal_number, p.action, p.model_id, p.version,
+                    p.detail::jsonb ->> 'model_name' as model_name
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('save model', 'delete model')
+                union all
+                select
+                    e.event_id, e.seal_number, e.action, e.model_id, e.version,
+                    e.detail::jsonb ->> 'model_name'
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('save model', 'delete model')
+            ) as l
+            order by
+                l.model_id, l.version desc, l.seal_number desc nulls first, l.event_id desc
+        ),
+        gone as materialized (
+            select l.model_id, range_agg((l.detail::jsonb ->> 'gone')::int8multirange) as versions
+            from (
+                select p.model_id, p.detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('save model', 'delete version')
+                union all
+                select e.model_id, e.detail
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('save model', 'delete version')
+            ) as l
+            where l.detail like '%"gone"%'
+            group by l.model_id
         )
         select min(coalesce(quote_ident(f.model_name), '?'))
         from (
@@ -1301,13 +1490,8 @@ begin
             -- one that was saved, was never deleted, and is not there.
             select coalesce(p.model_name, l.model_name) as model_name
             from model as p
-            full join (
-                -- A clock may be set back, a version never goes back.
-                select distinct on (e.model_id) e.model_id, e.action, e.version, e.model_name
-                from log as e
-                where e.action <> 'delete version'
-                order by e.model_id, e.version desc, e.event_id desc
-            ) as l on l.model_id = p.model_id
+            full join latest as l
+                on l.model_id = p.model_id
             left join history as v
                 on v.model_id = p.model_id
                 and v.version = p.version
@@ -1326,43 +1510,38 @@ begin
                 ) is not true
             end
             union all
-            -- A version that is not as it was saved.
+            -- A version that is not as it was saved last, or was deleted.
             select p.model_name
             from history as v
             left join model as p
                 on p.model_id = v.model_id
-            left join log as l
+            left join saved as l
                 on l.model_id = v.model_id
                 and l.version = v.version
-                and l.action = 'save model'
-            group by v.model_id, v.version, p.model_id, p.model_name
-            having p.model_id is null
-                or bool_or(l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                    ai_storage_private.model_content(
-                        v.mse, v.training_samples, p.created_at, v.saved_at,
-                        v.metrics, v.metadata, v.saved_by
-                    ),
-                    'UTF8'
-                ))) is not true
+            left join gone as g
+                on g.model_id = v.model_id
+            where p.model_id is null
+               or g.versions @> v.version
+               or (l.content_digest = sha256(uuid_send(l.salt) || convert_to(
+                   ai_storage_private.model_content(
+                       v.mse, v.training_samples, p.created_at, v.saved_at,
+                       v.metrics, v.metadata, v.saved_by
+                   ),
+                   'UTF8'
+               ))) is not true
             union all
             -- A version that was saved, was never deleted, and is not there. Its event has its salt
             -- until a retention rule finds that the version is gone.
             select p.model_name
-            from log as l
+            from saved as l
             join model as p
                 on p.model_id = l.model_id
             left join history as v
                 on v.model_id = l.model_id
                 and v.version = l.version
-            left join (
-                select e.model_id, range_agg(e.gone) as versions
-                from log as e
-                where e.gone is not null
-                group by e.model_id
-            ) as g
+            left join gone as g
                 on g.model_id = l.model_id
-            where l.action = 'save model'
-              and l.salt is not null
+            where l.salt is not null
               and v.model_id is null
               and (g.versions @> l.version) is not true
         ) as f
@@ -1374,55 +1553,6 @@ comment on function ai_storage_private.find_unlogged_model(bigint) is
     'became: its state, its author and times, or a version of its history; quoted; ? when it has '
     'no name; null when there is no such model. So a change while the triggers were off shows.';
 
-create or replace function ai_storage_private.find_unlogged_deletion(p_tenant_id bigint)
-returns text
-language plpgsql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set client_min_messages = notice
-as $fn$
-begin
-    return (
-        select min(quote_ident(coalesce(d.model_name, l.detail ->> 'model_name')))
-        from (
-            select m.*
-            from ai_storage_private.deleted_model as m
-            where m.tenant_id = p_tenant_id
-        ) as d
-        full join (
-            select distinct on (e.detail ->> 'model_name') e.action, e.detail
-            from (
-                select p.event_id, p.action, p.detail::jsonb as detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action like '% deleted model'
-                union all
-                select a.event_id, a.action, a.detail::jsonb
-                from ai_storage_private.audit_event as a
-                where a.tenant_id = p_tenant_id
-                  and a.action like '% deleted model'
-            ) as e
-            where e.detail is not null -- its names were erased, and the rows with them
-            order by
-                e.detail ->> 'model_name', (e.detail ->> 'last_version')::bigint desc,
-                e.event_id desc
-        ) as l on l.detail ->> 'model_name' = d.model_name
-        where case
-            when d.model_name is null then l.action <> 'delete deleted model'
-            else (
-                l.action <> 'delete deleted model'
-                and (l.detail ->> 'last_version')::bigint = d.last_version
-                and (l.detail ->> 'deleted_at')::timestamptz = d.deleted_at
-            ) is not true
-        end
-    );
-end;
-$fn$;
-comment on function ai_storage_private.find_unlogged_deletion(bigint) is
-    'The name of a deleted model of the tenant that the context names whose memory is not as the '
-    'log says, quoted; null when there is none.';
-
 create or replace function ai_storage_private.find_unlogged_artifact(p_tenant_id bigint)
 returns text
 language plpgsql
@@ -1433,24 +1563,7 @@ set client_min_messages = notice
 as $fn$
 begin
     return (
-        with log as materialized (
-            select
-                l.model_id, l.version, l.action, l.content_digest, l.salt,
-                l.detail::jsonb ->> 'artifact_name' as artifact_name
-            from (
-                select p.model_id, p.version, p.action, p.content_digest, p.salt, p.detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('put artifact', 'delete artifact')
-                union all
-                select e.model_id, e.version, e.action, e.content_digest, e.salt, e.detail
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('put artifact', 'delete artifact')
-            ) as l
-            where l.detail is not null
-        ),
-        content as materialized (
+        with content as materialized (
             select
                 b.blob_id,
                 b.sha256,
@@ -1463,118 +1576,87 @@ begin
                 select
                     array_agg(sha256(c.content) order by c.chunk_number) as digests,
                     sum(length(c.content)) as size_bytes,
-                    bool_and(c.sha256 = sha256(c.content)) as is_whole
+                    bool_and(c.sha256 = sha256(c.content))
+                        and max(c.chunk_number) + 1 = count(*) as is_whole
                 from ai_storage_private.artifact_chunk as c
                 where c.tenant_id = p_tenant_id
                   and c.blob_id = b.blob_id
             ) as k on true
             where b.tenant_id = p_tenant_id
-        )
-        select min(format('%I at version %s', f.artifact_name, f.version))
-        from (
-            select a.artifact_name, a.version
+        ),
+        artifact as materialized (
+            select
+                a.artifact_name, a.version, a.put_at, a.media_type, b.sha256, b.size_bytes,
+                b.is_whole,
+                ai_storage_private.event_subject(
+                    'put artifact', a.model_id, a.version, to_jsonb(a)
+                ) as subject
             from ai_storage_private.model_artifact as a
             left join content as b
                 on b.blob_id = a.blob_id
-            left join log as l
-                on l.model_id = a.model_id
-                and l.version = a.version
-                and l.artifact_name = a.artifact_name
-                and l.action = 'put artifact'
             where a.tenant_id = p_tenant_id
-            group by a.model_id, a.artifact_name, a.version
-            having bool_or(
-                b.is_whole
+        )
+        select min(format(
+            '%I at version %s',
+            coalesce(a.artifact_name, l.detail ->> 'artifact_name'),
+            coalesce(a.version, l.version)
+        ))
+        from artifact as a
+        full join ai_storage_private.list_last_events(
+            p_tenant_id, '^(put|delete) artifact$'
+        ) as l on l.subject = a.subject
+        where case
+            when a.subject is null then l.action = 'put artifact' and l.detail is not null
+            else (
+                l.action = 'put artifact'
+                and a.is_whole
                 and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                    ai_storage_private.artifact_content(b.sha256, b.size_bytes, a.media_type),
+                    ai_storage_private.artifact_content(
+                        a.sha256, a.size_bytes, a.put_at, a.media_type
+                    ),
                     'UTF8'
                 ))
             ) is not true
-            union all
-            -- One that was put, was never deleted, and is not there.
-            select l.artifact_name, l.version
-            from log as l
-            left join ai_storage_private.model_artifact as a
-                on a.tenant_id = p_tenant_id
-                and a.model_id = l.model_id
-                and a.version = l.version
-                and a.artifact_name = l.artifact_name
-            group by l.model_id, l.artifact_name, l.version
-            having count(a.tenant_id) = 0
-               and not bool_or(l.action = 'delete artifact')
-        ) as f
+        end
     );
 end;
 $fn$;
 comment on function ai_storage_private.find_unlogged_artifact(bigint) is
-    'An artifact of the tenant that the context names that is not as it was put: its bytes, read '
-    'again, its size, media type, name or version. Null when there is none.';
+    'An artifact of the tenant that the context names that is not as it was put last: its bytes, '
+    'read again, its size, media type, time, name or version; or one that is gone. Null when there '
+    'is none.';
 
-create or replace function ai_storage_private.find_unlogged_grant(p_tenant_id bigint)
+create or replace function ai_storage_private.find_unlogged_row(p_tenant_id bigint)
 returns text
 language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
+set timezone = 'UTC'
 as $fn$
 begin
     return (
-        with log as materialized (
-            select l.model_id, l.action, l.detail::jsonb as detail
-            from (
-                select p.model_id, p.action, p.detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('insert share', 'delete share', 'insert share end')
-                union all
-                select e.model_id, e.action, e.detail
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('insert share', 'delete share', 'insert share end')
-            ) as l
-        )
-        select min(f.share_id)
-        from (
-            select s.share_id::text
-            from ai_storage_private.model_share as s
-            where s.tenant_id = p_tenant_id
-              and not exists (
-                  select from log as l
-                  where l.action = 'insert share'
-                    and l.model_id = s.model_id
-                    and (
-                        l.detail is null -- its names were erased
-                        or (
-                            l.detail ->> 'share_id' = s.share_id::text
-                            and l.detail ->> 'model_name' = s.model_name
-                            and l.detail ->> 'sharer_key' = s.sharer_key
-                            and l.detail ->> 'target' = s.target
-                            and l.detail -> 'permissions' = to_jsonb(s.permissions)
-                            and l.detail ->> 'pinned_version' is not distinct from
-                                s.pinned_version::text
-                            and (l.detail ->> 'expires_at')::timestamptz is not distinct from
-                                s.expires_at
-                        )
-                    )
-              )
-            union all
-            select l.detail ->> 'share_id'
-            from log as l
-            left join ai_storage_private.model_share as s
-                on s.tenant_id = p_tenant_id
-                and s.share_id::text = l.detail ->> 'share_id'
-            where l.detail is not null
-            group by l.detail ->> 'share_id'
-            having count(s.share_id) = 0
-               and not bool_or(l.action <> 'insert share')
-        ) as f (share_id)
+        select min(coalesce(r.subject, l.subject))
+        from ai_storage_private.list_rows(p_tenant_id) as r
+        full join ai_storage_private.list_last_events(
+            p_tenant_id, ' (share|share end|share decline|deleted model)$'
+        ) as l on l.subject = r.subject
+        where case
+            when r.subject is null then l.action not like 'delete %'
+            else (
+                l.action not like 'delete %'
+                and l.content_digest
+                    = sha256(uuid_send(l.salt) || convert_to(r.content, 'UTF8'))
+            ) is not true
+        end
     );
 end;
 $fn$;
-comment on function ai_storage_private.find_unlogged_grant(bigint) is
-    'The id of a grant on a model of the tenant that the context names that is not as it was '
-    'given, or is gone without an event. Null when there is none.';
+comment on function ai_storage_private.find_unlogged_row(bigint) is
+    'A grant, the end of one, a decline or the memory of a deleted model, of the tenant that the '
+    'context names, that is not as it was written last, or is gone without an event. Null when '
+    'there is none.';
 
 create or replace function ai_storage_private.find_unlogged(p_tenant_id bigint)
 returns text
@@ -1584,11 +1666,9 @@ as $fn$
 begin
     return coalesce(
         'model ' || ai_storage_private.find_unlogged_model(p_tenant_id) || ': not as it was saved',
-        'deleted model ' || ai_storage_private.find_unlogged_deletion(p_tenant_id)
-            || ': not as it was deleted',
         'artifact ' || ai_storage_private.find_unlogged_artifact(p_tenant_id)
             || ': not as it was put',
-        'grant ' || ai_storage_private.find_unlogged_grant(p_tenant_id) || ': not as it was given'
+        ai_storage_private.find_unlogged_row(p_tenant_id) || ': not as it was written'
     );
 end;
 $fn$;
@@ -1961,7 +2041,7 @@ create or replace trigger record_change
     after insert or update on ai_storage_private.idempotency_key
     for each row
     execute function ai_storage_private.record_change(
-        'idempotency key', '', 'version'
+        'idempotency key', '', 'version,created,saved_at'
     );
 comment on trigger record_change on ai_storage_private.idempotency_key is
     'One event per key, before its save, and per change of its answer.';

@@ -234,24 +234,6 @@ comment on function ai_storage_private.sweep_versions(bigint, integer, timestamp
     'newest p_keep_versions of the owner and of others, and versions and idempotency keys from '
     'before p_before; null: no limit. At most p_limit versions; returns how many.';
 
-create or replace function ai_storage_private.list_versions(p_tenant_id bigint)
-returns table (model_id uuid, version bigint)
-language plpgsql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-set client_min_messages = notice
-as $fn$
-begin
-    return query
-    select v.model_id, v.version
-    from ai_storage_private.progress_version as v
-    where v.tenant_id = p_tenant_id;
-end;
-$fn$;
-comment on function ai_storage_private.list_versions(bigint) is
-    'The versions that there are of the tenant that the context names.';
-
 set local role ai_storage_sharing;
 
 create or replace function ai_storage_private.erase_shares(p_tenant_id bigint)
@@ -706,8 +688,7 @@ declare
     v_now       constant timestamptz := clock_timestamp();
     v_rule      record;
     v_rule_then record;
-    v_model_ids uuid[];
-    v_numbers   bigint[];
+    v_subjects  text[];
     v_last      bigint;
 begin
     versions := 0;
@@ -726,15 +707,15 @@ begin
         );
     end if;
     if v_rule.keep_events_for is not null then
-        -- Before the versions: an event that is sealed after they were read has one of its own.
+        -- Before what there is: an event that is sealed after that was read is of something new.
         select max(s.seal_number) into v_last
         from ai_storage_private.audit_seal as s
         where s.tenant_id = p_tenant_id;
-        -- What still exists can be compared with the log, for which it takes the salt; the memory
-        -- of a deleted model too.
-        select array_agg(v.model_id), array_agg(v.version)
-        into v_model_ids, v_numbers
-        from ai_storage_private.list_versions(p_tenant_id) as v;
+        -- What still exists can be compared with the log, for which it takes the salt and the name.
+        v_subjects := array(
+            select s
+            from ai_storage_private.list_subjects(p_tenant_id) as s
+        );
         update ai_storage_private.audit_event as e set
             salt   = null,
             detail = null
@@ -742,11 +723,11 @@ begin
           and e.seal_number <= v_last
           and e.recorded_at < v_now - v_rule.keep_events_for
           and e.salt is not null
-          and e.action not like '% deleted model'
           and not exists (
-              select from unnest(v_model_ids, v_numbers) as v (model_id, version)
-              where v.model_id = e.model_id
-                and v.version = e.version
+              select from unnest(v_subjects) as s (subject)
+              where s.subject = ai_storage_private.event_subject(
+                  e.action, e.model_id, e.version, e.detail::jsonb
+              )
           );
         get diagnostics events = row_count;
     end if;
@@ -788,7 +769,7 @@ set lock_timeout = '2s'
 as $fn$
 declare
     v_most    constant integer := 10000; -- versions
-    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context constant text := ai_storage_private.trusted_context();
     v_after   text collate "C" := coalesce(p_after, '');
     v_last    text collate "C";
     v_walked  bigint;
@@ -862,7 +843,8 @@ begin
             exit;
         end if;
     end loop;
-    perform ai_storage_private.restore_context(v_context);
+    -- Grants of many tenants, for none of whom we act.
+    perform ai_storage_private.restore_context('');
 
     if not v_done then
         cursor := v_after;
@@ -871,6 +853,7 @@ begin
     else
         shares := ai_storage_private.sweep_shares();
     end if;
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_event(
         0, 'apply retention',
         p_detail => jsonb_build_object(
@@ -901,13 +884,14 @@ set client_min_messages = notice
 set lock_timeout = '10s'
 as $fn$
 declare
-    v_context        constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context        constant text := ai_storage_private.trusted_context();
     v_certificate_id constant uuid := gen_random_uuid();
     v_now            constant timestamptz := clock_timestamp();
     v_tenant_ids     constant bigint[] := array(
         select t.tenant_id from ai_storage_private.covered_tenants(p_pattern) as t
     );
     v_model_ids      uuid[];
+    v_subjects       text[];
     v_tenant         record;
     v_seal           record;
     v_counts         jsonb[] := '{}'::jsonb[];
@@ -948,6 +932,18 @@ begin
     -- The names in the log, also in the logs of those who used these tenants' models.
     perform ai_storage_private.take_turn();
     perform ai_storage_private.seal_events();
+    -- What was saved since the content went stays comparable.
+    for v_tenant in
+        select t.tenant_id, t.isolation_key
+        from ai_storage_private.tenant as t
+        where t.tenant_id = any (v_tenant_ids)
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        v_subjects := v_subjects || array(
+            select s
+            from ai_storage_private.list_subjects(v_tenant.tenant_id) as s
+        );
+    end loop;
     v_model_ids := array(
         select distinct m.model_id
         from ai_storage_private.audit_event as m
@@ -961,6 +957,12 @@ begin
       and (
           e.tenant_id = any (v_tenant_ids)
           or e.model_id in (select m.model_id from unnest(v_model_ids) as m (model_id))
+      )
+      and not exists (
+          select from unnest(v_subjects) as s (subject)
+          where s.subject = ai_storage_private.event_subject(
+              e.action, e.model_id, e.version, e.detail::jsonb
+          )
       );
 
     for v_tenant in
@@ -1398,12 +1400,18 @@ begin
             hint = 'Pass the lines of export_tenant() as they are.';
     end if;
     insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
-    values (p_tenant_id, v_version, v_deleted, v_name)
+    select p_tenant_id, v_version, v_deleted, v_name
+    where not exists (
+        select from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_tenant_id
+          and p.model_name = v_name collate "C"
+    )
     on conflict do nothing;
 end;
 $fn$;
 comment on function ai_storage_private.import_deletion(bigint, jsonb) is
-    'Restores the memory of a deleted model, unless there is one of its name. Raises 22023.';
+    'Restores the memory of a deleted model, unless there is one of its name or a model that has '
+    'the name. Raises 22023.';
 
 create or replace function ai_storage_private.import_key(p_tenant_id bigint, p_record jsonb)
 returns void

@@ -217,7 +217,7 @@ set client_min_messages = notice
 set lock_timeout = '5s'
 as $fn$
 declare
-    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context constant text := ai_storage_private.trusted_context();
     v_level   constant text[] := ai_storage_private.check_pattern(p_pattern);
     v_tenant  record;
     v_use     record;

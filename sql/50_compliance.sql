@@ -795,7 +795,7 @@ language plpgsql
 volatile
 as $fn$
 declare
-    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context constant text := ai_storage_private.trusted_context();
     v_tenant  record;
 begin
     for v_tenant in
@@ -948,7 +948,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context constant text := ai_storage_private.trusted_context();
     v_tenant  record;
     v_count   integer := 0;
     v_detail  jsonb;

@@ -102,14 +102,13 @@ grant execute on function
     ai_storage_private.find_unlogged(bigint),
     ai_storage_private.find_unlogged_model(bigint),
     ai_storage_private.find_unlogged_artifact(bigint),
-    ai_storage_private.find_unlogged_deletion(bigint),
-    ai_storage_private.find_unlogged_grant(bigint),
+    ai_storage_private.find_unlogged_row(bigint),
     ai_storage_private.prove_event(bigint, uuid),
     ai_storage_private.erase_content(bigint),
     ai_storage_private.sweep_uploads(bigint),
     ai_storage_private.lock_models(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz, integer),
-    ai_storage_private.list_versions(bigint),
+    ai_storage_private.list_subjects(bigint),
     ai_storage_private.measure_tenant(bigint)
 to ai_storage_operator;
 
@@ -213,7 +212,8 @@ grant execute on function
     ai_storage_private.model_content(
         double precision, bigint, timestamptz, timestamptz, jsonb, jsonb, text
     ),
-    ai_storage_private.artifact_content(bytea, bigint, text)
+    ai_storage_private.artifact_content(bytea, bigint, timestamptz, text),
+    ai_storage_private.event_subject(text, uuid, bigint, jsonb)
 to ai_storage_owner, ai_storage_sharing;
 grant execute on function
     ai_storage_private.leaf_hash(

@@ -308,6 +308,19 @@ class TestPromote:
         assert save(app, "m", as_=ACME_2).version == 4
         assert call(app, "verify_audit", as_=ACME_2)[0].verified
 
+    def test_an_artifact_of_a_deleted_version_comes_along(self, database: Database, app: Connection) -> None:
+        for version in (1, 2, 3):
+            save(app, "m", float(version), as_=ACME)
+            if version == 1:
+                put(app, b"1", "w")
+        admin = database.connect()
+        call(admin, "set_retention", pattern=ACME, keep_versions=1)
+        call(admin, "apply_retention")
+        call(app, "promote_progress", from_code_hash="c1", with_history=True, as_=ACME_2)
+        for tenant in (ACME, ACME_2):
+            assert get(app, "w", version=3, as_of=True, as_=tenant) == b"1"
+        assert call(app, "verify_audit", as_=ACME_2)[0].verified
+
     def test_a_name_that_was_deleted_goes_on_counting(self, app: Connection) -> None:
         for _ in range(5):
             save(app, "m", as_=ACME_2)

@@ -526,7 +526,7 @@ def test_what_the_triggers_missed_is_told_by_verify_audit(
             with tampered(admin, *unseen, change):
                 row = verified(admin)
             assert not row.verified, what
-            assert f"not as it was {'deleted' if 'deleted' in what else 'saved'}" in row.problem, what
+            assert f"not as it was {'written' if 'deleted' in what else 'saved'}" in row.problem, what
 
 
 # The use of a shared model --------------------------------------------------------------------------------------------
@@ -1091,6 +1091,8 @@ TAMPERING_AT_THE_END = {
 
 @sql_test
 def test_a_changed_log_is_found(database: Database, app: Connection, admin: Connection) -> None:
+    save(app, "d", as_=ACME)
+    call(app, "delete_progress", model_name="d", as_=ACME)  # an event without a digest of content
     for number in range(3):
         for name in ("a", "b", "c"):
             save(app, name, float(number), as_=ACME)
@@ -1302,10 +1304,24 @@ UNSEEN = {
         "artifact w at version 1",
     ),
     "a wider grant": ("update {}model_share set permissions = '{{execute,read}}'", "grant "),
-    "a grant to another": ("update {}model_share set target = 'acme:s1:p1:production:c9'", "grant "),
+    "a grant to another": (
+        "update {}model_share set target = 'acme:s1:p1:production:c9' where pinned_version = 1",
+        "grant ",
+    ),
     "a grant without its end": ("update {}model_share set expires_at = null", "grant "),
     "a grant of all versions": ("update {}model_share set pinned_version = null", "grant "),
-    "a grant that is gone": ("delete from {}model_share", "grant "),
+    "a grant that is gone": ("delete from {}model_share where cardinality(ancestors) = 0", "grant "),
+    "a grant's ancestors": ("update {}model_share set ancestors = '{{}}'", "grant "),
+    "a grant's owner": ("update {}model_share set owner_key = 'o:s:p:e:c'", "grant "),
+    "an end that is gone": ("delete from {}share_end", "end of grant "),
+    "who ended a grant": ("update {}share_end set ended_by = 7", "end of grant "),
+    "the number of a chunk": ("update {}artifact_chunk set chunk_number = 7", "artifact w at version 2"),
+    "the time of an artifact": ("update {}model_artifact set put_at = now()", "artifact w at version 2"),
+    "an artifact that was deleted": (
+        "insert into {}model_artifact select tenant_id, model_id, version, blob_id, put_at, 'gone', media_type "
+        "from {}model_artifact",
+        "artifact gone at version 2",
+    ),
 }
 
 
@@ -1321,11 +1337,15 @@ def test_what_changed_while_the_triggers_were_off_is_found_and_named(database: D
     share = {"model_name": "m", "targets": [{"code_hash": "c2"}], "as_": ACME}
     call(app, "share_model", **share)
     call(app, "share_model", **share, version=1, expires_at="2999-01-01 00:00:00+01")
+    call(app, "share_model", model_name="m", targets=[{"code_hash": "c3"}], permissions="{read,share}", as_=ACME)
+    passing = {"model_name": "m", "targets": [{"code_hash": "c4"}], "owner": ACME, "as_": key(code="c3")}
+    (passed,) = call(app, "share_model", **passing)
+    call(app, "revoke_share", share_id=passed.share_id, as_=ACME)
     call(admin, "seal_audit")
     assert verified(app).verified
     statement, problem = UNSEEN[what]
     with admin.transaction():
-        tables = ("artifact_chunk", "artifact_blob", "model_artifact", "model_share")
+        tables = ("artifact_chunk", "artifact_blob", "model_artifact", "model_share", "share_end")
         for table in tables:
             admin.execute(f"alter table ai_storage_private.{table} disable trigger all")
         admin.execute(statement.format(*["ai_storage_private."] * 2))
@@ -1334,4 +1354,120 @@ def test_what_changed_while_the_triggers_were_off_is_found_and_named(database: D
     found = verified(app)
     assert not found.verified
     assert found.problem.startswith(problem)
-    assert found.problem.split(": ")[1] in ("not as it was put", "not as it was given")
+    assert found.problem.split(": ")[1] in ("not as it was put", "not as it was written")
+
+
+def without_triggers(admin: Connection, table: str, statement: str) -> None:
+    with admin.transaction():
+        admin.execute(f"alter table ai_storage_private.{table} disable trigger user")
+        admin.execute(statement)
+        admin.execute(f"alter table ai_storage_private.{table} enable trigger user")
+
+
+@sql_test
+def test_what_was_once_so_is_not_so_for_ever(database: Database) -> None:
+    app, admin = database.connect("app"), database.connect()
+    for mse in range(3):
+        save(app, "m", mse, as_=ACME)
+    share = {"model_name": "m", "targets": [to(READER)], "as_": ACME}
+    (grant,) = call(app, "share_model", **share)
+    admin.execute("create temporary table kept as select * from ai_storage_private.model_share")
+    admin.execute("create temporary table old as select * from ai_storage_private.progress_version where version = 1")
+    call(app, "revoke_share", share_id=grant.share_id, as_=ACME)
+    call(admin, "set_retention", pattern=ACME, keep_versions=1)
+    call(admin, "apply_retention")
+    assert verified(app).verified
+    for table, rows, problem in (("progress_version", "old", "model m"), ("model_share", "kept", "grant ")):
+        without_triggers(admin, table, f"insert into ai_storage_private.{table} table {rows}")
+        assert verified(app).problem.startswith(problem)
+        without_triggers(admin, table, f"delete from ai_storage_private.{table} as t using {rows} where t = {rows}")
+        assert verified(app).verified
+    # A decline that is gone, in the receiver's log.
+    (grant,) = call(app, "share_model", **share)
+    call(app, "decline_share", share_id=grant.share_id, as_=READER)
+    save(app, "own", as_=READER)
+    assert verified(app, READER).verified
+    without_triggers(admin, "share_decline", "delete from ai_storage_private.share_decline")
+    assert verified(app, READER).problem.startswith("decline ")
+
+
+@sql_test
+def test_a_model_under_another_id_is_told_as_gone(database: Database) -> None:
+    app, admin = database.connect("app"), database.connect()
+    save(app, "m", as_=ACME)
+    before = len(trail(app, ACME))
+    admin.execute("update ai_storage_private.ai_progress_tenant set model_id = gen_random_uuid()")
+    admin.execute("delete from ai_storage_private.progress_version")
+    assert [event.action for event in trail(app, ACME)[before:]] == ["delete model", "save model"]
+    admin.execute("update ai_storage_private.idempotency_key set tenant_id = 7")
+    save(app, "n", as_=ACME, idempotency_key="k")
+    before = len(trail(app, ACME))
+    admin.execute("update ai_storage_private.idempotency_key set tenant_id = 7")
+    assert [event.action for event in trail(app, ACME)[before:]] == ["update idempotency key"]
+
+
+@sql_test
+def test_only_the_first_answer_of_an_idempotency_key_has_no_event(database: Database) -> None:
+    app, admin = database.connect("app"), database.connect()
+    save(app, "m", as_=ACME, idempotency_key="k")
+    admin.execute("update ai_storage_private.idempotency_key set version = null")
+    for change in ("idempotency_key = 'k2', version = 7", "request_digest = '', version = 7", "created = true"):
+        with admin.transaction(force_rollback=True):
+            logged = all_events(admin)
+            admin.execute(f"update ai_storage_private.idempotency_key set {change}")
+            assert all_events(admin) == logged + 1
+
+
+@sql_test
+def test_the_log_verifies_after_legitimate_use_of_all_kinds(database: Database) -> None:
+    app, admin = database.connect("app"), database.connect()
+    # What is kept of an artifact whose version was swept.
+    for _ in range(3):
+        save(app, "m", as_=ACME)
+    call(app, "put_artifact", model_name="m", artifact_name="w", content=b"x", version=1, as_=ACME)
+    share(app, "m", ACME, READER)
+    call(admin, "set_retention", pattern=ACME, keep_versions=1, keep_events_for=timedelta(microseconds=1))
+    for _ in range(2):
+        call(admin, "seal_audit")
+        call(admin, "apply_retention")
+        assert verified(app).verified, verified(app).problem
+    # A remembered deletion under a name that lives.
+    other = key(code="other")
+    for _ in range(3):
+        save(app, "n", as_=other)
+    call(app, "delete_progress", model_name="n", as_=other)
+    save(app, "n", as_=ACME)
+    records = [row.export_tenant for row in call(app, "export_tenant", as_=other)]
+    call(app, "import_tenant", records=[r if isinstance(r, dict) else json.loads(r) for r in records], as_=ACME)
+    call(app, "delete_progress", model_name="n", as_=ACME)
+    assert verified(app).verified, verified(app).problem
+
+
+@sql_test
+def test_what_is_saved_while_its_tenant_is_erased_still_verifies(database: Database) -> None:
+    app, admin, other = database.connect("app"), database.connect(), database.connect()
+    save(app, "m", as_=ACME)
+    other.execute("begin")
+    call(other, "seal_audit")  # holds the turn that the erasure needs
+    with blocked(other, admin, lambda: call(admin, "erase_tenant", pattern=ACME, reason="r")) as erasing:
+        save(app, "new", as_=ACME)
+        other.execute("rollback")
+        erasing.result()
+    assert verified(app).verified, verified(app).problem
+
+
+@sql_test
+def test_an_event_tells_no_credential_that_was_made_up(database: Database) -> None:
+    app, admin = database.connect("app"), database.connect()
+    save(app, "m", as_=ACME)
+    share(app, "m", ACME, READER, expires_at="2999-01-01 00:00:00+00")
+    tenant_id = _tenant_id(admin, ACME)
+    without_triggers(admin, "model_share", "update ai_storage_private.model_share set expires_at = now()")
+    for made_up in (f"{'0' * 64}|call|99|x:x:x:x:x||key", f"{'0' * 64}|call|{tenant_id}|{ACME}||token k YWxpY2U"):
+        with admin.transaction(force_rollback=True):
+            admin.execute("select set_config('app.tenant_context', %s, true)", (made_up,))
+            call(admin, "apply_retention")
+            (login, credential) = admin.execute(
+                f"select login, credential from {EVENTS} where action = 'delete share'"
+            ).fetchone()
+            assert (login, credential) == ("postgres", "none")

@@ -235,7 +235,7 @@ CREATE FUNCTION ai_storage.apply_retention(p_after text DEFAULT NULL::text, p_li
     AS $$
 declare
     v_most    constant integer := 10000; -- versions
-    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context constant text := ai_storage_private.trusted_context();
     v_after   text collate "C" := coalesce(p_after, '');
     v_last    text collate "C";
     v_walked  bigint;
@@ -309,7 +309,8 @@ begin
             exit;
         end if;
     end loop;
-    perform ai_storage_private.restore_context(v_context);
+    -- Grants of many tenants, for none of whom we act.
+    perform ai_storage_private.restore_context('');
 
     if not v_done then
         cursor := v_after;
@@ -318,6 +319,7 @@ begin
     else
         shares := ai_storage_private.sweep_shares();
     end if;
+    perform ai_storage_private.restore_context(v_context);
     perform ai_storage_private.record_event(
         0, 'apply retention',
         p_detail => jsonb_build_object(
@@ -590,7 +592,7 @@ CREATE FUNCTION ai_storage.break_glass(p_pattern text, p_reason text) RETURNS in
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context constant text := ai_storage_private.trusted_context();
     v_tenant  record;
     v_count   integer := 0;
     v_detail  jsonb;
@@ -1390,13 +1392,14 @@ CREATE FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) RETURNS j
     SET lock_timeout TO '10s'
     AS $$
 declare
-    v_context        constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context        constant text := ai_storage_private.trusted_context();
     v_certificate_id constant uuid := gen_random_uuid();
     v_now            constant timestamptz := clock_timestamp();
     v_tenant_ids     constant bigint[] := array(
         select t.tenant_id from ai_storage_private.covered_tenants(p_pattern) as t
     );
     v_model_ids      uuid[];
+    v_subjects       text[];
     v_tenant         record;
     v_seal           record;
     v_counts         jsonb[] := '{}'::jsonb[];
@@ -1437,6 +1440,18 @@ begin
     -- The names in the log, also in the logs of those who used these tenants' models.
     perform ai_storage_private.take_turn();
     perform ai_storage_private.seal_events();
+    -- What was saved since the content went stays comparable.
+    for v_tenant in
+        select t.tenant_id, t.isolation_key
+        from ai_storage_private.tenant as t
+        where t.tenant_id = any (v_tenant_ids)
+    loop
+        perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+        v_subjects := v_subjects || array(
+            select s
+            from ai_storage_private.list_subjects(v_tenant.tenant_id) as s
+        );
+    end loop;
     v_model_ids := array(
         select distinct m.model_id
         from ai_storage_private.audit_event as m
@@ -1450,6 +1465,12 @@ begin
       and (
           e.tenant_id = any (v_tenant_ids)
           or e.model_id in (select m.model_id from unnest(v_model_ids) as m (model_id))
+      )
+      and not exists (
+          select from unnest(v_subjects) as s (subject)
+          where s.subject = ai_storage_private.event_subject(
+              e.action, e.model_id, e.version, e.detail::jsonb
+          )
       );
 
     for v_tenant in
@@ -3850,7 +3871,7 @@ CREATE FUNCTION ai_storage.set_quota(p_pattern text, p_max_models bigint DEFAULT
     SET lock_timeout TO '5s'
     AS $$
 declare
-    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context constant text := ai_storage_private.trusted_context();
     v_level   constant text[] := ai_storage_private.check_pattern(p_pattern);
     v_tenant  record;
     v_use     record;
@@ -4371,22 +4392,23 @@ ALTER FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key te
 COMMENT ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) IS 'Turns the context to a tenant, for an administrator''s function that puts the caller''s back.';
 
 --
--- Name: artifact_content(bytea, bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: artifact_content(bytea, bigint, timestamp with time zone, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_put_at timestamp with time zone, p_media_type text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
-    select encode(p_sha256, 'hex') || '|' || p_size_bytes || '|' || p_media_type;
+    select encode(p_sha256, 'hex') || '|' || p_size_bytes
+        || '|' || ai_storage_private.micros(p_put_at) || '|' || p_media_type;
 $$;
 
-ALTER FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_put_at timestamp with time zone, p_media_type text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION artifact_content(p_sha256 bytea, p_size_bytes bigint, p_put_at timestamp with time zone, p_media_type text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) IS 'What the digest of an artifact is made of.';
+COMMENT ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_put_at timestamp with time zone, p_media_type text) IS 'What the digest of an artifact is made of.';
 
 --
 -- Name: artifact_limit(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5892,7 +5914,7 @@ CREATE FUNCTION ai_storage_private.compare_models() RETURNS TABLE(isolation_key 
     LANGUAGE plpgsql
     AS $$
 declare
-    v_context constant text := coalesce(current_setting('app.tenant_context', true), '');
+    v_context constant text := ai_storage_private.trusted_context();
     v_tenant  record;
 begin
     for v_tenant in
@@ -6190,6 +6212,8 @@ declare
     v_deleted  bigint; -- a name that was deleted here goes on counting
     v_last     bigint; -- the version copied last
     v_version  ai_storage_private.progress_version;
+    v_swept    bigint[];
+    v_number   bigint;
 begin
     if not p_with_history then
         v_saved := ai_storage_private.write_progress(
@@ -6247,6 +6271,27 @@ begin
         );
         v_last := v_version.version;
     end loop;
+    -- Artifacts that hold on though their version was deleted.
+    perform ai_storage_private.restore_context(p_from_context);
+    v_swept := array(
+        select distinct a.version
+        from ai_storage_private.model_artifact as a
+        left join ai_storage_private.progress_version as v
+            on v.tenant_id = a.tenant_id
+            and v.model_id = a.model_id
+            and v.version = a.version
+        where a.tenant_id = p_source.tenant_id
+          and a.model_id = p_model.model_id
+          and a.version < p_model.version
+          and v.version is null
+    );
+    foreach v_number in array v_swept loop
+        perform ai_storage_private.copy_artifacts(
+            p_from_context, p_source.tenant_id, p_model.model_id, v_number,
+            p_to_context, p_target.tenant_id, v_model_id, v_deleted + v_number
+        );
+    end loop;
+    perform ai_storage_private.restore_context(p_to_context);
     return v_deleted + v_last;
 end;
 $$;
@@ -6991,6 +7036,36 @@ ALTER FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) OWNER TO ai_s
 COMMENT ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) IS 'Deletes the grants on a tenant''s models and those it passed on, what it declined, and what others declined of it. Returns how many grants.';
 
 --
+-- Name: event_subject(text, uuid, bigint, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.event_subject(p_action text, p_model_id uuid, p_version bigint, p_detail jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select case
+        when p_action = 'save model' then concat_ws(' ', 'version', p_version, p_model_id)
+        when p_action in ('put artifact', 'delete artifact') then concat_ws(
+            ' ', 'artifact', p_version, p_model_id, p_detail ->> 'artifact_name'
+        )
+        when p_action like '% share' then 'grant ' || (p_detail ->> 'share_id')
+        when p_action like '% share end' then 'end of grant ' || (p_detail ->> 'share_id')
+        when p_action like '% share decline' then concat_ws(
+            ' ', 'decline', p_detail ->> 'owner_key', p_detail ->> 'sharer_key',
+            p_detail ->> 'model_name'
+        )
+        when p_action like '% deleted model' then 'deleted model ' || (p_detail ->> 'model_name')
+    end;
+$$;
+
+ALTER FUNCTION ai_storage_private.event_subject(p_action text, p_model_id uuid, p_version bigint, p_detail jsonb) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION event_subject(p_action text, p_model_id uuid, p_version bigint, p_detail jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.event_subject(p_action text, p_model_id uuid, p_version bigint, p_detail jsonb) IS 'What an event is about, for events that verify_audit() compares with what there is; else null.';
+
+--
 -- Name: find_acts(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -7152,11 +7227,9 @@ CREATE FUNCTION ai_storage_private.find_unlogged(p_tenant_id bigint) RETURNS tex
 begin
     return coalesce(
         'model ' || ai_storage_private.find_unlogged_model(p_tenant_id) || ': not as it was saved',
-        'deleted model ' || ai_storage_private.find_unlogged_deletion(p_tenant_id)
-            || ': not as it was deleted',
         'artifact ' || ai_storage_private.find_unlogged_artifact(p_tenant_id)
             || ': not as it was put',
-        'grant ' || ai_storage_private.find_unlogged_grant(p_tenant_id) || ': not as it was given'
+        ai_storage_private.find_unlogged_row(p_tenant_id) || ': not as it was written'
     );
 end;
 $$;
@@ -7177,27 +7250,10 @@ CREATE FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) RE
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
-    AS $$
+    AS $_$
 begin
     return (
-        with log as materialized (
-            select
-                l.model_id, l.version, l.action, l.content_digest, l.salt,
-                l.detail::jsonb ->> 'artifact_name' as artifact_name
-            from (
-                select p.model_id, p.version, p.action, p.content_digest, p.salt, p.detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('put artifact', 'delete artifact')
-                union all
-                select e.model_id, e.version, e.action, e.content_digest, e.salt, e.detail
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('put artifact', 'delete artifact')
-            ) as l
-            where l.detail is not null
-        ),
-        content as materialized (
+        with content as materialized (
             select
                 b.blob_id,
                 b.sha256,
@@ -7210,49 +7266,51 @@ begin
                 select
                     array_agg(sha256(c.content) order by c.chunk_number) as digests,
                     sum(length(c.content)) as size_bytes,
-                    bool_and(c.sha256 = sha256(c.content)) as is_whole
+                    bool_and(c.sha256 = sha256(c.content))
+                        and max(c.chunk_number) + 1 = count(*) as is_whole
                 from ai_storage_private.artifact_chunk as c
                 where c.tenant_id = p_tenant_id
                   and c.blob_id = b.blob_id
             ) as k on true
             where b.tenant_id = p_tenant_id
-        )
-        select min(format('%I at version %s', f.artifact_name, f.version))
-        from (
-            select a.artifact_name, a.version
+        ),
+        artifact as materialized (
+            select
+                a.artifact_name, a.version, a.put_at, a.media_type, b.sha256, b.size_bytes,
+                b.is_whole,
+                ai_storage_private.event_subject(
+                    'put artifact', a.model_id, a.version, to_jsonb(a)
+                ) as subject
             from ai_storage_private.model_artifact as a
             left join content as b
                 on b.blob_id = a.blob_id
-            left join log as l
-                on l.model_id = a.model_id
-                and l.version = a.version
-                and l.artifact_name = a.artifact_name
-                and l.action = 'put artifact'
             where a.tenant_id = p_tenant_id
-            group by a.model_id, a.artifact_name, a.version
-            having bool_or(
-                b.is_whole
+        )
+        select min(format(
+            '%I at version %s',
+            coalesce(a.artifact_name, l.detail ->> 'artifact_name'),
+            coalesce(a.version, l.version)
+        ))
+        from artifact as a
+        full join ai_storage_private.list_last_events(
+            p_tenant_id, '^(put|delete) artifact$'
+        ) as l on l.subject = a.subject
+        where case
+            when a.subject is null then l.action = 'put artifact' and l.detail is not null
+            else (
+                l.action = 'put artifact'
+                and a.is_whole
                 and l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                    ai_storage_private.artifact_content(b.sha256, b.size_bytes, a.media_type),
+                    ai_storage_private.artifact_content(
+                        a.sha256, a.size_bytes, a.put_at, a.media_type
+                    ),
                     'UTF8'
                 ))
             ) is not true
-            union all
-            -- One that was put, was never deleted, and is not there.
-            select l.artifact_name, l.version
-            from log as l
-            left join ai_storage_private.model_artifact as a
-                on a.tenant_id = p_tenant_id
-                and a.model_id = l.model_id
-                and a.version = l.version
-                and a.artifact_name = l.artifact_name
-            group by l.model_id, l.artifact_name, l.version
-            having count(a.tenant_id) = 0
-               and not bool_or(l.action = 'delete artifact')
-        ) as f
+        end
     );
 end;
-$$;
+$_$;
 
 ALTER FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) OWNER TO ai_storage_owner;
 
@@ -7260,134 +7318,7 @@ ALTER FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) OWN
 -- Name: FUNCTION find_unlogged_artifact(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) IS 'An artifact of the tenant that the context names that is not as it was put: its bytes, read again, its size, media type, name or version. Null when there is none.';
-
---
--- Name: find_unlogged_deletion(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) RETURNS text
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET client_min_messages TO 'notice'
-    AS $$
-begin
-    return (
-        select min(quote_ident(coalesce(d.model_name, l.detail ->> 'model_name')))
-        from (
-            select m.*
-            from ai_storage_private.deleted_model as m
-            where m.tenant_id = p_tenant_id
-        ) as d
-        full join (
-            select distinct on (e.detail ->> 'model_name') e.action, e.detail
-            from (
-                select p.event_id, p.action, p.detail::jsonb as detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action like '% deleted model'
-                union all
-                select a.event_id, a.action, a.detail::jsonb
-                from ai_storage_private.audit_event as a
-                where a.tenant_id = p_tenant_id
-                  and a.action like '% deleted model'
-            ) as e
-            where e.detail is not null -- its names were erased, and the rows with them
-            order by
-                e.detail ->> 'model_name', (e.detail ->> 'last_version')::bigint desc,
-                e.event_id desc
-        ) as l on l.detail ->> 'model_name' = d.model_name
-        where case
-            when d.model_name is null then l.action <> 'delete deleted model'
-            else (
-                l.action <> 'delete deleted model'
-                and (l.detail ->> 'last_version')::bigint = d.last_version
-                and (l.detail ->> 'deleted_at')::timestamptz = d.deleted_at
-            ) is not true
-        end
-    );
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION find_unlogged_deletion(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) IS 'The name of a deleted model of the tenant that the context names whose memory is not as the log says, quoted; null when there is none.';
-
---
--- Name: find_unlogged_grant(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) RETURNS text
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET client_min_messages TO 'notice'
-    AS $$
-begin
-    return (
-        with log as materialized (
-            select l.model_id, l.action, l.detail::jsonb as detail
-            from (
-                select p.model_id, p.action, p.detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('insert share', 'delete share', 'insert share end')
-                union all
-                select e.model_id, e.action, e.detail
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('insert share', 'delete share', 'insert share end')
-            ) as l
-        )
-        select min(f.share_id)
-        from (
-            select s.share_id::text
-            from ai_storage_private.model_share as s
-            where s.tenant_id = p_tenant_id
-              and not exists (
-                  select from log as l
-                  where l.action = 'insert share'
-                    and l.model_id = s.model_id
-                    and (
-                        l.detail is null -- its names were erased
-                        or (
-                            l.detail ->> 'share_id' = s.share_id::text
-                            and l.detail ->> 'model_name' = s.model_name
-                            and l.detail ->> 'sharer_key' = s.sharer_key
-                            and l.detail ->> 'target' = s.target
-                            and l.detail -> 'permissions' = to_jsonb(s.permissions)
-                            and l.detail ->> 'pinned_version' is not distinct from
-                                s.pinned_version::text
-                            and (l.detail ->> 'expires_at')::timestamptz is not distinct from
-                                s.expires_at
-                        )
-                    )
-              )
-            union all
-            select l.detail ->> 'share_id'
-            from log as l
-            left join ai_storage_private.model_share as s
-                on s.tenant_id = p_tenant_id
-                and s.share_id::text = l.detail ->> 'share_id'
-            where l.detail is not null
-            group by l.detail ->> 'share_id'
-            having count(s.share_id) = 0
-               and not bool_or(l.action <> 'insert share')
-        ) as f (share_id)
-    );
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION find_unlogged_grant(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) IS 'The id of a grant on a model of the tenant that the context names that is not as it was given, or is gone without an event. Null when there is none.';
+COMMENT ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) IS 'An artifact of the tenant that the context names that is not as it was put last: its bytes, read again, its size, media type, time, name or version; or one that is gone. Null when there is none.';
 
 --
 -- Name: find_unlogged_model(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7397,29 +7328,10 @@ CREATE FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) RETUR
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
-    AS $$
+    AS $_$
 begin
     return (
-        with log as materialized (
-            select
-                l.model_id, l.event_id, l.action, l.version, l.content_digest, l.salt,
-                l.detail::jsonb ->> 'model_name' as model_name,
-                (l.detail::jsonb ->> 'gone')::int8multirange as gone
-            from (
-                select
-                    p.model_id, p.event_id, p.action, p.version, p.content_digest, p.salt, p.detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('save model', 'delete model', 'delete version')
-                union all
-                select
-                    e.model_id, e.event_id, e.action, e.version, e.content_digest, e.salt, e.detail
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('save model', 'delete model', 'delete version')
-            ) as l
-        ),
-        model as materialized (
+        with model as materialized (
             select p.*
             from ai_storage_private.ai_progress_tenant as p
             where p.tenant_id = p_tenant_id
@@ -7428,6 +7340,47 @@ begin
             select v.*
             from ai_storage_private.progress_version as v
             where v.tenant_id = p_tenant_id
+        ),
+        saved as materialized (
+            select l.*
+            from ai_storage_private.list_last_events(p_tenant_id, '^save model$') as l
+        ),
+        -- The last that happened to each model: its subject without the version.
+        latest as materialized (
+            select distinct on (l.model_id) l.model_id, l.action, l.version, l.model_name
+            from (
+                select
+                    p.event_id, null as seal_number, p.action, p.model_id, p.version,
+                    p.detail::jsonb ->> 'model_name' as model_name
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('save model', 'delete model')
+                union all
+                select
+                    e.event_id, e.seal_number, e.action, e.model_id, e.version,
+                    e.detail::jsonb ->> 'model_name'
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('save model', 'delete model')
+            ) as l
+            order by
+                l.model_id, l.version desc, l.seal_number desc nulls first, l.event_id desc
+        ),
+        gone as materialized (
+            select l.model_id, range_agg((l.detail::jsonb ->> 'gone')::int8multirange) as versions
+            from (
+                select p.model_id, p.detail
+                from ai_storage_private.audit_pending as p
+                where p.tenant_id = p_tenant_id
+                  and p.action in ('save model', 'delete version')
+                union all
+                select e.model_id, e.detail
+                from ai_storage_private.audit_event as e
+                where e.tenant_id = p_tenant_id
+                  and e.action in ('save model', 'delete version')
+            ) as l
+            where l.detail like '%"gone"%'
+            group by l.model_id
         )
         select min(coalesce(quote_ident(f.model_name), '?'))
         from (
@@ -7435,13 +7388,8 @@ begin
             -- one that was saved, was never deleted, and is not there.
             select coalesce(p.model_name, l.model_name) as model_name
             from model as p
-            full join (
-                -- A clock may be set back, a version never goes back.
-                select distinct on (e.model_id) e.model_id, e.action, e.version, e.model_name
-                from log as e
-                where e.action <> 'delete version'
-                order by e.model_id, e.version desc, e.event_id desc
-            ) as l on l.model_id = p.model_id
+            full join latest as l
+                on l.model_id = p.model_id
             left join history as v
                 on v.model_id = p.model_id
                 and v.version = p.version
@@ -7460,49 +7408,44 @@ begin
                 ) is not true
             end
             union all
-            -- A version that is not as it was saved.
+            -- A version that is not as it was saved last, or was deleted.
             select p.model_name
             from history as v
             left join model as p
                 on p.model_id = v.model_id
-            left join log as l
+            left join saved as l
                 on l.model_id = v.model_id
                 and l.version = v.version
-                and l.action = 'save model'
-            group by v.model_id, v.version, p.model_id, p.model_name
-            having p.model_id is null
-                or bool_or(l.content_digest = sha256(uuid_send(l.salt) || convert_to(
-                    ai_storage_private.model_content(
-                        v.mse, v.training_samples, p.created_at, v.saved_at,
-                        v.metrics, v.metadata, v.saved_by
-                    ),
-                    'UTF8'
-                ))) is not true
+            left join gone as g
+                on g.model_id = v.model_id
+            where p.model_id is null
+               or g.versions @> v.version
+               or (l.content_digest = sha256(uuid_send(l.salt) || convert_to(
+                   ai_storage_private.model_content(
+                       v.mse, v.training_samples, p.created_at, v.saved_at,
+                       v.metrics, v.metadata, v.saved_by
+                   ),
+                   'UTF8'
+               ))) is not true
             union all
             -- A version that was saved, was never deleted, and is not there. Its event has its salt
             -- until a retention rule finds that the version is gone.
             select p.model_name
-            from log as l
+            from saved as l
             join model as p
                 on p.model_id = l.model_id
             left join history as v
                 on v.model_id = l.model_id
                 and v.version = l.version
-            left join (
-                select e.model_id, range_agg(e.gone) as versions
-                from log as e
-                where e.gone is not null
-                group by e.model_id
-            ) as g
+            left join gone as g
                 on g.model_id = l.model_id
-            where l.action = 'save model'
-              and l.salt is not null
+            where l.salt is not null
               and v.model_id is null
               and (g.versions @> l.version) is not true
         ) as f
     );
 end;
-$$;
+$_$;
 
 ALTER FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) OWNER TO ai_storage_owner;
 
@@ -7511,6 +7454,43 @@ ALTER FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) OWNER 
 --
 
 COMMENT ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) IS 'The name of a model of the tenant that the context names that is not as the log says it became: its state, its author and times, or a version of its history; quoted; ? when it has no name; null when there is no such model. So a change while the triggers were off shows.';
+
+--
+-- Name: find_unlogged_row(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.find_unlogged_row(p_tenant_id bigint) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+begin
+    return (
+        select min(coalesce(r.subject, l.subject))
+        from ai_storage_private.list_rows(p_tenant_id) as r
+        full join ai_storage_private.list_last_events(
+            p_tenant_id, ' (share|share end|share decline|deleted model)$'
+        ) as l on l.subject = r.subject
+        where case
+            when r.subject is null then l.action not like 'delete %'
+            else (
+                l.action not like 'delete %'
+                and l.content_digest
+                    = sha256(uuid_send(l.salt) || convert_to(r.content, 'UTF8'))
+            ) is not true
+        end
+    );
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.find_unlogged_row(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION find_unlogged_row(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.find_unlogged_row(p_tenant_id bigint) IS 'A grant, the end of one, a decline or the memory of a deleted model, of the tenant that the context names, that is not as it was written last, or is gone without an event. Null when there is none.';
 
 --
 -- Name: forget_artifacts(bigint, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7574,10 +7554,12 @@ begin
 
     perform ai_storage_private.forget_artifacts(old.tenant_id, old.model_id);
 
-    insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
+    insert into ai_storage_private.deleted_model as d (
+        tenant_id, last_version, deleted_at, model_name
+    )
     values (old.tenant_id, old.version, clock_timestamp(), old.model_name)
     on conflict on constraint deleted_model_pk do update set
-        last_version = excluded.last_version,
+        last_version = greatest(d.last_version, excluded.last_version),
         deleted_at   = excluded.deleted_at;
     return null;
 end;
@@ -8144,7 +8126,12 @@ begin
             hint = 'Pass the lines of export_tenant() as they are.';
     end if;
     insert into ai_storage_private.deleted_model (tenant_id, last_version, deleted_at, model_name)
-    values (p_tenant_id, v_version, v_deleted, v_name)
+    select p_tenant_id, v_version, v_deleted, v_name
+    where not exists (
+        select from ai_storage_private.ai_progress_tenant as p
+        where p.tenant_id = p_tenant_id
+          and p.model_name = v_name collate "C"
+    )
     on conflict do nothing;
 end;
 $$;
@@ -8155,7 +8142,7 @@ ALTER FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record j
 -- Name: FUNCTION import_deletion(p_tenant_id bigint, p_record jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record jsonb) IS 'Restores the memory of a deleted model, unless there is one of its name. Raises 22023.';
+COMMENT ON FUNCTION ai_storage_private.import_deletion(p_tenant_id bigint, p_record jsonb) IS 'Restores the memory of a deleted model, unless there is one of its name or a model that has the name. Raises 22023.';
 
 --
 -- Name: import_id(text, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -9808,6 +9795,91 @@ ALTER FUNCTION ai_storage_private.list_effective_rules() OWNER TO ai_storage_ope
 COMMENT ON FUNCTION ai_storage_private.list_effective_rules() IS 'The rule that counts for each tenant that any rule covers, and whether a hold does.';
 
 --
+-- Name: list_last_events(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) RETURNS TABLE(subject text, action text, model_id uuid, version bigint, content_digest bytea, salt uuid, detail jsonb)
+    LANGUAGE sql STABLE
+    AS $$
+    -- By seals first: a clock may be set back.
+    select distinct on (l.subject)
+        l.subject, l.action, l.model_id, l.version, l.content_digest, l.salt, l.detail
+    from (
+        select
+            p.event_id, null as seal_number, p.action, p.model_id, p.version,
+            p.content_digest, p.salt, p.detail::jsonb as detail,
+            ai_storage_private.event_subject(
+                p.action, p.model_id, p.version, p.detail::jsonb
+            ) as subject
+        from ai_storage_private.audit_pending as p
+        where p.tenant_id = p_tenant_id
+          and p.action ~ p_actions
+        union all
+        select
+            e.event_id, e.seal_number, e.action, e.model_id, e.version,
+            e.content_digest, e.salt, e.detail::jsonb,
+            ai_storage_private.event_subject(e.action, e.model_id, e.version, e.detail::jsonb)
+        from ai_storage_private.audit_event as e
+        where e.tenant_id = p_tenant_id
+          and e.action ~ p_actions
+    ) as l
+    where l.subject is not null
+    order by l.subject, l.seal_number desc nulls first, l.event_id desc;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_last_events(p_tenant_id bigint, p_actions text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) IS 'Of each subject of a tenant the last event. p_actions: a regular expression.';
+
+--
+-- Name: list_rows(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) RETURNS TABLE(subject text, content text)
+    LANGUAGE sql STABLE
+    AS $$
+    select
+        ai_storage_private.event_subject('% share', null, null, to_jsonb(s)),
+        to_jsonb(s)::text
+    from ai_storage_private.model_share as s
+    where s.tenant_id = p_tenant_id
+    union all
+    (
+        -- Of several ends of a grant the last, as of its events.
+        select distinct on (e.share_id)
+            ai_storage_private.event_subject('% share end', null, null, to_jsonb(e)),
+            to_jsonb(e)::text
+        from ai_storage_private.share_end as e
+        where e.tenant_id = p_tenant_id
+        order by e.share_id, e.ended_at desc
+    )
+    union all
+    select
+        ai_storage_private.event_subject('% share decline', null, null, to_jsonb(d)),
+        to_jsonb(d)::text
+    from ai_storage_private.share_decline as d
+    where d.tenant_id = p_tenant_id
+    union all
+    select
+        ai_storage_private.event_subject('% deleted model', null, null, to_jsonb(m)),
+        to_jsonb(m)::text
+    from ai_storage_private.deleted_model as m
+    where m.tenant_id = p_tenant_id;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_rows(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) IS 'The rows of a tenant of whose events record_change() keeps a digest: grants, their ends, declines and deleted models, as it writes them in the time zone UTC.';
+
+--
 -- Name: list_shared_artifacts(ai_storage_private.acting_tenant, text, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -9886,6 +9958,38 @@ ALTER FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_priv
 COMMENT ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) IS 'list_artifacts for a model of another tenant, which has to be shared for execute. Raises TN101.';
 
 --
+-- Name: list_subjects(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.list_subjects(p_tenant_id bigint) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+begin
+    return query
+    select ai_storage_private.event_subject('save model', v.model_id, v.version, null)
+    from ai_storage_private.progress_version as v
+    where v.tenant_id = p_tenant_id
+    union all
+    select ai_storage_private.event_subject('put artifact', a.model_id, a.version, to_jsonb(a))
+    from ai_storage_private.model_artifact as a
+    where a.tenant_id = p_tenant_id
+    union all
+    select r.subject
+    from ai_storage_private.list_rows(p_tenant_id) as r;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_subjects(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_subjects(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_subjects(p_tenant_id bigint) IS 'What there is of the tenant that the context names, as event_subject() writes it: the log keeps salts and names for it.';
+
+--
 -- Name: list_tenant_quotas(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -9918,31 +10022,6 @@ ALTER FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) OWNER T
 --
 
 COMMENT ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) IS 'The quotas that count for a tenant, in the order in which everybody locks their totals.';
-
---
--- Name: list_versions(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) RETURNS TABLE(model_id uuid, version bigint)
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET client_min_messages TO 'notice'
-    AS $$
-begin
-    return query
-    select v.model_id, v.version
-    from ai_storage_private.progress_version as v
-    where v.tenant_id = p_tenant_id;
-end;
-$$;
-
-ALTER FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION list_versions(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) IS 'The versions that there are of the tenant that the context names.';
 
 --
 -- Name: lives_here(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -10954,16 +11033,23 @@ CREATE FUNCTION ai_storage_private.record_artifact_change() RETURNS trigger
 declare
     v_event_id uuid;
 begin
-    if tg_op = 'DELETE' then
+    if tg_op = 'DELETE' or (
+        tg_op = 'UPDATE'
+        and (new.tenant_id, new.model_id, new.version, new.artifact_name)
+            <> (old.tenant_id, old.model_id, old.version, old.artifact_name)
+    ) then
         v_event_id := ai_storage_private.record_event(
             old.tenant_id, 'delete artifact', old.model_id, old.version,
             p_detail => jsonb_build_object('artifact_name', old.artifact_name)
         );
-    else
+    end if;
+    if tg_op <> 'DELETE' then
         v_event_id := ai_storage_private.record_event(
             new.tenant_id, 'put artifact', new.model_id, new.version,
             (
-                select ai_storage_private.artifact_content(b.sha256, b.size_bytes, new.media_type)
+                select ai_storage_private.artifact_content(
+                    b.sha256, b.size_bytes, new.put_at, new.media_type
+                )
                 from ai_storage_private.artifact_blob as b
                 where b.tenant_id = new.tenant_id
                   and b.blob_id = new.blob_id
@@ -10995,27 +11081,41 @@ CREATE FUNCTION ai_storage_private.record_change() RETURNS trigger
     SET extra_float_digits TO '1'
     AS $$
 declare
+    v_filled constant text[] := string_to_array(tg_argv[2], ',');
+    v_old    jsonb;
+    v_new    jsonb;
     v_row    jsonb;
-    v_detail jsonb;
 begin
-    if tg_op = 'UPDATE' and to_jsonb(old) -> tg_argv[2] = 'null' then
+    if tg_op in ('UPDATE', 'DELETE') then
+        v_old := to_jsonb(old);
+    end if;
+    if tg_op in ('INSERT', 'UPDATE') then
+        v_new := to_jsonb(new);
+    end if;
+    if v_old -> v_filled[1] = 'null' and v_new -> v_filled[1] <> 'null'
+        and v_old - v_filled = v_new - v_filled
+    then
         return null;
     end if;
-    v_row := case tg_op
-        when 'TRUNCATE' then '{}'::jsonb
-        when 'DELETE' then to_jsonb(old)
-        else to_jsonb(new)
-    end;
-    -- The trigger names what its event is about and the columns that may be told.
-    v_detail := (
-        select coalesce(jsonb_object_agg(c.name, v_row -> c.name), '{}')
-        from unnest(string_to_array(tg_argv[1], ',')) as c (name)
-        where v_row ? c.name
-    );
-    perform ai_storage_private.record_event(
-        coalesce((v_row ->> 'tenant_id')::bigint, 0), lower(tg_op) || ' ' || tg_argv[0],
-        (v_row ->> 'model_id')::uuid, (v_row ->> 'version')::bigint, p_detail => v_detail
-    );
+    -- One that changes hands by hand is told on both sides.
+    for v_row in
+        select coalesce(v_new, v_old, '{}')
+        union all
+        select v_old
+        where v_old -> 'tenant_id' <> v_new -> 'tenant_id'
+    loop
+        perform ai_storage_private.record_event(
+            coalesce((v_row ->> 'tenant_id')::bigint, 0), lower(tg_op) || ' ' || tg_argv[0],
+            (v_row ->> 'model_id')::uuid, (v_row ->> 'version')::bigint,
+            v_row::text,
+            -- The trigger names the columns that may be told.
+            (
+                select coalesce(jsonb_object_agg(c.name, v_row -> c.name), '{}')
+                from unnest(string_to_array(tg_argv[1], ',')) as c (name)
+                where v_row ? c.name
+            )
+        );
+    end loop;
     return null;
 end;
 $$;
@@ -11026,7 +11126,7 @@ ALTER FUNCTION ai_storage_private.record_change() OWNER TO ai_storage_owner;
 -- Name: FUNCTION record_change(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.record_change() IS 'Trigger: one event per changed row, or per TRUNCATE. Its arguments: what the row is, the columns that go into the event, and a column that a row may fill later without another. A row without tenant_id goes to the operator''s log.';
+COMMENT ON FUNCTION ai_storage_private.record_change() IS 'Trigger: one event per changed row, or per TRUNCATE, with a digest of the whole row. Its arguments: what the row is, the columns that go into the event, and those that are filled once without another event, the first of them from null. A row without tenant_id goes to the operator''s log.';
 
 --
 -- Name: record_changes(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -11162,6 +11262,13 @@ begin
             p_detail => jsonb_build_object('model_name', old.model_name)
         );
         return null;
+    end if;
+    if tg_op = 'UPDATE' and (new.tenant_id, new.model_id) <> (old.tenant_id, old.model_id) then
+        -- By hand: the model that was there is gone.
+        v_event_id := ai_storage_private.record_event(
+            old.tenant_id, 'delete model', old.model_id, old.version,
+            p_detail => jsonb_build_object('model_name', old.model_name)
+        );
     end if;
     v_detail := jsonb_build_object('model_name', new.model_name);
     -- A new model whose name turned out to have been deleted gets another number at once. Looked up
@@ -12280,8 +12387,7 @@ declare
     v_now       constant timestamptz := clock_timestamp();
     v_rule      record;
     v_rule_then record;
-    v_model_ids uuid[];
-    v_numbers   bigint[];
+    v_subjects  text[];
     v_last      bigint;
 begin
     versions := 0;
@@ -12300,15 +12406,15 @@ begin
         );
     end if;
     if v_rule.keep_events_for is not null then
-        -- Before the versions: an event that is sealed after they were read has one of its own.
+        -- Before what there is: an event that is sealed after that was read is of something new.
         select max(s.seal_number) into v_last
         from ai_storage_private.audit_seal as s
         where s.tenant_id = p_tenant_id;
-        -- What still exists can be compared with the log, for which it takes the salt; the memory
-        -- of a deleted model too.
-        select array_agg(v.model_id), array_agg(v.version)
-        into v_model_ids, v_numbers
-        from ai_storage_private.list_versions(p_tenant_id) as v;
+        -- What still exists can be compared with the log, for which it takes the salt and the name.
+        v_subjects := array(
+            select s
+            from ai_storage_private.list_subjects(p_tenant_id) as s
+        );
         update ai_storage_private.audit_event as e set
             salt   = null,
             detail = null
@@ -12316,11 +12422,11 @@ begin
           and e.seal_number <= v_last
           and e.recorded_at < v_now - v_rule.keep_events_for
           and e.salt is not null
-          and e.action not like '% deleted model'
           and not exists (
-              select from unnest(v_model_ids, v_numbers) as v (model_id, version)
-              where v.model_id = e.model_id
-                and v.version = e.version
+              select from unnest(v_subjects) as s (subject)
+              where s.subject = ai_storage_private.event_subject(
+                  e.action, e.model_id, e.version, e.detail::jsonb
+              )
           );
         get diagnostics events = row_count;
     end if;
@@ -12553,6 +12659,29 @@ ALTER FUNCTION ai_storage_private.target_patterns(p_level text[]) OWNER TO ai_st
 --
 
 COMMENT ON FUNCTION ai_storage_private.target_patterns(p_level text[]) IS 'The 32 targets that cover a tenant: each of its levels as it is, or *.';
+
+--
+-- Name: trusted_context(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.trusted_context() RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if ai_storage_private.verified_context() is null then
+        return set_config('app.tenant_context', '', true);
+    end if;
+    return current_setting('app.tenant_context', true);
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.trusted_context() OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION trusted_context(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.trusted_context() IS 'The context of this transaction, for a function that acts for other tenants and puts it back; clears one that cannot be believed, since events tell what stands in it.';
 
 --
 -- Name: used_patterns(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -15110,6 +15239,12 @@ CREATE UNIQUE INDEX retention_gate_single ON ai_storage_private.retention_gate U
 CREATE INDEX share_decline_from ON ai_storage_private.share_decline USING btree (owner_id, model_name, sharer_id, receiver_key);
 
 --
+-- Name: share_end_tenant; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX share_end_tenant ON ai_storage_private.share_end USING btree (tenant_id);
+
+--
 -- Name: progress_version check_shared_write; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -15389,7 +15524,7 @@ COMMENT ON TRIGGER record_change ON ai_storage_private.home IS 'One event per ch
 -- Name: idempotency_key record_change; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE TRIGGER record_change AFTER INSERT OR UPDATE ON ai_storage_private.idempotency_key FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '', 'version');
+CREATE TRIGGER record_change AFTER INSERT OR UPDATE ON ai_storage_private.idempotency_key FOR EACH ROW EXECUTE FUNCTION ai_storage_private.record_change('idempotency key', '', 'version,created,saved_at');
 
 ALTER TABLE ai_storage_private.idempotency_key ENABLE ALWAYS TRIGGER record_change;
 
@@ -16606,6 +16741,18 @@ CREATE POLICY tenant_rules_its_shares ON ai_storage_private.model_share TO ai_st
 COMMENT ON POLICY tenant_rules_its_shares ON ai_storage_private.model_share IS 'A tenant sees and ends the grants on its own models.';
 
 --
+-- Name: share_end tenant_sees_its_ends; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE POLICY tenant_sees_its_ends ON ai_storage_private.share_end FOR SELECT TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id()));
+
+--
+-- Name: POLICY tenant_sees_its_ends ON share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON POLICY tenant_sees_its_ends ON ai_storage_private.share_end IS 'verify_audit() compares them with the log.';
+
+--
 -- Name: audit_event tenant_sees_its_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -17266,12 +17413,12 @@ GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_sql;
 REVOKE ALL ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) FROM PUBLIC;
 
 --
--- Name: FUNCTION artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+-- Name: FUNCTION artifact_content(p_sha256 bytea, p_size_bytes bigint, p_put_at timestamp with time zone, p_media_type text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) TO ai_storage_owner;
-GRANT ALL ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_media_type text) TO ai_storage_sharing;
+REVOKE ALL ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_put_at timestamp with time zone, p_media_type text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_put_at timestamp with time zone, p_media_type text) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.artifact_content(p_sha256 bytea, p_size_bytes bigint, p_put_at timestamp with time zone, p_media_type text) TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION artifact_limit(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -17663,6 +17810,14 @@ REVOKE ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) FROM 
 GRANT ALL ON FUNCTION ai_storage_private.erase_shares(p_tenant_id bigint) TO ai_storage_operator;
 
 --
+-- Name: FUNCTION event_subject(p_action text, p_model_id uuid, p_version bigint, p_detail jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.event_subject(p_action text, p_model_id uuid, p_version bigint, p_detail jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.event_subject(p_action text, p_model_id uuid, p_version bigint, p_detail jsonb) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.event_subject(p_action text, p_model_id uuid, p_version bigint, p_detail jsonb) TO ai_storage_sharing;
+
+--
 -- Name: FUNCTION find_acts(p_action text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -17701,25 +17856,18 @@ REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id big
 GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_artifact(p_tenant_id bigint) TO ai_storage_operator;
 
 --
--- Name: FUNCTION find_unlogged_deletion(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_deletion(p_tenant_id bigint) TO ai_storage_operator;
-
---
--- Name: FUNCTION find_unlogged_grant(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_grant(p_tenant_id bigint) TO ai_storage_operator;
-
---
 -- Name: FUNCTION find_unlogged_model(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_model(p_tenant_id bigint) TO ai_storage_operator;
+
+--
+-- Name: FUNCTION find_unlogged_row(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.find_unlogged_row(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.find_unlogged_row(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION forget_artifacts(p_tenant_id bigint, p_model_id uuid); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -17984,6 +18132,18 @@ GRANT ALL ON FUNCTION ai_storage_private.list_covered_versions(p_as text) TO ai_
 REVOKE ALL ON FUNCTION ai_storage_private.list_effective_rules() FROM PUBLIC;
 
 --
+-- Name: FUNCTION list_last_events(p_tenant_id bigint, p_actions text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION list_rows(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) FROM PUBLIC;
+
+--
 -- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -17991,17 +18151,17 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_stor
 GRANT ALL ON FUNCTION ai_storage_private.list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean) TO ai_storage_owner;
 
 --
+-- Name: FUNCTION list_subjects(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_subjects(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_subjects(p_tenant_id bigint) TO ai_storage_operator;
+
+--
 -- Name: FUNCTION list_tenant_quotas(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) FROM PUBLIC;
-
---
--- Name: FUNCTION list_versions(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage_private.list_versions(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION lives_here(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -18392,6 +18552,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.take_turn() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.target_patterns(p_level text[]) TO ai_storage_sharing;
+
+--
+-- Name: FUNCTION trusted_context(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.trusted_context() FROM PUBLIC;
 
 --
 -- Name: FUNCTION used_patterns(p_level text[]); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
