@@ -29,6 +29,7 @@ from . import (
     _files,
     artifact,
     calls,
+    directory,
     doctor,
     embedded,
     evidence,
@@ -715,6 +716,44 @@ def _quota_drop(args: argparse.Namespace) -> None:
     if not _run_on(_admin_dsn(args), calls.drop_quota(args.pattern)):
         raise CommandError("There is no quota of this pattern.", "Run: pydb quota list")
     print(f"Dropped the quota of {args.pattern}.")
+
+
+# Several servers
+
+
+def _cells_apply(args: argparse.Namespace) -> None:
+    dsns = directory.read(args.file)
+    takes_new = args.takes_new or next(iter(dsns))
+    if takes_new not in dsns:
+        args.refuse(f"--takes-new names no cell of {args.file}.")
+    with directory.opened(dsns) as cells:
+        found = directory.apply(cells, takes_new)
+    print(f"{_count(len(dsns), 'cell')} with {_count(len(found), 'organisation')}; {takes_new} takes new ones.")
+
+
+def _cells_show(args: argparse.Namespace) -> None:
+    with directory.opened(directory.read(args.file)) as cells:
+        _print_rows(args, list(directory.homes(cells).values()), ["org_id", "cell_name", "is_moving"])
+
+
+def _cells_check(args: argparse.Namespace) -> int:
+    with directory.opened(directory.read(args.file)) as cells:
+        wrong = directory.check(cells)
+    print("\n".join(wrong) if wrong else "The cells have the same directory.")
+    return 1 if wrong else 0
+
+
+def _cells_authorize(args: argparse.Namespace) -> None:
+    with directory.opened(directory.read(args.file)) as cells:
+        for connection in cells.values():
+            session.run(connection, calls.authorize_login(args.login, args.pattern, token_only=args.token_only))
+    print(f"Login {args.login} may act for {args.pattern} in {_count(len(cells), 'cell')}.")
+
+
+def _pgbouncer(args: argparse.Namespace) -> None:
+    dsns = directory.read(args.file)
+    with directory.opened(dsns) as cells:
+        print(directory.pgbouncer(dsns, directory.homes(cells)), end="")
 
 
 def _size(text: str) -> int:
@@ -1543,6 +1582,22 @@ def _parser() -> argparse.ArgumentParser:
     command("list", _quota_list, "show the quotas, and what is used of them", database, listing, of=quotas)
     added = command("drop", _quota_drop, "drop the quota of a pattern", database, of=quotas)
     added.add_argument("pattern", help="as pydb quota list shows it")
+    places = argparse.ArgumentParser(add_help=False)
+    places.add_argument(
+        "file", type=Path, metavar="FILE", help="JSON: the name of each cell and the DSN of an administrator's login"
+    )
+    cells = command("cells", None, "divide the organisations among several servers").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    added = command("apply", _cells_apply, "give all cells the same directory", places, of=cells)
+    added.add_argument("--takes-new", metavar="CELL", help="where new organisations live (default: the first)")
+    command("show", _cells_show, "show in which cell each organisation lives", places, listing, of=cells)
+    command("check", _cells_check, "compare the directories of all cells; exit 1 when they differ", places, of=cells)
+    added = command("authorize", _cells_authorize, "let a login act for tenants, in every cell", places, of=cells)
+    added.add_argument("login")
+    added.add_argument("pattern", help=pattern_help)
+    added.add_argument("--token-only", action="store_true", help="it has to present signed tokens")
+    command("pgbouncer", _pgbouncer, "print PgBouncer's databases: each cell, and each organisation", places)
     added = command(
         "tenants", _tenants, "show the tenants that are known, and whether a legal hold keeps them", database, listing
     )
@@ -1760,6 +1815,7 @@ def _run_command(argv: Sequence[str] | None) -> int:
     except (
         CommandError,
         InvalidDsn,
+        directory.DirectoryError,
         migrate.MigrationError,
         embedded.EmbeddedError,
         evidence.EvidenceError,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pydb import AsyncCells, Cells, LivesElsewhere, ModelNotFound, OrganisationMoving, token
+from pydb import AsyncCells, Cells, LivesElsewhere, ModelNotFound, OrganisationMoving, cli, token
 from tests.conftest import Database, install
 from tests.helpers import ACME, ACME_2, BETA, call, key, refused, save, value
+from tests.pgbouncer import CONFIG, PORT, running
 
 pytestmark = pytest.mark.sql
 
@@ -248,3 +252,81 @@ def test_what_is_told_of_cells_needs_an_authorised_login(east: Database) -> None
         east.connect("app").execute("select ai_storage_private.check_home('beta')")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         east.connect("app").execute("table ai_storage_private.home")
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(database: Database, west: Database, tmp_path: Path) -> Path:
+    """A file of two cells, whose directory nobody has set yet."""
+    path = tmp_path / "cells.json"
+    path.write_text(json.dumps({"east": database.dsn(), "west": west.dsn()}))
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(list(arguments))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_command_gives_all_cells_one_directory(
+    database: Database, west: Database, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(database.connect("app"), "m", as_=ACME)
+    save(west.connect("app"), "m", as_=BETA)
+    assert run(capsys, "cells", "check", str(file))[0] == 1
+    code, out, _ = run(capsys, "cells", "apply", str(file), "--takes-new", "west")
+    assert (code, out) == (0, "2 cells with 2 organisations; west takes new ones.\n")
+    assert run(capsys, "cells", "check", str(file)) == (0, "The cells have the same directory.\n", "")
+    with refused("TN602"):
+        save(database.connect("app"), "m", as_=BETA)
+    code, out, _ = run(capsys, "cells", "show", str(file), "--json")
+    assert (code, {row["org_id"]: row["cell_name"] for row in json.loads(out)}) == (0, {"acme": "east", "beta": "west"})
+    code, out, _ = run(capsys, "pgbouncer", str(file))
+    place = {name: conninfo_to_dict(cell.dsn()) for name, cell in (("east", database), ("west", west))}
+    lines = [f"{name} = host={p['host']} port={p['port']} dbname={p['dbname']}" for name, p in place.items()]
+    organisations = [line.replace(name, org, 1) for line, name, org in zip(lines, place, ("acme", "beta"), strict=True)]
+    assert out.splitlines() == ["[databases]", *lines, *organisations]
+    # A change that the others have not heard of, and one that contradicts them.
+    call(database.connect(), "set_home", org_id="beta", cell_name="east")
+    code, out, _ = run(capsys, "cells", "check", str(file))
+    assert (code, "beta" in out) == (1, True)
+    code, _, err = run(capsys, "cells", "apply", str(file))
+    assert (code, "hint:" in err) == (1, True)
+    code, out, _ = run(capsys, "cells", "authorize", str(file), "stranger", "acme:*:*:*:*")
+    assert (code, "2 cells" in out) == (0, True)
+    for cell in (database, west):
+        with pytest.raises(psycopg.Error) as caught:
+            cell.connect("stranger").execute("select ai_storage.home(%s)", (BETA,))
+        assert caught.value.sqlstate in ("42501", "TN003")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"a": 1}', '{"a": "nonsense"}', "\x00"])
+def test_a_file_that_names_no_cells_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    path = tmp_path / "cells.json"
+    path.write_text(text)
+    code, out, err = run(capsys, "cells", "show", str(path))
+    assert (code, out, "hint:" in err) == (1, "", True)
+    assert "nonsense" not in err
+    assert run(capsys, "cells", "show", str(tmp_path / "none.json"))[0] == 1
+
+
+def test_pgbouncer_leads_to_the_cell_by_the_organisations_name(
+    database: Database, west: Database, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(west.connect("app"), "m", as_=BETA)
+    assert run(capsys, "cells", "apply", str(file))[0] == 0
+    databases = run(capsys, "pgbouncer", str(file))[1]
+    config = (
+        databases
+        + CONFIG.partition("[pgbouncer]")[1]
+        + CONFIG.partition("[pgbouncer]")[2].format(
+            mode="transaction", listen=PORT, folder="{folder}", pool_size=2, reset=False
+        )
+    )
+    with running(config, '"app" ""\n', west.server.host) as folder:
+        dsn = make_conninfo(host=str(folder), port=PORT, user="app", dbname="beta")
+        with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+            assert [row.model_name for row in call(connection, "load_progress", as_=BETA)] == ["m"]
