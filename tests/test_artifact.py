@@ -291,6 +291,9 @@ class TestPut:
 
     def test_each_change_is_an_event_with_a_digest_and_no_content(self, database: Database, app: Connection) -> None:
         put(app, b"secret-bytes")
+        admin = database.connect()
+        micros = "select ai_storage_private.micros(put_at) from ai_storage_private.model_artifact"
+        (put_at,) = admin.execute(micros).fetchone() or ()
         put(app, b"other", media_type="text/plain")
         call(app, "delete_artifact", model_name="m", artifact_name="weights", as_=ACME)
         events = [row for row in call(app, "audit_trail", as_=ACME) if "artifact" in row.action]
@@ -299,11 +302,10 @@ class TestPut:
             ("put artifact", 1, "weights"),
             ("delete artifact", 1, "weights"),
         ]
-        admin = database.connect()
         checked = admin.execute(
             "select content_digest = sha256(uuid_send(salt) || convert_to(%s, 'UTF8')) "
             f"from {EVENTS} where event_id = %s",
-            (digest(b"secret-bytes") + "|12|application/octet-stream", events[0].event_id),
+            (f"{digest(b'secret-bytes')}|12|{put_at}|application/octet-stream", events[0].event_id),
         ).fetchone()
         assert checked == (True,)
 
