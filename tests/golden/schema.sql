@@ -11263,7 +11263,7 @@ begin
         );
         return null;
     end if;
-    if tg_op = 'UPDATE' and (new.tenant_id, new.model_id) <> (old.tenant_id, old.model_id) then
+    if tg_op = 'UPDATE' and (new.model_id <> old.model_id or new.tenant_id <> old.tenant_id) then
         -- By hand: the model that was there is gone.
         v_event_id := ai_storage_private.record_event(
             old.tenant_id, 'delete model', old.model_id, old.version,
