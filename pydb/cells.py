@@ -10,24 +10,45 @@ the cell that it remembers, and follows a refusal to the cell that it names.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .calls import Call
 from .errors import LivesElsewhere, OrganisationMoving, StorageError
-from .storage import AsyncTenantAwareStorage, Credential, TenantAwareStorage, open_async_pool, open_pool
+from .storage import (
+    AsyncTenantAwareStorage,
+    Credential,
+    TenantAwareStorage,
+    _AsyncRouter,
+    _Router,
+    open_async_pool,
+    open_pool,
+)
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-__all__ = ["AsyncCells", "Cells"]
+__all__ = ["AsyncCells", "Cells", "read_dsns"]
 
 T = TypeVar("T")
 
 LONGEST_PAUSE = 0.5  # seconds between two calls for an organisation that is being moved
+
+
+def read_dsns(path: Path) -> dict[str, str]:
+    """The DSN of each cell by its name, out of a JSON file. Raises: ValueError."""
+    try:
+        cells = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The file of cells cannot be read: {type(error).__name__}.") from None
+    if not isinstance(cells, dict) or not cells or not all(isinstance(dsn, str) for dsn in cells.values()):
+        raise ValueError("The file of cells does not name cells and their DSNs.")
+    return cells
 
 
 class _Directory:
@@ -84,32 +105,24 @@ class _Route:
             self._directory._homes[self._organisation] = self.cell
 
 
-class _Storage(TenantAwareStorage):
-    def __init__(self, cells: Cells, credential: Credential, cache: Any) -> None:
-        self._cells = cells
-        self._credential = credential
-        self._cache = cache
-        self._open = self._owned = self._owned_cache = None
+class Cells(_Directory, _Router):
+    """Storages of tenants in several cells. close(), or the end of a with block, closes the pools."""
 
-    def run(self, call: Call[T]) -> T:
-        credential = self._credential() if callable(self._credential) else self._credential
-        route = _Route(self._cells, credential)
+    def storage(self, credential: Credential, *, cache: Any = None) -> TenantAwareStorage:
+        """The storage of one tenant, in whichever cell its organisation lives. cache: as of TenantAwareStorage."""
+        return TenantAwareStorage(self, credential, cache=cache)
+
+    def run(self, call: Call[T], credential: str | None) -> T:
+        """Run one call in the cell of the credential's organisation. For TenantAwareStorage."""
+        route = _Route(self, credential)
         while True:
             try:
-                answer = TenantAwareStorage(self._cells.pool(route.cell), credential).run(call)
+                answer = TenantAwareStorage(self.pool(route.cell), credential).run(call)
             except (LivesElsewhere, OrganisationMoving) as error:
                 time.sleep(route.refused(error))
             else:
                 route.found()
                 return answer
-
-
-class Cells(_Directory):
-    """Storages of tenants in several cells. close(), or the end of a with block, closes the pools."""
-
-    def storage(self, credential: Credential, *, cache: Any = None) -> TenantAwareStorage:
-        """The storage of one tenant, in whichever cell its organisation lives. cache: as of TenantAwareStorage."""
-        return _Storage(self, credential, cache)
 
     _lock = threading.Lock()
 
@@ -136,27 +149,7 @@ class Cells(_Directory):
         self.close()
 
 
-class _AsyncStorage(AsyncTenantAwareStorage):
-    def __init__(self, cells: AsyncCells, credential: Credential, cache: Any) -> None:
-        self._cells = cells
-        self._credential = credential
-        self._cache = cache
-        self._open = self._owned = self._owned_cache = None
-
-    async def run(self, call: Call[T]) -> T:
-        credential = self._credential() if callable(self._credential) else self._credential
-        route = _Route(self._cells, credential)
-        while True:
-            try:
-                answer = await AsyncTenantAwareStorage(await self._cells.pool(route.cell), credential).run(call)
-            except (LivesElsewhere, OrganisationMoving) as error:
-                await asyncio.sleep(route.refused(error))
-            else:
-                route.found()
-                return answer
-
-
-class AsyncCells(_Directory):
+class AsyncCells(_Directory, _AsyncRouter):
     """Cells for asynchronous storages, in one event loop."""
 
     def __init__(self, dsns: Mapping[str, str], *, wait: float = 30.0, **options: Any) -> None:
@@ -166,7 +159,19 @@ class AsyncCells(_Directory):
 
     def storage(self, credential: Credential, *, cache: Any = None) -> AsyncTenantAwareStorage:
         """See Cells.storage."""
-        return _AsyncStorage(self, credential, cache)
+        return AsyncTenantAwareStorage(self, credential, cache=cache)
+
+    async def run(self, call: Call[T], credential: str | None) -> T:
+        """See Cells.run."""
+        route = _Route(self, credential)
+        while True:
+            try:
+                answer = await AsyncTenantAwareStorage(await self.pool(route.cell), credential).run(call)
+            except (LivesElsewhere, OrganisationMoving) as error:
+                await asyncio.sleep(route.refused(error))
+            else:
+                route.found()
+                return answer
 
     async def pool(self, cell: str) -> AsyncConnectionPool[Any]:
         """See Cells.pool."""

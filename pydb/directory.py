@@ -5,7 +5,6 @@ A directory file is JSON: the name of each cell and the DSN of an administrator'
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from . import calls, migrate, session
+from .cells import read_dsns
 from .dsn import parse
 
 __all__ = ["DirectoryError", "apply", "check", "homes", "opened", "pgbouncer", "read"]
@@ -34,14 +34,14 @@ class DirectoryError(Exception):
 
 def read(path: Path) -> dict[str, str]:
     """The name of each cell and its DSN. Raises: DirectoryError, InvalidDsn."""
-    hint = 'Write JSON: {"east": "host=east dbname=store user=boss", "west": "host=west dbname=store user=boss"}'
     try:
-        cells = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DirectoryError(f"The file of cells cannot be read: {type(error).__name__}.", hint) from None
-    if not isinstance(cells, dict) or not cells or not all(isinstance(dsn, str) for dsn in cells.values()):
-        raise DirectoryError("The file of cells does not name cells and their DSNs.", hint)
-    return {name: parse(dsn) for name, dsn in cells.items()}
+        dsns = read_dsns(path)
+    except ValueError as error:
+        raise DirectoryError(
+            str(error),
+            'Write JSON: {"east": "host=east dbname=store user=boss", "west": "host=west dbname=store user=boss"}',
+        ) from None
+    return {name: parse(dsn) for name, dsn in dsns.items()}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Behind the constructors `from_env`, `from_mcp_server` and `from_request` of the storages. The core does not import it.
 
     DATABASE_URL             the database, connected to as an application's login
+    AI_STORAGE_CELLS         instead: a JSON file with the name of each cell and its DSN (see pydb.cells)
     AI_STORAGE_ORG_ID        the tenant's organisation
     AI_STORAGE_ENVIRONMENT   its environment, such as production
     AI_STORAGE_SERVER_ID, AI_STORAGE_PROJECT_ID, AI_STORAGE_CODE_HASH   its other levels, for from_env alone
@@ -26,6 +27,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -35,24 +37,32 @@ from .token import LEVEL
 
 if TYPE_CHECKING:
     from .cache import AsyncCache, Cache, CacheStats
+    from .cells import AsyncCells, Cells
 
 __all__ = [
     "STORAGE_TYPES",
     "StorageType",
     "TokenFile",
+    "cells",
     "close_shared_async_pool",
     "close_shared_pool",
     "credential",
     "dsn",
     "isolation_key",
+    "open_async_storage",
+    "open_storage",
     "shared_async_pool",
+    "shared_async_source",
     "shared_cache_stats",
     "shared_pool",
+    "shared_source",
     "storage_type",
     "variable",
 ]
 
 T = TypeVar("T", bound=TenantAwareStorage | AsyncTenantAwareStorage)
+_Sync = TypeVar("_Sync", bound=TenantAwareStorage)
+_Async = TypeVar("_Async", bound=AsyncTenantAwareStorage)
 
 SHARED_POOL_SIZE = 10  # connections at most
 LEVELS = ("org_id", "server_id", "project_id", "environment", "code_hash")
@@ -119,6 +129,44 @@ def variable(name: str) -> str:
 def dsn() -> str:
     """Where the database is. Raises: ValueError."""
     return variable("DATABASE_URL")
+
+
+def cells() -> dict[str, str] | None:
+    """The DSN of each cell where there are any, by AI_STORAGE_CELLS. Raises: ValueError."""
+    path = os.environ.get("AI_STORAGE_CELLS")
+    if not path:
+        return None
+    from .cells import read_dsns
+
+    return read_dsns(Path(path))
+
+
+def open_storage(cls: type[_Sync], credential: Credential, **options: Any) -> _Sync:
+    """The storage of a process, with a pool or cells of its own. Raises: ValueError; as from_dsn."""
+    dsns = cells()
+    if dsns is None:
+        return cls.from_dsn(dsn(), credential, **options)
+    from .cells import Cells
+
+    cache = options.pop("cache", None)
+    source = Cells(dsns, **options)
+    storage = cls(source, credential, cache=cache)
+    storage._owned = source
+    return storage
+
+
+async def open_async_storage(cls: type[_Async], credential: Credential, **options: Any) -> _Async:
+    """The twin of open_storage."""
+    dsns = cells()
+    if dsns is None:
+        return await cls.from_dsn(dsn(), credential, **options)
+    from .cells import AsyncCells
+
+    cache = options.pop("cache", None)
+    source = AsyncCells(dsns, **options)
+    storage = cls(source, credential, cache=cache)
+    storage._owned = source
+    return storage
 
 
 def storage_type(name: str | None) -> StorageType:
@@ -255,6 +303,8 @@ _lock = threading.Lock()
 # A forked process must not use its parent's connections, nor end them: they stay here under the parent's pid.
 _pools: dict[tuple[int, str], ConnectionPool[Any]] = {}
 _async_pools: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[AsyncConnectionPool[Any]]] = {}
+_cells: dict[tuple[int, str], Cells] = {}
+_async_cells: dict[tuple[asyncio.AbstractEventLoop, str], AsyncCells] = {}
 _caches: dict[tuple[int, str], Cache] = {}
 _async_caches: dict[tuple[asyncio.AbstractEventLoop, str], AsyncCache] = {}
 
@@ -280,6 +330,20 @@ def shared_pool() -> ConnectionPool[Any]:
         return _pools[key]
 
 
+def shared_source() -> ConnectionPool[Any] | Cells:
+    """shared_pool, or the cells of this process, closed when it ends. Raises: ValueError; as shared_pool."""
+    dsns = cells()
+    if dsns is None:
+        return shared_pool()
+    from .cells import Cells
+
+    key = (os.getpid(), json.dumps(dsns))
+    with _lock:
+        if key not in _cells:
+            _cells[key] = Cells(dsns, max_size=SHARED_POOL_SIZE)
+        return _cells[key]
+
+
 def _shared_cache(url: str) -> Cache:
     from .cache import Cache
 
@@ -296,6 +360,8 @@ def close_shared_pool() -> None:
     with _lock:
         for key in [key for key in _pools if key[0] == os.getpid()]:
             _pools.pop(key).close()
+        for key in [key for key in _cells if key[0] == os.getpid()]:
+            _cells.pop(key).close()
         for key in [key for key in _caches if key[0] == os.getpid()]:
             _caches.pop(key).close()
 
@@ -319,6 +385,22 @@ async def shared_async_pool() -> AsyncConnectionPool[Any]:
     return await asyncio.shield(opening)
 
 
+async def shared_async_source() -> AsyncConnectionPool[Any] | AsyncCells:
+    """shared_async_pool, or the cells of this event loop. Raises: ValueError; as shared_async_pool."""
+    dsns = cells()
+    if dsns is None:
+        return await shared_async_pool()
+    from .cells import AsyncCells
+
+    for other in list(_async_cells):
+        if other[0].is_closed():
+            _async_cells.pop(other, None)
+    key = (asyncio.get_running_loop(), json.dumps(dsns))
+    if key not in _async_cells:
+        _async_cells[key] = AsyncCells(dsns, max_size=SHARED_POOL_SIZE)
+    return _async_cells[key]
+
+
 def _shared_async_cache(url: str) -> AsyncCache:
     from .cache import AsyncCache
 
@@ -336,6 +418,8 @@ async def close_shared_async_pool() -> None:
     loop = asyncio.get_running_loop()
     for key in [key for key in list(_async_caches) if key[0] is loop]:
         await _async_caches.pop(key).close()
+    for cell in [key for key in list(_async_cells) if key[0] is loop]:
+        await _async_cells.pop(cell).close()
     for pool in [key for key in list(_async_pools) if key[0] is loop]:
         opening = _async_pools.pop(pool)
         if opening.done() and not opening.cancelled() and opening.exception() is None:

@@ -58,6 +58,27 @@ __all__ = [
 T = TypeVar("T")
 P = ParamSpec("P")
 
+
+class _Router:
+    """Source of a TenantAwareStorage that chooses a server for each call: pydb.cells."""
+
+    def run(self, call: Call[T], credential: str | None) -> T:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class _AsyncRouter:
+    """Source of an AsyncTenantAwareStorage that chooses a server for each call: pydb.cells."""
+
+    async def run(self, call: Call[T], credential: str | None) -> T:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+
 #: An isolation key, or a function that returns a credential when one is needed. None: the caller's transaction
 #: has a tenant already, set by set_tenant.
 Credential = str | Callable[[], str] | None
@@ -206,7 +227,7 @@ def _refuse_inherited() -> NoReturn:
 
 
 def _refuse_other(source: object, connection: type) -> None:
-    if not isinstance(source, connection) and not hasattr(source, "getconn"):
+    if not isinstance(source, (connection, _Router, _AsyncRouter)) and not hasattr(source, "getconn"):
         raise TypeError(
             f"a storage needs psycopg's {connection.__name__} or a pool of psycopg_pool, not {type(source).__name__}: "
             "of a connection of SQLAlchemy's, connection.connection.driver_connection"
@@ -236,7 +257,7 @@ class TenantAwareStorage:
 
     def __init__(
         self,
-        source: psycopg.Connection[Any] | ConnectionPool[Any],
+        source: psycopg.Connection[Any] | ConnectionPool[Any] | _Router,
         credential: Credential = None,
         *,
         cache: _SyncCache | None = None,
@@ -247,7 +268,7 @@ class TenantAwareStorage:
         self._credential = credential
         self._cache = cache
         self._open: Callable[[], ConnectionPool[Any]] | None = None
-        self._owned: ConnectionPool[Any] | None = None
+        self._owned: ConnectionPool[Any] | _Router | None = None
         self._owned_cache: _SyncCache | None = None
 
     @classmethod
@@ -290,7 +311,7 @@ class TenantAwareStorage:
 
         of_type = environment.storage_type(storage_type)
         key = environment.credential(server_id, project_id, code_hash)
-        return of_type(cls.from_dsn(environment.dsn(), key, **options))
+        return of_type(environment.open_storage(cls, key, **options))
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
@@ -302,11 +323,11 @@ class TenantAwareStorage:
         from . import environment  # the core reads no environment
 
         of_type = environment.storage_type(None)
-        return of_type(cls.from_dsn(environment.dsn(), environment.credential(), **options))
+        return of_type(environment.open_storage(cls, environment.credential(), **options))
 
     @classmethod
     def from_request(
-        cls, request: Any, storage_type: str | None = None, *, source: ConnectionPool[Any] | None = None
+        cls, request: Any, storage_type: str | None = None, *, source: ConnectionPool[Any] | _Router | None = None
     ) -> Self:
         """The storage of whom a web request comes from. Nothing is opened for it and nothing is to be closed.
 
@@ -314,7 +335,8 @@ class TenantAwareStorage:
             Its tenant is the one that a middleware of pydb.web admitted, else the bearer token is the credential, which
             the database verifies with each call.
         storage_type: `database` or `hybrid`, as of from_mcp_server.
-        source: None for the middleware's pool if it is of this kind, else one of the process on DATABASE_URL.
+        source: None for the middleware's pool or cells if they are of this kind, else those of the process, on
+            DATABASE_URL or AI_STORAGE_CELLS.
         Raises: NoTenant (TN001) or MalformedCredential (TN002) for a request without a bearer token; ValueError when
         the environment lacks something.
         """
@@ -325,14 +347,16 @@ class TenantAwareStorage:
         of_type = environment.storage_type(storage_type)
         credential, pool = web.credential_of(request)
         if source is None:
-            source = pool if isinstance(pool, ConnectionPool) else environment.shared_pool()
+            source = pool if isinstance(pool, ConnectionPool | _Router) else environment.shared_source()
         return of_type(cls(source, credential))
 
     def run(self, call: Call[T]) -> T:
         """Run any call of pydb.calls with this storage's credential."""
+        credential = _present(self._credential)
+        if isinstance(self._source, _Router):
+            return self._source.run(call, credential)
         if _is_inherited(self._source):
             self._leave_parents()
-        credential = _present(self._credential)
         if isinstance(self._source, psycopg.Connection):
             return session.run(self._source, call, credential)
         dead = 0
@@ -548,7 +572,7 @@ class AsyncTenantAwareStorage:
 
     def __init__(
         self,
-        source: psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any],
+        source: psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any] | _AsyncRouter,
         credential: Credential = None,
         *,
         cache: _AsyncCache | None = None,
@@ -559,7 +583,7 @@ class AsyncTenantAwareStorage:
         self._credential = credential
         self._cache = cache
         self._open: Callable[[], Awaitable[AsyncConnectionPool[Any]]] | None = None
-        self._owned: AsyncConnectionPool[Any] | None = None
+        self._owned: AsyncConnectionPool[Any] | _AsyncRouter | None = None
         self._owned_cache: _AsyncCache | None = None
 
     @classmethod
@@ -596,7 +620,7 @@ class AsyncTenantAwareStorage:
 
         of_type = environment.storage_type(storage_type)
         key = environment.credential(server_id, project_id, code_hash)
-        return of_type(await cls.from_dsn(environment.dsn(), key, **options))
+        return of_type(await environment.open_async_storage(cls, key, **options))
 
     @classmethod
     async def from_env(cls, **options: Any) -> Self:
@@ -604,11 +628,15 @@ class AsyncTenantAwareStorage:
         from . import environment  # the core reads no environment
 
         of_type = environment.storage_type(None)
-        return of_type(await cls.from_dsn(environment.dsn(), environment.credential(), **options))
+        return of_type(await environment.open_async_storage(cls, environment.credential(), **options))
 
     @classmethod
     async def from_request(
-        cls, request: Any, storage_type: str | None = None, *, source: AsyncConnectionPool[Any] | None = None
+        cls,
+        request: Any,
+        storage_type: str | None = None,
+        *,
+        source: AsyncConnectionPool[Any] | _AsyncRouter | None = None,
     ) -> Self:
         """See TenantAwareStorage.from_request. A pool of the event loop stands for that of the process."""
         from psycopg_pool import AsyncConnectionPool
@@ -618,14 +646,19 @@ class AsyncTenantAwareStorage:
         of_type = environment.storage_type(storage_type)
         credential, pool = web.credential_of(request)
         if source is None:
-            source = pool if isinstance(pool, AsyncConnectionPool) else await environment.shared_async_pool()
+            if isinstance(pool, AsyncConnectionPool | _AsyncRouter):
+                source = pool
+            else:
+                source = await environment.shared_async_source()
         return of_type(cls(source, credential))
 
     async def run(self, call: Call[T]) -> T:
         """Run any call of pydb.calls with this storage's credential."""
+        credential = _present(self._credential)
+        if isinstance(self._source, _AsyncRouter):
+            return await self._source.run(call, credential)
         if _is_inherited(self._source):
             await self._leave_parents()
-        credential = _present(self._credential)
         if isinstance(self._source, psycopg.AsyncConnection):
             return await aio.run(self._source, call, credential)
         dead = 0

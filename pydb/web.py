@@ -34,6 +34,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from . import calls, environment
+from .cells import AsyncCells, Cells
 from .errors import MalformedCredential, NoTenant, StorageError
 from .storage import AsyncTenantAwareStorage, TenantAwareStorage, remember
 from .token import LEVEL
@@ -79,6 +80,7 @@ STATUS = {
     "TooManyGrants": 409,
     "UniqueViolation": 409,
     "ArtifactTooLarge": 413,
+    "LivesElsewhere": 421,
     "InvalidArgument": 422,
     "InvalidTarget": 422,
     "AnotherTenant": 500,
@@ -86,6 +88,7 @@ STATUS = {
     "InvalidProvider": 500,
     "KeysUnavailable": 503,
     "OperationalError": 503,
+    "OrganisationMoving": 503,
     "QuotaExceeded": 507,
 }
 
@@ -114,7 +117,7 @@ class RequestTenant:
 
     isolation_key: str
     credential: str = field(repr=False)
-    pool: AsyncConnectionPool[Any] | ConnectionPool[Any] = field(repr=False, compare=False)
+    pool: AsyncConnectionPool[Any] | ConnectionPool[Any] | AsyncCells | Cells = field(repr=False, compare=False)
 
 
 class _Exempt:
@@ -213,7 +216,9 @@ def _malformed() -> MalformedCredential:
     )
 
 
-def credential_of(request: Any) -> tuple[str, AsyncConnectionPool[Any] | ConnectionPool[Any] | None]:
+def credential_of(
+    request: Any,
+) -> tuple[str, AsyncConnectionPool[Any] | ConnectionPool[Any] | AsyncCells | Cells | None]:
     """The credential of a request, and the pool of the middleware that admitted it.
 
     Without a middleware, the bearer token, which nobody has verified yet, and None. On a path that a middleware exempts
@@ -248,8 +253,9 @@ class _Middleware:
     ) -> None:
         """Put it before an application.
 
-        pool: of the application's, on which tokens are verified and from_request works; of its kind (asynchronous for
-            ASGI), opened by the application, best with autocommit. None: one of the process, on DATABASE_URL.
+        pool: of the application's, or its Cells, on which tokens are verified and from_request works; of its kind
+            (asynchronous for ASGI), opened by the application, best with autocommit. None: one of the process, on
+            DATABASE_URL or AI_STORAGE_CELLS.
         exempt: paths that need no tenant, each in full, such as /healthz. All others do.
         exchange: makes a credential of the bearer token, such as IdentityProvider.exchange of pydb.identity with its
             options filled in. The database's own tokens are then no longer taken directly. It may block.
@@ -336,8 +342,9 @@ class TenantMiddleware(_Middleware):
                 # In threads of its own: one that waits for a provider keeps no other work from the event loop's.
                 exchange = functools.partial(contextvars.copy_context().run, self._exchange, credential)
                 credential = await asyncio.get_running_loop().run_in_executor(self._threads, exchange)
-        pool = self._pool or await environment.shared_async_pool()
-        key = await AsyncTenantAwareStorage(pool).run(calls.set_tenant(credential))
+        pool = self._pool or await environment.shared_async_source()
+        # With the credential too, by which cells know its organisation.
+        key = await AsyncTenantAwareStorage(pool, credential).run(calls.set_tenant(credential))
         return RequestTenant(key, credential, pool)
 
 
@@ -398,8 +405,9 @@ class WSGITenantMiddleware(_Middleware):
             credential = _bearer(environ)
             if self._exchange is not None:
                 credential = self._exchange(credential)
-        pool = self._pool or environment.shared_pool()
-        key = TenantAwareStorage(pool).run(calls.set_tenant(credential))
+        pool = self._pool or environment.shared_source()
+        # With the credential too, by which cells know its organisation.
+        key = TenantAwareStorage(pool, credential).run(calls.set_tenant(credential))
         return RequestTenant(key, credential, pool)
 
 

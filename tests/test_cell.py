@@ -7,12 +7,25 @@ import json
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pydb import AsyncCells, Cells, LivesElsewhere, ModelNotFound, OrganisationMoving, cli, token
+from pydb import (
+    AsyncCells,
+    AsyncTenantAwareStorage,
+    Cells,
+    LivesElsewhere,
+    ModelNotFound,
+    OrganisationMoving,
+    TenantAwareStorage,
+    cli,
+    environment,
+    token,
+    web,
+)
 from tests.conftest import Database, install
 from tests.helpers import ACME, ACME_2, BETA, call, key, refused, save, value
 from tests.pgbouncer import CONFIG, PORT, running
@@ -330,3 +343,69 @@ def test_pgbouncer_leads_to_the_cell_by_the_organisations_name(
         dsn = make_conninfo(host=str(folder), port=PORT, user="app", dbname="beta")
         with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
             assert [row.model_name for row in call(connection, "load_progress", as_=BETA)] == ["m"]
+
+
+# Where the environment names the cells -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def described(east: Database, west: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a process of beta, whose cell it does not know."""
+    path = tmp_path / "cells.json"
+    path.write_text(json.dumps(dsns(east, west)))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    for name, text in {
+        "AI_STORAGE_CELLS": str(path),
+        "AI_STORAGE_ORG_ID": "beta",
+        "AI_STORAGE_SERVER_ID": "s1",
+        "AI_STORAGE_PROJECT_ID": "p1",
+        "AI_STORAGE_ENVIRONMENT": "production",
+        "AI_STORAGE_CODE_HASH": "c1",
+    }.items():
+        monkeypatch.setenv(name, text)
+
+
+def test_a_process_reaches_the_cells_that_its_environment_names(described: None, west: Database) -> None:
+    with TenantAwareStorage.from_env() as storage:
+        storage.save_ai_progress("m", 0.5)
+    with TenantAwareStorage.from_mcp_server("s1", "p1", "c1") as storage:
+        assert storage.load_model("m").mse == 0.5
+
+    async def scenario() -> None:
+        async with await AsyncTenantAwareStorage.from_env() as storage:
+            assert (await storage.load_model("m")).mse == 0.5
+
+    asyncio.run(scenario())
+    assert west.storage(BETA).load_model("m").mse == 0.5
+
+
+def test_requests_are_served_from_the_cell_of_their_token(described: None, east: Database, west: Database) -> None:
+    ((kid, secret),) = call(east.connect(), "create_signing_key", audience="store")
+    call(west.connect(), "adopt_signing_key", kid=kid, secret=secret, audience="store")
+    seen: list[str] = []
+    answers: list[str] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        storage = TenantAwareStorage.from_request(environ)
+        storage.save_ai_progress("m", 0.5)
+        seen.append(storage.home() or "")
+        start_response("204 No Content", [])
+        return []
+
+    served = web.WSGITenantMiddleware(application)
+    try:
+        for org in ("beta", "acme"):
+            signed = token.mint(
+                token.Tenant(org, "s1", "p1", "production", "c1"),
+                kid=kid,
+                secret=secret,
+                audience="store",
+                ttl=timedelta(minutes=5),
+            )
+            environ = {"PATH_INFO": "/", "REQUEST_METHOD": "GET", "HTTP_AUTHORIZATION": f"Bearer {signed}"}
+            b"".join(served(environ, lambda status, headers, *more: answers.append(status)))
+    finally:
+        environment.close_shared_pool()
+    assert answers == ["204 No Content"] * 2
+    assert seen == ["west", "east"]
+    assert west.storage(BETA).load_model("m").mse == 0.5
