@@ -3,8 +3,8 @@
     cells = Cells({"east": "postgresql://app@east/store", "west": "postgresql://app@west/store"})
     cells.storage("acme:mcp-1:shop:production:abc123").save_ai_progress("classifier", 0.12)
 
-The cells know where an organisation lives, and refuse what is not theirs before anything is changed. So a storage asks
-the cell that it remembers, and follows a refusal to the cell that it names.
+The cells know where an organisation lives, and refuse what is not theirs before anything is changed. A storage
+calls the cell it remembers; if refused, it retries once in the cell that the refusal names.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_dsns(path: Path) -> dict[str, str]:
     return cells
 
 
-class _Directory:
+class _Cells:
     def __init__(self, dsns: Mapping[str, str], *, wait: float = 30.0, **options: Any) -> None:
         """The DSN of each cell by its name, in the order in which to ask for an organisation that was not met yet.
 
@@ -72,18 +72,18 @@ class _Directory:
 class _Route:
     """Where one call goes: to the cell in which its organisation was last, and to the one that a refusal names."""
 
-    def __init__(self, directory: _Directory, credential: str | None) -> None:
-        self._directory = directory
-        # A key's first level; of a token all, which is not kept.
+    def __init__(self, cells: _Cells, credential: str | None) -> None:
+        self._cells = cells
+        # The first level of a key. A token has no colon and is not remembered.
         self._organisation, _, is_key = (credential or "").partition(":")
         self._is_key = bool(is_key)
-        self._end = time.monotonic() + directory._wait
+        self._end = time.monotonic() + cells._wait
         self._pause = 0.02
         self._refusal: LivesElsewhere | None = None
-        self.cell = directory._homes.get(self._organisation, next(iter(directory._dsns)))
+        self.cell = cells._homes.get(self._organisation, next(iter(cells._dsns)))
 
     def refused(self, error: StorageError) -> float:
-        """Turn to the next cell. Returns after how many seconds to ask it; raises the error where there is no way."""
+        """Choose the next cell after a refusal. Returns the seconds to wait first; raises it if no cell is left."""
         if isinstance(error, OrganisationMoving):
             if time.monotonic() >= self._end:
                 raise error
@@ -92,9 +92,9 @@ class _Route:
             return self._pause
         assert isinstance(error, LivesElsewhere)
         if self._refusal is not None:
-            # Sent back or on: what the first cell refused was to share with an organisation of the other cell.
+            # The second cell refuses too: the first refusal was about sharing with an organisation in it.
             raise self._refusal
-        if error.detail not in self._directory._dsns:
+        if error.detail not in self._cells._dsns:
             raise error
         self._refusal, self.cell = error, error.detail
         return 0
@@ -102,11 +102,16 @@ class _Route:
     def found(self) -> None:
         """Remember the cell that answered."""
         if self._is_key:
-            self._directory._homes[self._organisation] = self.cell
+            self._cells._homes[self._organisation] = self.cell
 
 
-class Cells(_Directory, _Router):
+class Cells(_Cells, _Router):
     """Storages of tenants in several cells. close(), or the end of a with block, closes the pools."""
+
+    def __init__(self, dsns: Mapping[str, str], *, wait: float = 30.0, **options: Any) -> None:
+        """See AsyncCells."""
+        super().__init__(dsns, wait=wait, **options)
+        self._lock = threading.Lock()
 
     def storage(self, credential: Credential, *, cache: Any = None) -> TenantAwareStorage:
         """The storage of one tenant, in whichever cell its organisation lives. cache: as of TenantAwareStorage."""
@@ -123,8 +128,6 @@ class Cells(_Directory, _Router):
             else:
                 route.found()
                 return answer
-
-    _lock = threading.Lock()
 
     def pool(self, cell: str) -> ConnectionPool[Any]:
         """The pool of a cell, opened when it is first needed. Raises: as TenantAwareStorage.from_dsn."""
@@ -149,7 +152,7 @@ class Cells(_Directory, _Router):
         self.close()
 
 
-class AsyncCells(_Directory, _AsyncRouter):
+class AsyncCells(_Cells, _AsyncRouter):
     """Cells for asynchronous storages, in one event loop."""
 
     def __init__(self, dsns: Mapping[str, str], *, wait: float = 30.0, **options: Any) -> None:

@@ -396,7 +396,7 @@ def _token(args: argparse.Namespace) -> None:
 
 # The audit trail
 
-SEALED_AT_ONCE = 50_000  # of seal_audit()
+SEALED_AT_ONCE = 50_000  # events in one call, as in ai_storage.seal_audit()
 LONGEST_PAUSE = 60.0  # seconds between two attempts to reach a server that is gone
 
 

@@ -62,7 +62,7 @@ def homes(cells: Cells) -> dict[str, calls.Home]:
             said[home.org_id][name] = home
     found = {}
     for organisation, by_cell in sorted(said.items()):
-        # The cell in which it lives knows it best; the others may not have heard of it.
+        # Cells that have no row for it are not asked.
         different = set(by_cell.values())
         if len(different) > 1:
             words = ", ".join(f"{name} says {home.cell_name}" for name, home in sorted(by_cell.items()))
@@ -96,7 +96,7 @@ def check(cells: Cells) -> list[str]:
     for name, directory in directories.items():
         here = [cell.cell_name for cell in directory if cell.is_here]
         if here != [name]:
-            wrong.append(f"{name} takes itself for {here[0] if here else 'a server that is alone'}.")
+            wrong.append(f"{name} is configured as {here[0] if here else 'a server without cells'}.")
         if sorted(cell.cell_name for cell in directory) != sorted(cells):
             wrong.append(f"{name} knows these cells: {', '.join(cell.cell_name for cell in directory) or 'none'}.")
     new = {name: [cell.cell_name for cell in directory if cell.takes_new] for name, directory in directories.items()}

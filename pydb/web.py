@@ -343,7 +343,7 @@ class TenantMiddleware(_Middleware):
                 exchange = functools.partial(contextvars.copy_context().run, self._exchange, credential)
                 credential = await asyncio.get_running_loop().run_in_executor(self._threads, exchange)
         pool = self._pool or await environment.shared_async_source()
-        # With the credential too, by which cells know its organisation.
+        # Cells route by the credential, so the storage needs it too.
         key = await AsyncTenantAwareStorage(pool, credential).run(calls.set_tenant(credential))
         return RequestTenant(key, credential, pool)
 
@@ -406,7 +406,7 @@ class WSGITenantMiddleware(_Middleware):
             if self._exchange is not None:
                 credential = self._exchange(credential)
         pool = self._pool or environment.shared_source()
-        # With the credential too, by which cells know its organisation.
+        # Cells route by the credential, so the storage needs it too.
         key = TenantAwareStorage(pool, credential).run(calls.set_tenant(credential))
         return RequestTenant(key, credential, pool)
 

@@ -175,7 +175,8 @@ parallel safe
 as $fn$
     select ai_storage_private.context_mac(p_inner_key, p_outer_key, p_payload) || '|' || p_payload;
 $fn$;
-comment on function ai_storage_private.sign_context(bytea, bytea, text) is 'A signed context.';
+comment on function ai_storage_private.sign_context(bytea, bytea, text) is
+    'p_payload behind its MAC and |. Null without keys, which are those of context_secret.';
 
 create or replace function ai_storage_private.context_payload(
     p_scope         text,
@@ -196,7 +197,9 @@ as $fn$
     );
 $fn$;
 comment on function ai_storage_private.context_payload(text, bigint, text, text, text, text) is
-    'What a context says, for this transaction of this backend. p_lent: further fields, or null.';
+    'The payload of a context, valid for this transaction of this backend: scope, tenant id, '
+    'isolation key, expiry, credential, backend and transaction, joined by |. p_lent: further '
+    'fields joined by |, or null.';
 
 create or replace function ai_storage.renew_context_secret()
 returns void
@@ -246,17 +249,16 @@ begin
     select s.inner_key, s.outer_key into v_inner_key, v_outer_key
     from ai_storage_private.context_secret as s;
     v_field := string_to_array(substr(v_context, 66), '|');
-    -- Not in the query, which PostgreSQL prepares anew in each statement. A context is good in one
-    -- transaction of one backend, and no longer than its token.
+    -- The MAC is computed outside the query, whose expressions PostgreSQL prepares anew in each
+    -- statement. A context is valid in one transaction of one backend, and until its token expires.
+    -- CASE keeps the order: no field is read before it is verified.
     return case
         when ai_storage_private.sign_context(v_inner_key, v_outer_key, substr(v_context, 66))
             is distinct from v_context then null
-        when v_field[6] = pg_backend_pid()::text
-            and v_field[7] = extract(epoch from now())::text
-        then case
-            when v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric
-                then v_field
-        end
+        when v_field[6] <> pg_backend_pid()::text
+            or v_field[7] <> extract(epoch from now())::text then null
+        when v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric
+            then v_field
     end;
 end;
 $fn$;
@@ -323,8 +325,8 @@ begin
 end;
 $fn$;
 comment on function ai_storage_private.trusted_context() is
-    'The context of this transaction, for a function that acts for other tenants and puts it back; '
-    'clears one that cannot be believed, since events tell what stands in it.';
+    'The current context, for a function that acts for other tenants and restores it. Clears one '
+    'whose signature is not valid, since record_event() reads its fields without checking.';
 
 create or replace function ai_storage_private.current_tenant_id()
 returns bigint
@@ -664,7 +666,7 @@ $fn$;
 comment on function ai_storage_private.enter(text, boolean, text) is
     'The first step of every tenant function: checks the credential, or without one the context of '
     'set_tenant, and makes the transaction act for that tenant. p_register: register a new tenant, '
-    'as writes do. Raises TN001 to TN005.';
+    'as writes do. Raises TN001 to TN005, TN602, TN603.';
 
 create or replace function ai_storage_private.covers_version(
     p_levels    text[],
@@ -812,7 +814,7 @@ end;
 $fn$;
 comment on function ai_storage.set_tenant(text) is
     'Makes the rest of this transaction act for one tenant and returns its isolation key. Nothing '
-    'outlives the transaction. Raises TN002 to TN005.';
+    'outlives the transaction. Raises TN002 to TN005, TN602, TN603, as every tenant function does.';
 
 create or replace function ai_storage.clear_tenant()
 returns void

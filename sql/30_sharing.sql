@@ -1811,6 +1811,7 @@ comment on policy sharing_reads_permits on ai_storage_private.external_sharing_p
     'The sharing functions ask whether a grant may leave its organisation.';
 
 drop policy if exists sharing_sees_lent_models on ai_storage_private.ai_progress_tenant;
+-- In a subquery, so that lent_ids() runs once in a statement and not for each row.
 create policy sharing_sees_lent_models on ai_storage_private.ai_progress_tenant
     to ai_storage_sharing
     using (model_id = any ((select ai_storage_private.lent_ids())::uuid[]))

@@ -518,7 +518,8 @@ begin
     select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
     from ai_storage_private.audit_checkpoint as c;
 
-    -- One statement, and so one look at the queue: an old snapshot somewhere keeps its dead rows.
+    -- One statement reads the queue once. While somebody keeps an old snapshot open, its dead rows
+    -- stay, and each read passes all of them.
     with taken as materialized (
         delete from ai_storage_private.audit_pending as p
         where p.ctid = any (array(
@@ -598,7 +599,7 @@ exception
         raise exception using
             errcode = '23505',
             message = 'an event or a seal that was to be written is in the log already',
-            hint = 'Somebody wrote into the log by hand; verify_all_audit() tells where.';
+            hint = 'The log was written by hand. Run verify_all_audit() to find the place.';
 end;
 $fn$;
 comment on function ai_storage_private.seal_events(bigint) is
@@ -622,8 +623,8 @@ end;
 $fn$;
 comment on function ai_storage.seal_audit() is
     'Seals events that are committed and not sealed yet, at most 50,000 in a call: one seal per '
-    'tenant that has any. Returns how many events and seals. Several sealers take turns. Raises '
-    '23505, 25000.';
+    'tenant that has any. Returns how many events and seals. Call it again, in a new transaction, '
+    'while it returns 50,000 events. Several sealers take turns. Raises 23505, 25000.';
 
 create or replace function ai_storage.create_checkpoint()
 returns jsonb
@@ -1111,8 +1112,9 @@ begin
         );
     end if;
     v_detail := jsonb_build_object('model_name', new.model_name);
-    -- A new model whose name turned out to have been deleted gets another number at once. Looked up
-    -- in a step of its own, or every save would run a query.
+    -- write_progress() inserts a new model as version 1 and renumbers it at once when its name was
+    -- deleted before. The first number never had a version; 'gone' tells verify_audit(). In an IF
+    -- of its own, since an expression with a subquery runs as a query, in every save.
     if tg_op = 'UPDATE' and new.updated_at = old.updated_at then
         if not exists (
             select from ai_storage_private.progress_version as v
@@ -1146,7 +1148,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $fn$
 begin
-    -- A version that is what its model is now has the event of its model.
+    -- A version that equals its model's current state is covered by the model's event.
     if not exists (
         select from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = new.tenant_id
@@ -1260,12 +1262,13 @@ begin
     if tg_op in ('INSERT', 'UPDATE') then
         v_new := to_jsonb(new);
     end if;
+    -- Filling these columns for the first time has no event: that of the insert covers it.
     if v_old -> v_filled[1] = 'null' and v_new -> v_filled[1] <> 'null'
         and v_old - v_filled = v_new - v_filled
     then
         return null;
     end if;
-    -- One that changes hands by hand is told on both sides.
+    -- A row that somebody gave to another tenant has an event in both logs.
     for v_row in
         select coalesce(v_new, v_old, '{}')
         union all
@@ -1332,7 +1335,7 @@ returns table (
 language sql
 stable
 as $fn$
-    -- By seals first: a clock may be set back.
+    -- By seal first: ids follow the clock, which may be set back.
     select distinct on (l.subject)
         l.subject, l.action, l.model_id, l.version, l.content_digest, l.salt, l.detail
     from (
@@ -1366,7 +1369,7 @@ language sql
 stable
 as $fn$
     select
-        ai_storage_private.event_subject('% share', null, null, to_jsonb(s)),
+        ai_storage_private.event_subject('insert share', null, null, to_jsonb(s)),
         to_jsonb(s)::text
     from ai_storage_private.model_share as s
     where s.tenant_id = p_tenant_id
@@ -1374,7 +1377,7 @@ as $fn$
     (
         -- Of several ends of a grant the last, as of its events.
         select distinct on (e.share_id)
-            ai_storage_private.event_subject('% share end', null, null, to_jsonb(e)),
+            ai_storage_private.event_subject('insert share end', null, null, to_jsonb(e)),
             to_jsonb(e)::text
         from ai_storage_private.share_end as e
         where e.tenant_id = p_tenant_id
@@ -1382,13 +1385,13 @@ as $fn$
     )
     union all
     select
-        ai_storage_private.event_subject('% share decline', null, null, to_jsonb(d)),
+        ai_storage_private.event_subject('insert share decline', null, null, to_jsonb(d)),
         to_jsonb(d)::text
     from ai_storage_private.share_decline as d
     where d.tenant_id = p_tenant_id
     union all
     select
-        ai_storage_private.event_subject('% deleted model', null, null, to_jsonb(m)),
+        ai_storage_private.event_subject('insert deleted model', null, null, to_jsonb(m)),
         to_jsonb(m)::text
     from ai_storage_private.deleted_model as m
     where m.tenant_id = p_tenant_id;
@@ -1447,7 +1450,7 @@ begin
             select l.*
             from ai_storage_private.list_last_events(p_tenant_id, '^save model$') as l
         ),
-        -- The last that happened to each model: its subject without the version.
+        -- The last save or deletion of each model.
         latest as materialized (
             select distinct on (l.model_id) l.model_id, l.action, l.version, l.model_name
             from (
@@ -1717,10 +1720,11 @@ begin
 end;
 $fn$;
 comment on function ai_storage.verify_audit(text) is
-    'Recomputes every leaf and seal of the caller''s own log and compares with it the models and '
-    'their versions, the artifacts, whose bytes it reads again, and the grants. pending: events '
-    'that no seal covers yet. verified false: problem says what is wrong first, event_id where, '
-    'when it is known. Raises TN001 to TN005.';
+    'Recomputes every leaf and seal of the caller''s own log and compares the tenant''s data with '
+    'it: models and versions with authors and times, artifacts, whose bytes it reads again, '
+    'grants, their ends, declines and deleted names. Finds what was changed, added or removed '
+    'without an event. pending: events that no seal covers yet. verified false: problem says what '
+    'is wrong first, event_id where, when it is known. Raises TN001 to TN005.';
 
 create or replace function ai_storage.audit_trail(
     p_since  timestamptz default null,

@@ -707,11 +707,11 @@ begin
         );
     end if;
     if v_rule.keep_events_for is not null then
-        -- Before what there is: an event that is sealed after that was read is of something new.
+        -- Read before the rows: an event that is sealed after that describes something newer.
         select max(s.seal_number) into v_last
         from ai_storage_private.audit_seal as s
         where s.tenant_id = p_tenant_id;
-        -- What still exists can be compared with the log, for which it takes the salt and the name.
+        -- Comparing a row with the log needs the salt and the names of its event.
         v_subjects := array(
             select s
             from ai_storage_private.list_subjects(p_tenant_id) as s
@@ -843,7 +843,7 @@ begin
             exit;
         end if;
     end loop;
-    -- Grants of many tenants, for none of whom we act.
+    -- sweep_shares() deletes grants of many tenants, so it acts for none of them.
     perform ai_storage_private.restore_context('');
 
     if not v_done then
@@ -866,7 +866,7 @@ $fn$;
 comment on function ai_storage.apply_retention(text, integer) is
     'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and '
     'names in events; also abandoned uploads, and grants that are over. An event '
-    'goes on existing, without its names, and keeps them while its version exists. A call takes a '
+    'is kept without its names; it keeps them while what it describes exists. A call takes a '
     'part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant '
     'p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant '
     'is left for the next run when another transaction is in the way for 2 s, or its rule was just '
@@ -932,7 +932,7 @@ begin
     -- The names in the log, also in the logs of those who used these tenants' models.
     perform ai_storage_private.take_turn();
     perform ai_storage_private.seal_events();
-    -- What was saved since the content went stays comparable.
+    -- Keep the events of what was saved after the content was erased.
     for v_tenant in
         select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t

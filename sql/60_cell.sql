@@ -5,9 +5,9 @@
 -- one in the cell that takes new ones. A cell refuses calls for an organisation of another cell and
 -- names that cell (TN602), so a client with an old directory is never served wrongly.
 --
--- A move closes the organisation in both cells (hold_organisation), copies it, and opens it in the
--- new one (release_organisation at the source, then open_organisation at the target). Wherever that
--- breaks off, the organisation is closed, and never open in two cells.
+-- A move closes the organisation in both cells (hold_organisation) and opens it in the new one
+-- (release_organisation at the source, then open_organisation at the target). If a step fails, the
+-- organisation may stay closed; it is never open in two cells.
 --
 -- Tables: cell, home (0008_cell); tenant.moved_to (0001_tenant).
 -- Errors: 22023, 23505, 42704, 55000, TN602, TN603, those of 10_context.sql.
@@ -34,7 +34,7 @@ returns boolean
 language sql
 stable
 as $fn$
-    -- By the key, which has an index; ; comes after :.
+    -- A range of isolation keys uses their index: ; is the character after the colon.
     select exists (
         select from ai_storage_private.tenant as t
         where t.isolation_key >= p_org_id || ':' collate "C"
@@ -85,7 +85,8 @@ begin
             errcode = 'TN602',
             message = 'this organisation lives in another cell',
             detail = v_cell,
-            hint = 'Connect to the cell that the detail names, and repeat the call there.';
+            hint = 'Connect to the cell that the detail names. A model is shared only within one '
+                'cell.';
     end if;
 end;
 $fn$;
@@ -237,8 +238,9 @@ begin
 end;
 $fn$;
 comment on function ai_storage.set_home(text, text, boolean) is
-    'Says in which cell an organisation lives; null: no row for it. Changes nothing of its tenants '
-    'here: see hold_organisation() for a move. Raises 22023, 42704.';
+    'Records in which cell an organisation lives; p_cell_name null removes the record. '
+    'p_is_moving: calls for it are refused. Does not change its tenants; to move them, see '
+    'hold_organisation(). Raises 22023, 42704.';
 
 create or replace function ai_storage.list_cells()
 returns table (cell_name text, is_here boolean, takes_new boolean)
@@ -328,9 +330,10 @@ begin
 end;
 $fn$;
 comment on function ai_storage.hold_organisation(text, text) is
-    'The first step of moving an organisation to a cell, called in both cells: from its commit on, '
-    'every new call for the organisation is refused with TN603. Transactions that began before may '
-    'go on; wait until they have ended. Returns how many tenants were closed. Raises 22023, 42704.';
+    'First step of moving an organisation: closes it in this cell. Call it in both cells. From its '
+    'commit on, new calls for the organisation are refused with TN603; wait until older '
+    'transactions have ended. p_cell_name: the new cell. Returns the number of tenants closed. '
+    'Raises 22023, 42704.';
 
 create or replace function ai_storage.release_organisation(p_org_id text, p_cell_name text)
 returns void
@@ -383,9 +386,9 @@ begin
 end;
 $fn$;
 comment on function ai_storage.open_organisation(text) is
-    'The third step, called in the new cell, after release_organisation() at the source; also the '
-    'way back, called at the source of a move that is given up. The organisation lives here from '
-    'now on. Returns how many tenants were opened. Raises 22023.';
+    'Opens an organisation in this cell: the last step of a move, after release_organisation() in '
+    'the old cell. Also cancels a move, called in the old cell before release_organisation(). '
+    'Returns the number of tenants opened. Raises 22023.';
 
 create or replace function ai_storage.adopt_signing_key(
     p_kid      text,
@@ -411,8 +414,8 @@ begin
 end;
 $fn$;
 comment on function ai_storage.adopt_signing_key(text, text, text) is
-    'Takes over a key that another cell made, so that its tokens are good here too. Raises 22023, '
-    '23505.';
+    'Adds a key that another cell made, so that its tokens are valid here. p_secret: as '
+    'create_signing_key() returned it. Raises 22023, 23505.';
 
 -- Triggers ----------------------------------------------------------------------------------------
 
@@ -458,4 +461,4 @@ create policy operator_keeps_homes on ai_storage_private.home
     using (true)
     with check (true);
 comment on policy operator_keeps_homes on ai_storage_private.home is
-    'The directory is one for all; a tenant is told where it lives itself.';
+    'Administrators keep the directory. Tenants learn only their own cell, from home().';

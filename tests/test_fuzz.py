@@ -148,9 +148,9 @@ HOLES = {
     ),
     "a context of another session": _rewrite(
         "ai_storage_private.verified_context",
-        """when v_field[6] = pg_backend_pid()::text
-            and v_field[7] = extract(epoch from now())::text""",
-        "when true",
+        """when v_field[6] <> pg_backend_pid()::text
+            or v_field[7] <> extract(epoch from now())::text then null""",
+        "",
     ),
     "a key without authorisation": _rewrite(
         "ai_storage_private.check_credential", "if v_authorized is null", "if false"

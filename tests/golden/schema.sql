@@ -137,7 +137,7 @@ ALTER FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audienc
 -- Name: FUNCTION adopt_signing_key(p_kid text, p_secret text, p_audience text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) IS 'Takes over a key that another cell made, so that its tokens are good here too. Raises 22023, 23505.';
+COMMENT ON FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) IS 'Adds a key that another cell made, so that its tokens are valid here. p_secret: as create_signing_key() returned it. Raises 22023, 23505.';
 
 --
 -- Name: allow_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -309,7 +309,7 @@ begin
             exit;
         end if;
     end loop;
-    -- Grants of many tenants, for none of whom we act.
+    -- sweep_shares() deletes grants of many tenants, so it acts for none of them.
     perform ai_storage_private.restore_context('');
 
     if not v_done then
@@ -336,7 +336,7 @@ ALTER FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) OWNER T
 -- Name: FUNCTION apply_retention(p_after text, p_limit integer); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) IS 'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and names in events; also abandoned uploads, and grants that are over. An event goes on existing, without its names, and keeps them while its version exists. A call takes a part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant is left for the next run when another transaction is in the way for 2 s, or its rule was just changed. Returns how many tenants lost something, and what. Raises 22023, 25000.';
+COMMENT ON FUNCTION ai_storage.apply_retention(p_after text, p_limit integer) IS 'Deletes what the rules keep no longer: versions with their artifacts, idempotency keys and names in events; also abandoned uploads, and grants that are over. An event is kept without its names; it keeps them while what it describes exists. A call takes a part: at most p_limit tenants that lose something, 10000 versions of one, after the tenant p_after. cursor: pass it as p_after in the next transaction; null when all is done. A tenant is left for the next run when another transaction is in the way for 2 s, or its rule was just changed. Returns how many tenants lost something, and what. Raises 22023, 25000.';
 
 --
 -- Name: audit_proof(uuid, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -1440,7 +1440,7 @@ begin
     -- The names in the log, also in the logs of those who used these tenants' models.
     perform ai_storage_private.take_turn();
     perform ai_storage_private.seal_events();
-    -- What was saved since the content went stays comparable.
+    -- Keep the events of what was saved after the content was erased.
     for v_tenant in
         select t.tenant_id, t.isolation_key
         from ai_storage_private.tenant as t
@@ -2003,7 +2003,7 @@ ALTER FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) OWN
 -- Name: FUNCTION hold_organisation(p_org_id text, p_cell_name text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) IS 'The first step of moving an organisation to a cell, called in both cells: from its commit on, every new call for the organisation is refused with TN603. Transactions that began before may go on; wait until they have ended. Returns how many tenants were closed. Raises 22023, 42704.';
+COMMENT ON FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) IS 'First step of moving an organisation: closes it in this cell. Call it in both cells. From its commit on, new calls for the organisation are refused with TN603; wait until older transactions have ended. p_cell_name: the new cell. Returns the number of tenants closed. Raises 22023, 42704.';
 
 --
 -- Name: home(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3178,7 +3178,7 @@ ALTER FUNCTION ai_storage.open_organisation(p_org_id text) OWNER TO ai_storage_o
 -- Name: FUNCTION open_organisation(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.open_organisation(p_org_id text) IS 'The third step, called in the new cell, after release_organisation() at the source; also the way back, called at the source of a move that is given up. The organisation lives here from now on. Returns how many tenants were opened. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.open_organisation(p_org_id text) IS 'Opens an organisation in this cell: the last step of a move, after release_organisation() in the old cell. Also cancels a move, called in the old cell before release_organisation(). Returns the number of tenants opened. Raises 22023.';
 
 --
 -- Name: parse_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3722,7 +3722,7 @@ ALTER FUNCTION ai_storage.seal_audit() OWNER TO ai_storage_operator;
 -- Name: FUNCTION seal_audit(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals events that are committed and not sealed yet, at most 50,000 in a call: one seal per tenant that has any. Returns how many events and seals. Several sealers take turns. Raises 23505, 25000.';
+COMMENT ON FUNCTION ai_storage.seal_audit() IS 'Seals events that are committed and not sealed yet, at most 50,000 in a call: one seal per tenant that has any. Returns how many events and seals. Call it again, in a new transaction, while it returns 50,000 events. Several sealers take turns. Raises 23505, 25000.';
 
 --
 -- Name: set_artifact_limit(bigint); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3858,7 +3858,7 @@ ALTER FUNCTION ai_storage.set_home(p_org_id text, p_cell_name text, p_is_moving 
 -- Name: FUNCTION set_home(p_org_id text, p_cell_name text, p_is_moving boolean); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.set_home(p_org_id text, p_cell_name text, p_is_moving boolean) IS 'Says in which cell an organisation lives; null: no row for it. Changes nothing of its tenants here: see hold_organisation() for a move. Raises 22023, 42704.';
+COMMENT ON FUNCTION ai_storage.set_home(p_org_id text, p_cell_name text, p_is_moving boolean) IS 'Records in which cell an organisation lives; p_cell_name null removes the record. p_is_moving: calls for it are refused. Does not change its tenants; to move them, see hold_organisation(). Raises 22023, 42704.';
 
 --
 -- Name: set_quota(text, bigint, bigint); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -4007,7 +4007,7 @@ ALTER FUNCTION ai_storage.set_tenant(p_credential text) OWNER TO ai_storage_oper
 -- Name: FUNCTION set_tenant(p_credential text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.set_tenant(p_credential text) IS 'Makes the rest of this transaction act for one tenant and returns its isolation key. Nothing outlives the transaction. Raises TN002 to TN005.';
+COMMENT ON FUNCTION ai_storage.set_tenant(p_credential text) IS 'Makes the rest of this transaction act for one tenant and returns its isolation key. Nothing outlives the transaction. Raises TN002 to TN005, TN602, TN603, as every tenant function does.';
 
 --
 -- Name: share_model(text, jsonb, text[], timestamp with time zone, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -4348,7 +4348,7 @@ ALTER FUNCTION ai_storage.verify_audit(p_as text) OWNER TO ai_storage_owner;
 -- Name: FUNCTION verify_audit(p_as text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage.verify_audit(p_as text) IS 'Recomputes every leaf and seal of the caller''s own log and compares with it the models and their versions, the artifacts, whose bytes it reads again, and the grants. pending: events that no seal covers yet. verified false: problem says what is wrong first, event_id where, when it is known. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage.verify_audit(p_as text) IS 'Recomputes every leaf and seal of the caller''s own log and compares the tenant''s data with it: models and versions with authors and times, artifacts, whose bytes it reads again, grants, their ends, declines and deleted names. Finds what was changed, added or removed without an event. pending: events that no seal covers yet. verified false: problem says what is wrong first, event_id where, when it is known. Raises TN001 to TN005.';
 
 --
 -- Name: version(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -5268,7 +5268,8 @@ begin
             errcode = 'TN602',
             message = 'this organisation lives in another cell',
             detail = v_cell,
-            hint = 'Connect to the cell that the detail names, and repeat the call there.';
+            hint = 'Connect to the cell that the detail names. A model is shared only within one '
+                'cell.';
     end if;
 end;
 $$;
@@ -6032,7 +6033,7 @@ ALTER FUNCTION ai_storage_private.context_payload(p_scope text, p_tenant_id bigi
 -- Name: FUNCTION context_payload(p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.context_payload(p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) IS 'What a context says, for this transaction of this backend. p_lent: further fields, or null.';
+COMMENT ON FUNCTION ai_storage_private.context_payload(p_scope text, p_tenant_id bigint, p_isolation_key text, p_expires_at text, p_credential text, p_lent text) IS 'The payload of a context, valid for this transaction of this backend: scope, tenant id, isolation key, expiry, credential, backend and transaction, joined by |. p_lent: further fields joined by |, or null.';
 
 --
 -- Name: copy_artifacts(text, bigint, uuid, bigint, text, bigint, uuid, bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -6881,7 +6882,7 @@ ALTER FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope t
 -- Name: FUNCTION enter(p_as text, p_register boolean, p_scope text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) IS 'The first step of every tenant function: checks the credential, or without one the context of set_tenant, and makes the transaction act for that tenant. p_register: register a new tenant, as writes do. Raises TN001 to TN005.';
+COMMENT ON FUNCTION ai_storage_private.enter(p_as text, p_register boolean, p_scope text) IS 'The first step of every tenant function: checks the credential, or without one the context of set_tenant, and makes the transaction act for that tenant. p_register: register a new tenant, as writes do. Raises TN001 to TN005, TN602, TN603.';
 
 --
 -- Name: enter_code_version(text, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7345,7 +7346,7 @@ begin
             select l.*
             from ai_storage_private.list_last_events(p_tenant_id, '^save model$') as l
         ),
-        -- The last that happened to each model: its subject without the version.
+        -- The last save or deletion of each model.
         latest as materialized (
             select distinct on (l.model_id) l.model_id, l.action, l.version, l.model_name
             from (
@@ -9801,7 +9802,7 @@ COMMENT ON FUNCTION ai_storage_private.list_effective_rules() IS 'The rule that 
 CREATE FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) RETURNS TABLE(subject text, action text, model_id uuid, version bigint, content_digest bytea, salt uuid, detail jsonb)
     LANGUAGE sql STABLE
     AS $$
-    -- By seals first: a clock may be set back.
+    -- By seal first: ids follow the clock, which may be set back.
     select distinct on (l.subject)
         l.subject, l.action, l.model_id, l.version, l.content_digest, l.salt, l.detail
     from (
@@ -9843,7 +9844,7 @@ CREATE FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) RETURNS TABLE(s
     LANGUAGE sql STABLE
     AS $$
     select
-        ai_storage_private.event_subject('% share', null, null, to_jsonb(s)),
+        ai_storage_private.event_subject('insert share', null, null, to_jsonb(s)),
         to_jsonb(s)::text
     from ai_storage_private.model_share as s
     where s.tenant_id = p_tenant_id
@@ -9851,7 +9852,7 @@ CREATE FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) RETURNS TABLE(s
     (
         -- Of several ends of a grant the last, as of its events.
         select distinct on (e.share_id)
-            ai_storage_private.event_subject('% share end', null, null, to_jsonb(e)),
+            ai_storage_private.event_subject('insert share end', null, null, to_jsonb(e)),
             to_jsonb(e)::text
         from ai_storage_private.share_end as e
         where e.tenant_id = p_tenant_id
@@ -9859,13 +9860,13 @@ CREATE FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) RETURNS TABLE(s
     )
     union all
     select
-        ai_storage_private.event_subject('% share decline', null, null, to_jsonb(d)),
+        ai_storage_private.event_subject('insert share decline', null, null, to_jsonb(d)),
         to_jsonb(d)::text
     from ai_storage_private.share_decline as d
     where d.tenant_id = p_tenant_id
     union all
     select
-        ai_storage_private.event_subject('% deleted model', null, null, to_jsonb(m)),
+        ai_storage_private.event_subject('insert deleted model', null, null, to_jsonb(m)),
         to_jsonb(m)::text
     from ai_storage_private.deleted_model as m
     where m.tenant_id = p_tenant_id;
@@ -10030,7 +10031,7 @@ COMMENT ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) IS
 CREATE FUNCTION ai_storage_private.lives_here(p_org_id text) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
-    -- By the key, which has an index; ; comes after :.
+    -- A range of isolation keys uses their index: ; is the character after the colon.
     select exists (
         select from ai_storage_private.tenant as t
         where t.isolation_key >= p_org_id || ':' collate "C"
@@ -11092,12 +11093,13 @@ begin
     if tg_op in ('INSERT', 'UPDATE') then
         v_new := to_jsonb(new);
     end if;
+    -- Filling these columns for the first time has no event: that of the insert covers it.
     if v_old -> v_filled[1] = 'null' and v_new -> v_filled[1] <> 'null'
         and v_old - v_filled = v_new - v_filled
     then
         return null;
     end if;
-    -- One that changes hands by hand is told on both sides.
+    -- A row that somebody gave to another tenant has an event in both logs.
     for v_row in
         select coalesce(v_new, v_old, '{}')
         union all
@@ -11271,8 +11273,9 @@ begin
         );
     end if;
     v_detail := jsonb_build_object('model_name', new.model_name);
-    -- A new model whose name turned out to have been deleted gets another number at once. Looked up
-    -- in a step of its own, or every save would run a query.
+    -- write_progress() inserts a new model as version 1 and renumbers it at once when its name was
+    -- deleted before. The first number never had a version; 'gone' tells verify_audit(). In an IF
+    -- of its own, since an expression with a subquery runs as a query, in every save.
     if tg_op = 'UPDATE' and new.updated_at = old.updated_at then
         if not exists (
             select from ai_storage_private.progress_version as v
@@ -11398,7 +11401,7 @@ CREATE FUNCTION ai_storage_private.record_version() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- A version that is what its model is now has the event of its model.
+    -- A version that equals its model's current state is covered by the model's event.
     if not exists (
         select from ai_storage_private.ai_progress_tenant as p
         where p.tenant_id = new.tenant_id
@@ -12046,7 +12049,8 @@ begin
     select coalesce(max(c.checkpoint_number), 0) + 1 into v_checkpoint
     from ai_storage_private.audit_checkpoint as c;
 
-    -- One statement, and so one look at the queue: an old snapshot somewhere keeps its dead rows.
+    -- One statement reads the queue once. While somebody keeps an old snapshot open, its dead rows
+    -- stay, and each read passes all of them.
     with taken as materialized (
         delete from ai_storage_private.audit_pending as p
         where p.ctid = any (array(
@@ -12126,7 +12130,7 @@ exception
         raise exception using
             errcode = '23505',
             message = 'an event or a seal that was to be written is in the log already',
-            hint = 'Somebody wrote into the log by hand; verify_all_audit() tells where.';
+            hint = 'The log was written by hand. Run verify_all_audit() to find the place.';
 end;
 $$;
 
@@ -12250,7 +12254,7 @@ ALTER FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key by
 -- Name: FUNCTION sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'A signed context.';
+COMMENT ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'p_payload behind its MAC and |. Null without keys, which are those of context_secret.';
 
 --
 -- Name: summarize_shares(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -12406,11 +12410,11 @@ begin
         );
     end if;
     if v_rule.keep_events_for is not null then
-        -- Before what there is: an event that is sealed after that was read is of something new.
+        -- Read before the rows: an event that is sealed after that describes something newer.
         select max(s.seal_number) into v_last
         from ai_storage_private.audit_seal as s
         where s.tenant_id = p_tenant_id;
-        -- What still exists can be compared with the log, for which it takes the salt and the name.
+        -- Comparing a row with the log needs the salt and the names of its event.
         v_subjects := array(
             select s
             from ai_storage_private.list_subjects(p_tenant_id) as s
@@ -12681,7 +12685,7 @@ ALTER FUNCTION ai_storage_private.trusted_context() OWNER TO ai_storage_operator
 -- Name: FUNCTION trusted_context(); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.trusted_context() IS 'The context of this transaction, for a function that acts for other tenants and puts it back; clears one that cannot be believed, since events tell what stands in it.';
+COMMENT ON FUNCTION ai_storage_private.trusted_context() IS 'The current context, for a function that acts for other tenants and restores it. Clears one whose signature is not valid, since record_event() reads its fields without checking.';
 
 --
 -- Name: used_patterns(text[]); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -12730,17 +12734,16 @@ begin
     select s.inner_key, s.outer_key into v_inner_key, v_outer_key
     from ai_storage_private.context_secret as s;
     v_field := string_to_array(substr(v_context, 66), '|');
-    -- Not in the query, which PostgreSQL prepares anew in each statement. A context is good in one
-    -- transaction of one backend, and no longer than its token.
+    -- The MAC is computed outside the query, whose expressions PostgreSQL prepares anew in each
+    -- statement. A context is valid in one transaction of one backend, and until its token expires.
+    -- CASE keeps the order: no field is read before it is verified.
     return case
         when ai_storage_private.sign_context(v_inner_key, v_outer_key, substr(v_context, 66))
             is distinct from v_context then null
-        when v_field[6] = pg_backend_pid()::text
-            and v_field[7] = extract(epoch from now())::text
-        then case
-            when v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric
-                then v_field
-        end
+        when v_field[6] <> pg_backend_pid()::text
+            or v_field[7] <> extract(epoch from now())::text then null
+        when v_field[4] = '' or extract(epoch from clock_timestamp()) < v_field[4]::numeric
+            then v_field
     end;
 end;
 $$;
@@ -16276,7 +16279,7 @@ CREATE POLICY operator_keeps_homes ON ai_storage_private.home TO ai_storage_oper
 -- Name: POLICY operator_keeps_homes ON home; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON POLICY operator_keeps_homes ON ai_storage_private.home IS 'The directory is one for all; a tenant is told where it lives itself.';
+COMMENT ON POLICY operator_keeps_homes ON ai_storage_private.home IS 'Administrators keep the directory. Tenants learn only their own cell, from home().';
 
 --
 -- Name: quota operator_keeps_quotas; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
