@@ -1156,6 +1156,18 @@ def until_killed(work: Any) -> None:
             work()
 
 
+def connected(database: Database) -> Connection:
+    """A connection to a server that was killed and started: what is left of the old one may close the first."""
+
+    def answers() -> bool:
+        with suppress(psycopg.OperationalError), psycopg.connect(database.dsn()):
+            return True
+        return False
+
+    until(answers, "the server to take connections")
+    return database.connect()
+
+
 def test_no_event_is_lost_or_sealed_twice_when_the_server_is_killed(own_server: Server) -> None:
     tenants = [key(code=f"w{number}") for number in range(3)]
     with new_database(own_server, "crash") as database:
@@ -1183,7 +1195,7 @@ def test_no_event_is_lost_or_sealed_twice_when_the_server_is_killed(own_server: 
                 for future in futures:
                     future.result()
             own_server.cluster.start()
-            admin = database.connect()
+            admin = connected(database)
             assert all_verified(admin).verified
             app = database.connect("app")
             for tenant in tenants:
@@ -1199,7 +1211,7 @@ def test_no_event_is_lost_or_sealed_twice_when_the_server_is_killed(own_server: 
         kill_server(own_server)
         admin.close()
         own_server.cluster.start()
-        admin = database.connect()
+        admin = connected(database)
         assert seal(admin) == (1, 1)
         assert_sealed_once(admin, len(tenants))
 
