@@ -29,6 +29,9 @@ create table ai_storage_private.tenant (
     )
 );
 
+create index tenant_moved
+on ai_storage_private.tenant (org_id) where moved_to is not null;
+
 create table ai_storage_private.login_authorization (
     login_name    name not null,
     org_id        text collate "C" not null,

@@ -14,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -52,6 +52,8 @@ def read_dsns(path: Path) -> dict[str, str]:
 
 
 class _Cells:
+    _lock_type: Callable[[], Any]
+
     def __init__(self, dsns: Mapping[str, str], *, wait: float = 30.0, **options: Any) -> None:
         """The DSN of each cell by its name, in the order in which to ask for an organisation that was not met yet.
 
@@ -67,6 +69,7 @@ class _Cells:
         self._homes: dict[str, str] = {}
         # A forked process opens its own.
         self._pools: dict[tuple[int, str], Any] = {}
+        self._lock = self._lock_type()
 
 
 class _Route:
@@ -108,10 +111,7 @@ class _Route:
 class Cells(_Cells, _Router):
     """Storages of tenants in several cells. close(), or the end of a with block, closes the pools."""
 
-    def __init__(self, dsns: Mapping[str, str], *, wait: float = 30.0, **options: Any) -> None:
-        """See AsyncCells."""
-        super().__init__(dsns, wait=wait, **options)
-        self._lock = threading.Lock()
+    _lock_type = threading.Lock
 
     def storage(self, credential: Credential, *, cache: Any = None) -> TenantAwareStorage:
         """The storage of one tenant, in whichever cell its organisation lives. cache: as of TenantAwareStorage."""
@@ -155,10 +155,7 @@ class Cells(_Cells, _Router):
 class AsyncCells(_Cells, _AsyncRouter):
     """Cells for asynchronous storages, in one event loop."""
 
-    def __init__(self, dsns: Mapping[str, str], *, wait: float = 30.0, **options: Any) -> None:
-        """See Cells."""
-        super().__init__(dsns, wait=wait, **options)
-        self._lock = asyncio.Lock()
+    _lock_type = asyncio.Lock
 
     def storage(self, credential: Credential, *, cache: Any = None) -> AsyncTenantAwareStorage:
         """See Cells.storage."""

@@ -20,7 +20,7 @@ from .dsn import parse
 
 __all__ = ["DirectoryError", "apply", "check", "homes", "opened", "pgbouncer", "read"]
 
-Cells = Mapping[str, psycopg.Connection[Any]]
+Connections = Mapping[str, psycopg.Connection[Any]]
 
 
 class DirectoryError(Exception):
@@ -45,13 +45,13 @@ def read(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def opened(dsns: Mapping[str, str]) -> Iterator[Cells]:
+def opened(dsns: Mapping[str, str]) -> Iterator[Connections]:
     """A connection to each cell."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(migrate.connect(dsn)) for name, dsn in dsns.items()}
 
 
-def homes(cells: Cells) -> dict[str, calls.Home]:
+def homes(cells: Connections) -> dict[str, calls.Home]:
     """Where each organisation lives, as the cells say together.
 
     Raises: DirectoryError when two of them say otherwise.
@@ -74,7 +74,7 @@ def homes(cells: Cells) -> dict[str, calls.Home]:
     return found
 
 
-def apply(cells: Cells, takes_new: str) -> dict[str, calls.Home]:
+def apply(cells: Connections, takes_new: str) -> dict[str, calls.Home]:
     """Give all cells the same directory. Returns where each organisation lives.
 
     Raises: as homes; psycopg.Error.
@@ -89,7 +89,7 @@ def apply(cells: Cells, takes_new: str) -> dict[str, calls.Home]:
     return found
 
 
-def check(cells: Cells) -> list[str]:
+def check(cells: Connections) -> list[str]:
     """What is wrong with the directory of the cells, in sentences; nothing: it is the same in all of them."""
     wrong = []
     directories = {name: session.run(connection, calls.list_cells()) for name, connection in cells.items()}

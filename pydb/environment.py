@@ -43,7 +43,7 @@ __all__ = [
     "STORAGE_TYPES",
     "StorageType",
     "TokenFile",
-    "cells",
+    "cells_file",
     "close_shared_async_pool",
     "close_shared_pool",
     "credential",
@@ -131,25 +131,21 @@ def dsn() -> str:
     return variable("DATABASE_URL")
 
 
-def cells() -> dict[str, str] | None:
-    """The DSN of each cell where there are any, by AI_STORAGE_CELLS. Raises: ValueError."""
+def cells_file() -> Path | None:
+    """The file of cells that AI_STORAGE_CELLS names, or None."""
     path = os.environ.get("AI_STORAGE_CELLS")
-    if not path:
-        return None
-    from .cells import read_dsns
-
-    return read_dsns(Path(path))
+    return Path(path) if path else None
 
 
 def open_storage(cls: type[_Sync], credential: Credential, **options: Any) -> _Sync:
     """The storage of a process, with a pool or cells of its own. Raises: ValueError; as from_dsn."""
-    dsns = cells()
-    if dsns is None:
+    file = cells_file()
+    if file is None:
         return cls.from_dsn(dsn(), credential, **options)
-    from .cells import Cells
+    from .cells import Cells, read_dsns
 
     cache = options.pop("cache", None)
-    source = Cells(dsns, **options)
+    source = Cells(read_dsns(file), **options)
     storage = cls(source, credential, cache=cache)
     storage._owned = source
     return storage
@@ -157,13 +153,13 @@ def open_storage(cls: type[_Sync], credential: Credential, **options: Any) -> _S
 
 async def open_async_storage(cls: type[_Async], credential: Credential, **options: Any) -> _Async:
     """The twin of open_storage."""
-    dsns = cells()
-    if dsns is None:
+    file = cells_file()
+    if file is None:
         return await cls.from_dsn(dsn(), credential, **options)
-    from .cells import AsyncCells
+    from .cells import AsyncCells, read_dsns
 
     cache = options.pop("cache", None)
-    source = AsyncCells(dsns, **options)
+    source = AsyncCells(read_dsns(file), **options)
     storage = cls(source, credential, cache=cache)
     storage._owned = source
     return storage
@@ -332,15 +328,15 @@ def shared_pool() -> ConnectionPool[Any]:
 
 def shared_source() -> ConnectionPool[Any] | Cells:
     """shared_pool, or the cells of this process, closed when it ends. Raises: ValueError; as shared_pool."""
-    dsns = cells()
-    if dsns is None:
+    file = cells_file()
+    if file is None:
         return shared_pool()
-    from .cells import Cells
+    from .cells import Cells, read_dsns
 
-    key = (os.getpid(), json.dumps(dsns))
+    key = (os.getpid(), str(file))
     with _lock:
         if key not in _cells:
-            _cells[key] = Cells(dsns, max_size=SHARED_POOL_SIZE)
+            _cells[key] = Cells(read_dsns(file), max_size=SHARED_POOL_SIZE)
         return _cells[key]
 
 
@@ -387,17 +383,17 @@ async def shared_async_pool() -> AsyncConnectionPool[Any]:
 
 async def shared_async_source() -> AsyncConnectionPool[Any] | AsyncCells:
     """shared_async_pool, or the cells of this event loop. Raises: ValueError; as shared_async_pool."""
-    dsns = cells()
-    if dsns is None:
+    file = cells_file()
+    if file is None:
         return await shared_async_pool()
-    from .cells import AsyncCells
+    from .cells import AsyncCells, read_dsns
 
     for other in list(_async_cells):
         if other[0].is_closed():
             _async_cells.pop(other, None)
-    key = (asyncio.get_running_loop(), json.dumps(dsns))
+    key = (asyncio.get_running_loop(), str(file))
     if key not in _async_cells:
-        _async_cells[key] = AsyncCells(dsns, max_size=SHARED_POOL_SIZE)
+        _async_cells[key] = AsyncCells(read_dsns(file), max_size=SHARED_POOL_SIZE)
     return _async_cells[key]
 
 

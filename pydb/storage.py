@@ -6,6 +6,7 @@ import inspect
 import os
 import select
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial, update_wrapper
 from types import TracebackType
@@ -59,24 +60,28 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class _Router:
+class _Router(ABC):
     """Source of a TenantAwareStorage that chooses a server for each call: pydb.cells."""
 
+    @abstractmethod
     def run(self, call: Call[T], credential: str | None) -> T:
-        raise NotImplementedError
+        """Run one call where the credential's organisation lives."""
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Close what it opened."""
 
 
-class _AsyncRouter:
+class _AsyncRouter(ABC):
     """Source of an AsyncTenantAwareStorage that chooses a server for each call: pydb.cells."""
 
+    @abstractmethod
     async def run(self, call: Call[T], credential: str | None) -> T:
-        raise NotImplementedError
+        """Run one call where the credential's organisation lives."""
 
+    @abstractmethod
     async def close(self) -> None:
-        raise NotImplementedError
+        """Close what it opened."""
 
 
 #: An isolation key, or a function that returns a credential when one is needed. None: the caller's transaction
@@ -226,8 +231,8 @@ def _refuse_inherited() -> NoReturn:
     )
 
 
-def _refuse_other(source: object, connection: type) -> None:
-    if not isinstance(source, (connection, _Router, _AsyncRouter)) and not hasattr(source, "getconn"):
+def _refuse_other(source: object, connection: type, router: type) -> None:
+    if not isinstance(source, (connection, router)) and not hasattr(source, "getconn"):
         raise TypeError(
             f"a storage needs psycopg's {connection.__name__} or a pool of psycopg_pool, not {type(source).__name__}: "
             "of a connection of SQLAlchemy's, connection.connection.driver_connection"
@@ -262,7 +267,7 @@ class TenantAwareStorage:
         *,
         cache: _SyncCache | None = None,
     ) -> None:
-        _refuse_other(source, psycopg.Connection)
+        _refuse_other(source, psycopg.Connection, _Router)
         remember(source)
         self._source = source
         self._credential = credential
@@ -577,7 +582,7 @@ class AsyncTenantAwareStorage:
         *,
         cache: _AsyncCache | None = None,
     ) -> None:
-        _refuse_other(source, psycopg.AsyncConnection)
+        _refuse_other(source, psycopg.AsyncConnection, _AsyncRouter)
         remember(source)
         self._source = source
         self._credential = credential

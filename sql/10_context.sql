@@ -781,19 +781,23 @@ begin
         on conflict on constraint tenant_isolation_key_unique do nothing
         returning t.tenant_id into v_tenant_id;
     end if;
-    -- Not inserted, since somebody else was faster, or not asked to.
+    -- Not inserted, since somebody else was faster, or it moved away, or not asked to.
     if v_tenant_id is null then
         select t.tenant_id into v_tenant_id
         from ai_storage_private.tenant as t
         where t.isolation_key = array_to_string(p_levels, ':')
           and t.moved_to is null;
     end if;
+    if p_register and v_tenant_id is null then
+        -- Closed since the credential was checked: nothing is saved under no tenant.
+        perform ai_storage_private.check_home(p_levels[1]);
+    end if;
     return coalesce(v_tenant_id, 0);
 end;
 $fn$;
 comment on function ai_storage_private.find_tenant(text[], boolean) is
     'The id of a tenant, or 0 when it is not registered and not to be. Safe when several writers '
-    'register it at once.';
+    'register it at once. Raises TN602, TN603.';
 
 create or replace function ai_storage.set_tenant(p_credential text)
 returns text

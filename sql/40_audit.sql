@@ -1319,6 +1319,38 @@ comment on function ai_storage_private.record_changes() is
     'Trigger: one event per statement and tenant, with the number of rows. Its argument: what the '
     'rows are.';
 
+create or replace function ai_storage_private.list_events(p_tenant_id bigint, p_actions text)
+returns table (
+    event_id       uuid,
+    seal_number    bigint,
+    action         text,
+    model_id       uuid,
+    version        bigint,
+    content_digest bytea,
+    salt           uuid,
+    detail         jsonb
+)
+language sql
+stable
+as $fn$
+    select
+        p.event_id, null, p.action, p.model_id, p.version, p.content_digest, p.salt,
+        p.detail::jsonb
+    from ai_storage_private.audit_pending as p
+    where p.tenant_id = p_tenant_id
+      and p.action ~ p_actions
+    union all
+    select
+        e.event_id, e.seal_number, e.action, e.model_id, e.version, e.content_digest, e.salt,
+        e.detail::jsonb
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = p_tenant_id
+      and e.action ~ p_actions;
+$fn$;
+comment on function ai_storage_private.list_events(bigint, text) is
+    'The events of a tenant, sealed or not. p_actions: a regular expression. seal_number: null for '
+    'one that is not sealed.';
+
 create or replace function ai_storage_private.list_last_events(
     p_tenant_id bigint,
     p_actions   text
@@ -1340,28 +1372,18 @@ as $fn$
         l.subject, l.action, l.model_id, l.version, l.content_digest, l.salt, l.detail
     from (
         select
-            p.event_id, null as seal_number, p.action, p.model_id, p.version,
-            p.content_digest, p.salt, p.detail::jsonb as detail,
+            e.*,
             ai_storage_private.event_subject(
-                p.action, p.model_id, p.version, p.detail::jsonb
+                e.action, e.model_id, e.version, e.detail
             ) as subject
-        from ai_storage_private.audit_pending as p
-        where p.tenant_id = p_tenant_id
-          and p.action ~ p_actions
-        union all
-        select
-            e.event_id, e.seal_number, e.action, e.model_id, e.version,
-            e.content_digest, e.salt, e.detail::jsonb,
-            ai_storage_private.event_subject(e.action, e.model_id, e.version, e.detail::jsonb)
-        from ai_storage_private.audit_event as e
-        where e.tenant_id = p_tenant_id
-          and e.action ~ p_actions
+        from ai_storage_private.list_events(p_tenant_id, p_actions) as e
     ) as l
     where l.subject is not null
     order by l.subject, l.seal_number desc nulls first, l.event_id desc;
 $fn$;
 comment on function ai_storage_private.list_last_events(bigint, text) is
-    'Of each subject of a tenant the last event. p_actions: a regular expression.';
+    'The last event of each subject of a tenant: see event_subject(). p_actions: a regular '
+    'expression.';
 
 create or replace function ai_storage_private.list_rows(p_tenant_id bigint)
 returns table (subject text, content text)
@@ -1452,39 +1474,16 @@ begin
         ),
         -- The last save or deletion of each model.
         latest as materialized (
-            select distinct on (l.model_id) l.model_id, l.action, l.version, l.model_name
-            from (
-                select
-                    p.event_id, null as seal_number, p.action, p.model_id, p.version,
-                    p.detail::jsonb ->> 'model_name' as model_name
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('save model', 'delete model')
-                union all
-                select
-                    e.event_id, e.seal_number, e.action, e.model_id, e.version,
-                    e.detail::jsonb ->> 'model_name'
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('save model', 'delete model')
-            ) as l
+            select distinct on (l.model_id)
+                l.model_id, l.action, l.version, l.detail ->> 'model_name' as model_name
+            from ai_storage_private.list_events(p_tenant_id, '^(save|delete) model$') as l
             order by
                 l.model_id, l.version desc, l.seal_number desc nulls first, l.event_id desc
         ),
         gone as materialized (
-            select l.model_id, range_agg((l.detail::jsonb ->> 'gone')::int8multirange) as versions
-            from (
-                select p.model_id, p.detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('save model', 'delete version')
-                union all
-                select e.model_id, e.detail
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('save model', 'delete version')
-            ) as l
-            where l.detail like '%"gone"%'
+            select l.model_id, range_agg((l.detail ->> 'gone')::int8multirange) as versions
+            from ai_storage_private.list_events(p_tenant_id, '^(save model|delete version)$') as l
+            where l.detail ? 'gone'
             group by l.model_id
         )
         select min(coalesce(quote_ident(f.model_name), '?'))

@@ -29,22 +29,6 @@ comment on column ai_storage_private.home.is_moving is
 
 set local role ai_storage_operator;
 
-create or replace function ai_storage_private.lives_here(p_org_id text)
-returns boolean
-language sql
-stable
-as $fn$
-    -- A range of isolation keys uses their index: ; is the character after the colon.
-    select exists (
-        select from ai_storage_private.tenant as t
-        where t.isolation_key >= p_org_id || ':' collate "C"
-          and t.isolation_key < p_org_id || ';' collate "C"
-          and t.moved_to is null
-    );
-$fn$;
-comment on function ai_storage_private.lives_here(text) is
-    'Whether tenants of an organisation are registered here and have not moved.';
-
 create or replace function ai_storage_private.check_home(p_org_id text)
 returns void
 language plpgsql
@@ -61,26 +45,25 @@ begin
     select c.cell_name into v_here
     from ai_storage_private.cell as c
     where c.is_here;
-    if v_here is null then
-        return;
-    end if;
     select h.* into v_home
     from ai_storage_private.home as h
     where h.org_id = p_org_id;
-    if v_home.is_moving then
-        raise exception using
-            errcode = 'TN603',
-            message = 'this organisation is being moved to another cell',
-            hint = 'Repeat the call in a second: a move keeps an organisation closed for a short '
-                'time.';
-    end if;
     v_cell := v_home.cell_name;
     if v_cell is null then
         select c.cell_name into v_cell
         from ai_storage_private.cell as c
-        where case when ai_storage_private.lives_here(p_org_id) then c.is_here else c.takes_new end;
+        where case
+            when exists (
+                select from ai_storage_private.tenant as t
+                -- A range of isolation keys uses their index: ; is the character after the colon.
+                where t.isolation_key >= p_org_id || ':' collate "C"
+                  and t.isolation_key < p_org_id || ';' collate "C"
+                  and t.moved_to is null
+            ) then c.is_here
+            else c.takes_new
+        end;
     end if;
-    if v_cell <> v_here then
+    if v_cell <> v_here and not coalesce(v_home.is_moving, false) then
         raise exception using
             errcode = 'TN602',
             message = 'this organisation lives in another cell',
@@ -88,11 +71,23 @@ begin
             hint = 'Connect to the cell that the detail names. A model is shared only within one '
                 'cell.';
     end if;
+    -- Whatever the directory says, one that was closed here stays so until it is opened.
+    if v_home.is_moving or exists (
+        select from ai_storage_private.tenant as t
+        where t.org_id = p_org_id
+          and t.moved_to is not null
+    ) then
+        raise exception using
+            errcode = 'TN603',
+            message = 'this organisation is being moved to another cell',
+            hint = 'Repeat the call in a second. When no move is under way, an administrator opens '
+                'it where it lives: select ai_storage.open_organisation(org_id).';
+    end if;
 end;
 $fn$;
 comment on function ai_storage_private.check_home(text) is
-    'Refuses an organisation that lives in another cell. The caller has authorised already. Raises '
-    'TN602, whose detail is the name of that cell, and TN603.';
+    'Refuses an organisation that lives in another cell or is closed. The caller has authorised '
+    'already. Raises TN602, whose detail is the name of that cell, and TN603.';
 
 create or replace function ai_storage.home(p_as text default null)
 returns text
@@ -332,8 +327,8 @@ $fn$;
 comment on function ai_storage.hold_organisation(text, text) is
     'First step of moving an organisation: closes it in this cell. Call it in both cells. From its '
     'commit on, new calls for the organisation are refused with TN603; wait until older '
-    'transactions have ended. p_cell_name: the new cell. Returns the number of tenants closed. '
-    'Raises 22023, 42704.';
+    'transactions have ended, and call it again for what they registered. p_cell_name: the new '
+    'cell. Returns the number of tenants closed. Raises 22023, 42704.';
 
 create or replace function ai_storage.release_organisation(p_org_id text, p_cell_name text)
 returns void
@@ -353,6 +348,16 @@ begin
             errcode = '55000',
             message = 'this organisation is not being moved',
             hint = 'Close it first: hold_organisation(org_id, cell_name).';
+    end if;
+    if exists (
+        select from ai_storage_private.tenant as t
+        where t.org_id = p_org_id collate "C"
+          and t.moved_to is null
+    ) then
+        raise exception using
+            errcode = '55000',
+            message = 'a tenant of this organisation was registered while it was being closed',
+            hint = 'Call hold_organisation() again, and copy what it closes.';
     end if;
     perform ai_storage.set_home(p_org_id, p_cell_name);
 end;

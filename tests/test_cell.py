@@ -132,6 +132,8 @@ def test_a_storage_that_remembers_wrongly_is_put_right(east: Database, west: Dat
         assert caught.value.detail == "west"
     with pytest.raises(ValueError, match="at least one"):
         Cells({})
+    with pytest.raises(TypeError):
+        TenantAwareStorage(AsyncCells(dsns(east, west)), BETA)  # type: ignore[arg-type]
 
 
 def test_asynchronous_storages_do_the_same(east: Database, west: Database) -> None:
@@ -179,6 +181,41 @@ def test_a_transaction_that_began_before_a_move_may_go_on(east: Database, west: 
     app.execute("commit")
     with refused("TN603"):
         save(app, "m", as_=BETA)
+
+
+def test_a_directory_set_by_hand_opens_no_tenant_that_moved_away(east: Database, west: Database) -> None:
+    app, admin = west.connect("app"), west.connect()
+    save(app, "m", as_=BETA)
+    call(admin, "hold_organisation", org_id="beta", cell_name="east")
+    call(admin, "release_organisation", org_id="beta", cell_name="east")
+    for cells in (True, False):
+        call(admin, "set_home", org_id="beta", cell_name="west" if cells else None)
+        if not cells:
+            call(admin, "set_home", org_id="acme", cell_name=None)
+            admin.execute("select ai_storage.set_cells('{}', null, null)")
+        for tenant in (BETA, key("beta", code="new")):
+            for function, arguments in (("load_progress", {}), ("save_progress", {"model_name": "m", "mse": 1})):
+                with refused("TN603"):
+                    call(app, function, as_=tenant, **arguments)
+    stray = "select count(*) from ai_storage_private.ai_progress_tenant where tenant_id = 0"
+    assert admin.execute(stray).fetchone() == (0,)
+    call(admin, "open_organisation", org_id="beta")
+    assert save(app, "m", as_=BETA).version == 2
+
+
+def test_a_tenant_that_registers_while_its_organisation_is_closed_is_closed_too(east: Database, west: Database) -> None:
+    app, admin = west.connect("app"), west.connect()
+    save(app, "m", as_=BETA)
+    app.execute("begin")
+    save(app, "m", as_=key("beta", code="late"))
+    assert value(admin, "hold_organisation", org_id="beta", cell_name="east") == 1
+    app.execute("commit")
+    with refused("55000"):
+        call(admin, "release_organisation", org_id="beta", cell_name="east")
+    assert value(admin, "hold_organisation", org_id="beta", cell_name="east") == 1
+    call(admin, "release_organisation", org_id="beta", cell_name="east")
+    with refused("TN602"):
+        save(app, "m", as_=key("beta", code="late"))
 
 
 def test_organisations_share_within_their_cell(east: Database, west: Database) -> None:

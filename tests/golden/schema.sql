@@ -2003,7 +2003,7 @@ ALTER FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) OWN
 -- Name: FUNCTION hold_organisation(p_org_id text, p_cell_name text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) IS 'First step of moving an organisation: closes it in this cell. Call it in both cells. From its commit on, new calls for the organisation are refused with TN603; wait until older transactions have ended. p_cell_name: the new cell. Returns the number of tenants closed. Raises 22023, 42704.';
+COMMENT ON FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) IS 'First step of moving an organisation: closes it in this cell. Call it in both cells. From its commit on, new calls for the organisation are refused with TN603; wait until older transactions have ended, and call it again for what they registered. p_cell_name: the new cell. Returns the number of tenants closed. Raises 22023, 42704.';
 
 --
 -- Name: home(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -3436,6 +3436,16 @@ begin
             errcode = '55000',
             message = 'this organisation is not being moved',
             hint = 'Close it first: hold_organisation(org_id, cell_name).';
+    end if;
+    if exists (
+        select from ai_storage_private.tenant as t
+        where t.org_id = p_org_id collate "C"
+          and t.moved_to is null
+    ) then
+        raise exception using
+            errcode = '55000',
+            message = 'a tenant of this organisation was registered while it was being closed',
+            hint = 'Call hold_organisation() again, and copy what it closes.';
     end if;
     perform ai_storage.set_home(p_org_id, p_cell_name);
 end;
@@ -5244,32 +5254,43 @@ begin
     select c.cell_name into v_here
     from ai_storage_private.cell as c
     where c.is_here;
-    if v_here is null then
-        return;
-    end if;
     select h.* into v_home
     from ai_storage_private.home as h
     where h.org_id = p_org_id;
-    if v_home.is_moving then
-        raise exception using
-            errcode = 'TN603',
-            message = 'this organisation is being moved to another cell',
-            hint = 'Repeat the call in a second: a move keeps an organisation closed for a short '
-                'time.';
-    end if;
     v_cell := v_home.cell_name;
     if v_cell is null then
         select c.cell_name into v_cell
         from ai_storage_private.cell as c
-        where case when ai_storage_private.lives_here(p_org_id) then c.is_here else c.takes_new end;
+        where case
+            when exists (
+                select from ai_storage_private.tenant as t
+                -- A range of isolation keys uses their index: ; is the character after the colon.
+                where t.isolation_key >= p_org_id || ':' collate "C"
+                  and t.isolation_key < p_org_id || ';' collate "C"
+                  and t.moved_to is null
+            ) then c.is_here
+            else c.takes_new
+        end;
     end if;
-    if v_cell <> v_here then
+    if v_cell <> v_here and not coalesce(v_home.is_moving, false) then
         raise exception using
             errcode = 'TN602',
             message = 'this organisation lives in another cell',
             detail = v_cell,
             hint = 'Connect to the cell that the detail names. A model is shared only within one '
                 'cell.';
+    end if;
+    -- Whatever the directory says, one that was closed here stays so until it is opened.
+    if v_home.is_moving or exists (
+        select from ai_storage_private.tenant as t
+        where t.org_id = p_org_id
+          and t.moved_to is not null
+    ) then
+        raise exception using
+            errcode = 'TN603',
+            message = 'this organisation is being moved to another cell',
+            hint = 'Repeat the call in a second. When no move is under way, an administrator opens '
+                'it where it lives: select ai_storage.open_organisation(org_id).';
     end if;
 end;
 $$;
@@ -5280,7 +5301,7 @@ ALTER FUNCTION ai_storage_private.check_home(p_org_id text) OWNER TO ai_storage_
 -- Name: FUNCTION check_home(p_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.check_home(p_org_id text) IS 'Refuses an organisation that lives in another cell. The caller has authorised already. Raises TN602, whose detail is the name of that cell, and TN603.';
+COMMENT ON FUNCTION ai_storage_private.check_home(p_org_id text) IS 'Refuses an organisation that lives in another cell or is closed. The caller has authorised already. Raises TN602, whose detail is the name of that cell, and TN603.';
 
 --
 -- Name: check_log(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -7199,12 +7220,16 @@ begin
         on conflict on constraint tenant_isolation_key_unique do nothing
         returning t.tenant_id into v_tenant_id;
     end if;
-    -- Not inserted, since somebody else was faster, or not asked to.
+    -- Not inserted, since somebody else was faster, or it moved away, or not asked to.
     if v_tenant_id is null then
         select t.tenant_id into v_tenant_id
         from ai_storage_private.tenant as t
         where t.isolation_key = array_to_string(p_levels, ':')
           and t.moved_to is null;
+    end if;
+    if p_register and v_tenant_id is null then
+        -- Closed since the credential was checked: nothing is saved under no tenant.
+        perform ai_storage_private.check_home(p_levels[1]);
     end if;
     return coalesce(v_tenant_id, 0);
 end;
@@ -7216,7 +7241,7 @@ ALTER FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolea
 -- Name: FUNCTION find_tenant(p_levels text[], p_register boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) IS 'The id of a tenant, or 0 when it is not registered and not to be. Safe when several writers register it at once.';
+COMMENT ON FUNCTION ai_storage_private.find_tenant(p_levels text[], p_register boolean) IS 'The id of a tenant, or 0 when it is not registered and not to be. Safe when several writers register it at once. Raises TN602, TN603.';
 
 --
 -- Name: find_unlogged(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -7348,39 +7373,16 @@ begin
         ),
         -- The last save or deletion of each model.
         latest as materialized (
-            select distinct on (l.model_id) l.model_id, l.action, l.version, l.model_name
-            from (
-                select
-                    p.event_id, null as seal_number, p.action, p.model_id, p.version,
-                    p.detail::jsonb ->> 'model_name' as model_name
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('save model', 'delete model')
-                union all
-                select
-                    e.event_id, e.seal_number, e.action, e.model_id, e.version,
-                    e.detail::jsonb ->> 'model_name'
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('save model', 'delete model')
-            ) as l
+            select distinct on (l.model_id)
+                l.model_id, l.action, l.version, l.detail ->> 'model_name' as model_name
+            from ai_storage_private.list_events(p_tenant_id, '^(save|delete) model$') as l
             order by
                 l.model_id, l.version desc, l.seal_number desc nulls first, l.event_id desc
         ),
         gone as materialized (
-            select l.model_id, range_agg((l.detail::jsonb ->> 'gone')::int8multirange) as versions
-            from (
-                select p.model_id, p.detail
-                from ai_storage_private.audit_pending as p
-                where p.tenant_id = p_tenant_id
-                  and p.action in ('save model', 'delete version')
-                union all
-                select e.model_id, e.detail
-                from ai_storage_private.audit_event as e
-                where e.tenant_id = p_tenant_id
-                  and e.action in ('save model', 'delete version')
-            ) as l
-            where l.detail like '%"gone"%'
+            select l.model_id, range_agg((l.detail ->> 'gone')::int8multirange) as versions
+            from ai_storage_private.list_events(p_tenant_id, '^(save model|delete version)$') as l
+            where l.detail ? 'gone'
             group by l.model_id
         )
         select min(coalesce(quote_ident(f.model_name), '?'))
@@ -9796,6 +9798,36 @@ ALTER FUNCTION ai_storage_private.list_effective_rules() OWNER TO ai_storage_ope
 COMMENT ON FUNCTION ai_storage_private.list_effective_rules() IS 'The rule that counts for each tenant that any rule covers, and whether a hold does.';
 
 --
+-- Name: list_events(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.list_events(p_tenant_id bigint, p_actions text) RETURNS TABLE(event_id uuid, seal_number bigint, action text, model_id uuid, version bigint, content_digest bytea, salt uuid, detail jsonb)
+    LANGUAGE sql STABLE
+    AS $$
+    select
+        p.event_id, null, p.action, p.model_id, p.version, p.content_digest, p.salt,
+        p.detail::jsonb
+    from ai_storage_private.audit_pending as p
+    where p.tenant_id = p_tenant_id
+      and p.action ~ p_actions
+    union all
+    select
+        e.event_id, e.seal_number, e.action, e.model_id, e.version, e.content_digest, e.salt,
+        e.detail::jsonb
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = p_tenant_id
+      and e.action ~ p_actions;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_events(p_tenant_id bigint, p_actions text) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_events(p_tenant_id bigint, p_actions text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_events(p_tenant_id bigint, p_actions text) IS 'The events of a tenant, sealed or not. p_actions: a regular expression. seal_number: null for one that is not sealed.';
+
+--
 -- Name: list_last_events(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -9807,22 +9839,11 @@ CREATE FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_action
         l.subject, l.action, l.model_id, l.version, l.content_digest, l.salt, l.detail
     from (
         select
-            p.event_id, null as seal_number, p.action, p.model_id, p.version,
-            p.content_digest, p.salt, p.detail::jsonb as detail,
+            e.*,
             ai_storage_private.event_subject(
-                p.action, p.model_id, p.version, p.detail::jsonb
+                e.action, e.model_id, e.version, e.detail
             ) as subject
-        from ai_storage_private.audit_pending as p
-        where p.tenant_id = p_tenant_id
-          and p.action ~ p_actions
-        union all
-        select
-            e.event_id, e.seal_number, e.action, e.model_id, e.version,
-            e.content_digest, e.salt, e.detail::jsonb,
-            ai_storage_private.event_subject(e.action, e.model_id, e.version, e.detail::jsonb)
-        from ai_storage_private.audit_event as e
-        where e.tenant_id = p_tenant_id
-          and e.action ~ p_actions
+        from ai_storage_private.list_events(p_tenant_id, p_actions) as e
     ) as l
     where l.subject is not null
     order by l.subject, l.seal_number desc nulls first, l.event_id desc;
@@ -9834,7 +9855,7 @@ ALTER FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions
 -- Name: FUNCTION list_last_events(p_tenant_id bigint, p_actions text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) IS 'Of each subject of a tenant the last event. p_actions: a regular expression.';
+COMMENT ON FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) IS 'The last event of each subject of a tenant: see event_subject(). p_actions: a regular expression.';
 
 --
 -- Name: list_rows(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10023,30 +10044,6 @@ ALTER FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) OWNER T
 --
 
 COMMENT ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) IS 'The quotas that count for a tenant, in the order in which everybody locks their totals.';
-
---
--- Name: lives_here(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-CREATE FUNCTION ai_storage_private.lives_here(p_org_id text) RETURNS boolean
-    LANGUAGE sql STABLE
-    AS $$
-    -- A range of isolation keys uses their index: ; is the character after the colon.
-    select exists (
-        select from ai_storage_private.tenant as t
-        where t.isolation_key >= p_org_id || ':' collate "C"
-          and t.isolation_key < p_org_id || ';' collate "C"
-          and t.moved_to is null
-    );
-$$;
-
-ALTER FUNCTION ai_storage_private.lives_here(p_org_id text) OWNER TO ai_storage_operator;
-
---
--- Name: FUNCTION lives_here(p_org_id text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-COMMENT ON FUNCTION ai_storage_private.lives_here(p_org_id text) IS 'Whether tenants of an organisation are registered here and have not moved.';
 
 --
 -- Name: load_shared(ai_storage_private.acting_tenant, text, text, text, text, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -15248,6 +15245,12 @@ CREATE INDEX share_decline_from ON ai_storage_private.share_decline USING btree 
 CREATE INDEX share_end_tenant ON ai_storage_private.share_end USING btree (tenant_id);
 
 --
+-- Name: tenant_moved; Type: INDEX; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE INDEX tenant_moved ON ai_storage_private.tenant USING btree (org_id) WHERE (moved_to IS NOT NULL);
+
+--
 -- Name: progress_version check_shared_write; Type: TRIGGER; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -18135,6 +18138,12 @@ GRANT ALL ON FUNCTION ai_storage_private.list_covered_versions(p_as text) TO ai_
 REVOKE ALL ON FUNCTION ai_storage_private.list_effective_rules() FROM PUBLIC;
 
 --
+-- Name: FUNCTION list_events(p_tenant_id bigint, p_actions text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_events(p_tenant_id bigint, p_actions text) FROM PUBLIC;
+
+--
 -- Name: FUNCTION list_last_events(p_tenant_id bigint, p_actions text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -18165,12 +18174,6 @@ GRANT ALL ON FUNCTION ai_storage_private.list_subjects(p_tenant_id bigint) TO ai
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.list_tenant_quotas(p_tenant_id bigint) FROM PUBLIC;
-
---
--- Name: FUNCTION lives_here(p_org_id text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.lives_here(p_org_id text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION load_shared(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_after_owner text, p_after_name text, p_limit integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
