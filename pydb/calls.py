@@ -39,6 +39,7 @@ __all__ = [
     "Put",
     "Quota",
     "RetentionRule",
+    "RowDigest",
     "Saved",
     "Scope",
     "Sealed",
@@ -47,11 +48,13 @@ __all__ = [
     "Swept",
     "Target",
     "Tenant",
+    "TenantDigest",
     "TenantStats",
     "Upload",
     "Version",
     "abort_artifact",
     "adopt_signing_key",
+    "adopt_tenant",
     "allow_external_sharing",
     "append_artifact",
     "apply_retention",
@@ -71,12 +74,14 @@ __all__ = [
     "decline_share",
     "delete_artifact",
     "delete_progress",
+    "digest_organisation",
     "drop_quota",
     "drop_retention",
     "erase_tenant",
     "erasure_certificate",
     "export_audit",
     "export_tenant",
+    "export_tenant_audit",
     "finish_artifact",
     "forbid_external_sharing",
     "get_artifact",
@@ -96,6 +101,7 @@ __all__ = [
     "list_quotas",
     "list_received_shares",
     "list_retention",
+    "list_rows",
     "list_shares",
     "list_signing_keys",
     "list_tenants",
@@ -111,6 +117,7 @@ __all__ = [
     "put_artifact",
     "read_artifact",
     "read_chunks",
+    "read_rows",
     "release_organisation",
     "renew_context_secret",
     "report_backup",
@@ -132,6 +139,7 @@ __all__ = [
     "verify_all_audit",
     "verify_audit",
     "version",
+    "write_rows",
 ]
 
 MAX_BATCH = 64 * 2**20  # bytes of JSON; PostgreSQL takes 256 MiB, of jsonb, which is up to several times as large
@@ -465,6 +473,30 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantDigest:
+    """What a move copies of a tenant. moved_to: the cell that it is closed for; None: it is open here.
+
+    digest: hexadecimal; equal in two cells: the same content.
+    """
+
+    isolation_key: str
+    tenant_id: int
+    registered_at: datetime
+    moved_to: str | None
+    row_count: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowDigest:
+    """One row that a move copies. row_id: its primary key, as JSON. digest: of its content, hexadecimal."""
+
+    table_name: str
+    row_id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
     """How much the tenants of a pattern may keep in an organisation, and do keep. None: no limit."""
 
@@ -599,6 +631,8 @@ _RULES = _rows_of(RetentionRule)
 _QUOTAS = _rows_of(Quota)
 _CELLS = _rows_of(Cell)
 _HOMES = _rows_of(Home)
+_TENANT_DIGESTS = _rows_of(TenantDigest)
+_ROW_DIGESTS = _rows_of(RowDigest)
 _SWEPT = _row_of(Swept)
 _ERASURES = _rows_of(Erasure)
 _METRICS = _rows_of(Metric)
@@ -1715,29 +1749,122 @@ def hold_organisation(org_id: str, cell_name: str) -> Call[int]:
     )
 
 
-def release_organisation(org_id: str, cell_name: str) -> Call[None]:
+def release_organisation(org_id: str, cell_name: str, digest: str | None = None) -> Call[None]:
     """Send an organisation's callers to its new cell, once everything was copied. For administrators, at the source.
 
+    digest: of what was copied, for the log.
     Raises: InvalidArgument (22023); psycopg's UndefinedObject for an unknown cell, and ObjectNotInPrerequisiteState
     when it is not being moved.
     Source: sql/60_cell.sql, ai_storage.release_organisation
     """
     return Call(
-        "select ai_storage.release_organisation(p_org_id => %s, p_cell_name => %s)",
-        (org_id, cell_name),
+        "select ai_storage.release_organisation(p_org_id => %s, p_cell_name => %s, p_digest => %s)",
+        (org_id, cell_name, digest),
         lambda rows: None,
         tenant=False,
     )
 
 
-def open_organisation(org_id: str) -> Call[int]:
+def open_organisation(org_id: str, digest: str | None = None) -> Call[int]:
     """Open an organisation in this cell, after release_organisation at the source. For administrators.
 
+    digest: of what was copied, for the log.
     Returns: how many tenants were opened.
     Raises: InvalidArgument (22023).
     Source: sql/60_cell.sql, ai_storage.open_organisation
     """
-    return Call("select ai_storage.open_organisation(p_org_id => %s)", (org_id,), _value, tenant=False)
+    return Call(
+        "select ai_storage.open_organisation(p_org_id => %s, p_digest => %s)", (org_id, digest), _value, tenant=False
+    )
+
+
+def digest_organisation(org_id: str) -> Call[list[TenantDigest]]:
+    """Compute the digest of all that a move copies, tenant by tenant. For administrators.
+
+    Source: sql/62_move.sql, ai_storage.digest_organisation
+    """
+    return Call(
+        "select isolation_key, tenant_id, registered_at, moved_to, row_count, digest"
+        " from ai_storage.digest_organisation(p_org_id => %s)",
+        (org_id,),
+        _TENANT_DIGESTS,
+        tenant=False,
+    )
+
+
+def list_rows(isolation_key: str) -> Call[list[RowDigest]]:
+    """List the rows that a move copies of a tenant, in the order in which to write them. For administrators.
+
+    Raises: psycopg's UndefinedObject for an unknown tenant.
+    Source: sql/62_move.sql, ai_storage.list_rows
+    """
+    return Call(
+        "select table_name, row_id, digest from ai_storage.list_rows(p_isolation_key => %s)",
+        (isolation_key,),
+        _ROW_DIGESTS,
+        tenant=False,
+    )
+
+
+def read_rows(isolation_key: str, table_name: str, row_ids: Sequence[str]) -> Call[list[str]]:
+    """Read rows of a tenant by their keys, as JSON, for a copy in another cell. Logged. For administrators.
+
+    Raises: psycopg's UndefinedObject for an unknown tenant or table.
+    Source: sql/62_move.sql, ai_storage.read_rows
+    """
+    return Call(
+        "select read_rows from ai_storage.read_rows(p_isolation_key => %s, p_table_name => %s, p_row_ids => %s::jsonb)",
+        (isolation_key, table_name, f"[{','.join(row_ids)}]"),
+        lambda rows: [row[0] for row in rows],
+        tenant=False,
+    )
+
+
+def adopt_tenant(isolation_key: str, tenant_id: int, registered_at: datetime) -> Call[None]:
+    """Register a tenant of another cell, closed, under the id that it has there. For administrators.
+
+    Raises: InvalidArgument (22023); psycopg's ObjectNotInPrerequisiteState when it was registered here on its own, and
+    UniqueViolation when another tenant has the id.
+    Source: sql/62_move.sql, ai_storage.adopt_tenant
+    """
+    return Call(
+        "select ai_storage.adopt_tenant(p_isolation_key => %s, p_tenant_id => %s::bigint,"
+        " p_registered_at => %s::timestamp with time zone)",
+        (isolation_key, tenant_id, registered_at),
+        lambda rows: None,
+        tenant=False,
+    )
+
+
+def write_rows(isolation_key: str, table_name: str, rows: Sequence[str], gone: Sequence[str]) -> Call[None]:
+    """Write rows of a tenant that is being moved here. For administrators.
+
+    rows: as read_rows returned them. gone: the keys of rows to delete.
+    Raises: InvalidArgument (22023); psycopg's UndefinedObject for an unknown tenant or table, and
+    ObjectNotInPrerequisiteState for a tenant that is open.
+    Source: sql/62_move.sql, ai_storage.write_rows
+    """
+    return Call(
+        "select ai_storage.write_rows("
+        "p_isolation_key => %s, p_table_name => %s, p_rows => %s::jsonb, p_gone => %s::jsonb)",
+        (isolation_key, table_name, f"[{','.join(rows)}]", f"[{','.join(gone)}]"),
+        lambda rows: None,
+        tenant=False,
+    )
+
+
+def export_tenant_audit(isolation_key: str) -> Call[list[dict[str, Any]]]:
+    """Export the bundle of a tenant's log, as export_audit does for the tenant. For administrators.
+
+    Raises: psycopg's UndefinedObject for an unknown tenant.
+    Source: sql/62_move.sql, ai_storage.export_tenant_audit
+    """
+    return Call(
+        "select export_tenant_audit from ai_storage.export_tenant_audit(p_isolation_key => %s)",
+        (isolation_key,),
+        lambda rows: [row[0] for row in rows],
+        tenant=False,
+    )
 
 
 def adopt_signing_key(kid: str, secret: str, audience: str) -> Call[None]:

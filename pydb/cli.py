@@ -38,6 +38,7 @@ from . import (
     importer,
     metrics,
     migrate,
+    move,
     session,
     token,
     transfer,
@@ -396,7 +397,6 @@ def _token(args: argparse.Namespace) -> None:
 
 # The audit trail
 
-SEALED_AT_ONCE = 50_000  # events in one call, as in ai_storage.seal_audit()
 LONGEST_PAUSE = 60.0  # seconds between two attempts to reach a server that is gone
 
 
@@ -404,7 +404,7 @@ def _seal(args: argparse.Namespace) -> None:
     dsn = _admin_dsn(args)
     if args.every is None:
         with migrate.connect(dsn) as connection:
-            events, seals = _seal_all(connection)
+            events, seals = move.seal_all(connection)
         print(f"Sealed {_count(events, 'event')} under {_count(seals, 'seal')}.")
         return
     every = args.every.total_seconds()
@@ -423,23 +423,13 @@ def _seal(args: argparse.Namespace) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _seal_all(connection: psycopg.Connection[Any]) -> tuple[int, int]:
-    """Seal until one call finds less than it takes. Returns how many events and seals."""
-    events = seals = 0
-    while True:
-        sealed = session.run(connection, calls.seal_audit())
-        events, seals = events + sealed.events, seals + sealed.seals
-        if sealed.events < SEALED_AT_ONCE:
-            return events, seals
-
-
 def _seal_for_ever(dsn: str, every: float) -> None:
     pause = every
     while True:
         try:
             with migrate.connect(dsn) as connection:
                 while True:
-                    _seal_all(connection)
+                    move.seal_all(connection)
                     pause = every
                     time.sleep(every)
         except psycopg.OperationalError as error:
@@ -451,7 +441,7 @@ def _seal_for_ever(dsn: str, every: float) -> None:
 
 def _checkpoint(args: argparse.Namespace) -> None:
     with migrate.connect(_admin_dsn(args)) as connection:
-        _seal_all(connection)
+        move.seal_all(connection)
         checkpoint = session.run(connection, calls.create_checkpoint())
     if checkpoint is None:
         raise CommandError("Nothing has happened yet that a checkpoint could cover.", "Save a model first.")
@@ -748,6 +738,31 @@ def _cells_authorize(args: argparse.Namespace) -> None:
         for connection in cells.values():
             session.run(connection, calls.authorize_login(args.login, args.pattern, token_only=args.token_only))
     print(f"Login {args.login} may act for {args.pattern} in {_count(len(cells), 'cell')}.")
+
+
+def _cells_adopt_key(args: argparse.Namespace) -> None:
+    secret = sys.stdin.readline().strip()
+    with directory.opened(directory.read(args.file)) as cells:
+        adopted = directory.adopt_key(cells, args.kid, secret)
+    print(f"The key {args.kid} was adopted in {_count(adopted, 'cell')}.")
+
+
+def _move_org(args: argparse.Namespace) -> None:
+    folder = args.out or Path(f"{args.org}-moved-to-{args.cell}")
+    with directory.opened(directory.read(args.file)) as cells:
+        moved = move.move(
+            cells,
+            args.org,
+            args.cell,
+            folder,
+            wait=args.wait,
+            say=lambda words: print(words, file=sys.stderr, flush=True),
+        )
+    print(f"{args.org} lives in {args.cell}: {_count(moved.tenants, 'tenant')}, {_count(moved.rows, 'row')}.")
+    if moved.closed:
+        print(f"It was closed for {moved.closed:.1f} s. Digest in the logs of both cells: {moved.digest}")
+    if moved.certificate:
+        print(f"Erased in {moved.source}. The bundles of its log there, and the certificate: {folder}")
 
 
 def _pgbouncer(args: argparse.Namespace) -> None:
@@ -1597,6 +1612,24 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("login")
     added.add_argument("pattern", help=pattern_help)
     added.add_argument("--token-only", action="store_true", help="it has to present signed tokens")
+    added = command("adopt-key", _cells_adopt_key, "make a signing key valid in every cell", places, of=cells)
+    added.epilog = "Reads the secret, as create_signing_key returned it, from standard input."
+    added.add_argument("kid", help="the key's name, as select kid from ai_storage.list_signing_keys() shows it")
+    added = command("move-org", _move_org, "move an organisation to another cell, while it is in use", places)
+    added.epilog = (
+        "Calls wait only while what changed meanwhile is copied. If it is interrupted, run it again: it goes on. "
+        "The bundles of the log in the old cell and the certificate of its erasure there are written to --out."
+    )
+    added.add_argument("org", help="level 1 of its tenants")
+    added.add_argument("cell", help="where it is to live")
+    added.add_argument("--out", type=Path, metavar="FOLDER", help="(default: ORG-moved-to-CELL)")
+    added.add_argument(
+        "--wait",
+        type=float,
+        default=10,
+        metavar="SECONDS",
+        help="give up when a transaction that began before is still open then (default: %(default)s)",
+    )
     command("pgbouncer", _pgbouncer, "print PgBouncer's databases: each cell, and each organisation", places)
     added = command(
         "tenants", _tenants, "show the tenants that are known, and whether a legal hold keeps them", database, listing

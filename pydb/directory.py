@@ -18,7 +18,7 @@ from . import calls, migrate, session
 from .cells import read_dsns
 from .dsn import parse
 
-__all__ = ["DirectoryError", "apply", "check", "homes", "opened", "pgbouncer", "read"]
+__all__ = ["DirectoryError", "adopt_key", "apply", "check", "homes", "opened", "pgbouncer", "read"]
 
 Connections = Mapping[str, psycopg.Connection[Any]]
 
@@ -68,7 +68,8 @@ def homes(cells: Connections) -> dict[str, calls.Home]:
             words = ", ".join(f"{name} says {home.cell_name}" for name, home in sorted(by_cell.items()))
             raise DirectoryError(
                 f"The cells do not agree where the organisation {organisation} lives: {words}.",
-                "See which of them has its models, and set it in the others: select ai_storage.set_home(org_id, cell)",
+                "See which of them has its models. In each other one: select "
+                "ai_storage.hold_organisation(org_id, cell), then ai_storage.release_organisation(org_id, cell).",
             )
         (found[organisation],) = different
     return found
@@ -87,6 +88,26 @@ def apply(cells: Connections, takes_new: str) -> dict[str, calls.Home]:
         for home in found.values():
             session.run(connection, calls.set_home(home.org_id, home.cell_name, is_moving=home.is_moving))
     return found
+
+
+def adopt_key(cells: Connections, kid: str, secret: str) -> int:
+    """Make a signing key valid in the cells that do not have it. Returns how many.
+
+    Raises: DirectoryError when no cell has it; StorageError.
+    """
+    audiences = {
+        name: {key.audience for key in session.run(connection, calls.list_signing_keys()) if key.kid == kid}
+        for name, connection in cells.items()
+    }
+    found = set().union(*audiences.values())
+    if len(found) != 1:
+        raise DirectoryError(
+            f"Not one cell has a key {kid}.", "select kid, audience from ai_storage.list_signing_keys()"
+        )
+    lacking = [name for name, audience in audiences.items() if not audience]
+    for name in lacking:
+        session.run(cells[name], calls.adopt_signing_key(kid, secret, *found))
+    return len(lacking)
 
 
 def check(cells: Connections) -> list[str]:

@@ -32,6 +32,7 @@ __all__ = [
     "TransferError",
     "check",
     "export_audit",
+    "export_lines",
     "export_tenant",
     "import_tenant",
     "sync_folder",
@@ -107,6 +108,15 @@ def export_audit(
                     "An administrator seals them: pydb seal. Without any, compare the five levels.",
                 )
     return counts, verification
+
+
+def export_lines(connection: psycopg.Connection[Any], call: calls.Call[Any], path: Path) -> None:
+    """Write what a call returns, a line each, into a new file, as export_tenant does.
+
+    Raises: TransferError when the file exists; OSError; StorageError and psycopg.Error.
+    """
+    with _new_file(path) as file, closing(_lines(connection, call, None)) as lines:
+        file.writelines(f"{line}\n".encode() for line in lines)
 
 
 @contextmanager

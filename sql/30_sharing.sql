@@ -1772,19 +1772,19 @@ comment on policy sharing_ends_grants on ai_storage_private.share_end is
 
 drop policy if exists tenant_sees_its_ends on ai_storage_private.share_end;
 create policy tenant_sees_its_ends on ai_storage_private.share_end
-    for select
     to ai_storage_owner
-    using (tenant_id = ai_storage_private.current_tenant_id());
+    using (tenant_id = ai_storage_private.current_tenant_id())
+    with check (tenant_id = ai_storage_private.current_tenant_id());
 comment on policy tenant_sees_its_ends on ai_storage_private.share_end is
-    'verify_audit() compares them with the log.';
+    'verify_audit() compares them with the log, and a move copies them.';
 
 drop policy if exists tenant_keeps_its_declines on ai_storage_private.share_decline;
 create policy tenant_keeps_its_declines on ai_storage_private.share_decline
-    for select
     to ai_storage_owner
-    using (tenant_id = ai_storage_private.current_tenant_id());
+    using (tenant_id = ai_storage_private.current_tenant_id())
+    with check (tenant_id = ai_storage_private.current_tenant_id());
 comment on policy tenant_keeps_its_declines on ai_storage_private.share_decline is
-    'A tenant exports what it declined.';
+    'A tenant exports what it declined, and a move copies it.';
 
 drop policy if exists sharing_matches_declines on ai_storage_private.share_decline;
 create policy sharing_matches_declines on ai_storage_private.share_decline

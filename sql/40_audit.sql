@@ -1147,19 +1147,31 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $fn$
+declare
+    v_model ai_storage_private.ai_progress_tenant;
 begin
     -- A version that equals its model's current state is covered by the model's event.
-    if not exists (
-        select from ai_storage_private.ai_progress_tenant as p
-        where p.tenant_id = new.tenant_id
-          and p.model_id = new.model_id
-          and row(
-              p.tenant_id, p.model_id, p.version, p.mse, p.training_samples,
-              p.updated_at, p.saved_by, p.metrics, p.metadata
-          )::ai_storage_private.progress_version = new
-    ) then
+    select p.* into v_model
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = new.tenant_id
+      and p.model_id = new.model_id;
+    if not found then
         perform ai_storage_private.record_event(
             new.tenant_id, 'insert version', new.model_id, new.version
+        );
+    elsif row(
+            v_model.tenant_id, v_model.model_id, v_model.version, v_model.mse,
+            v_model.training_samples, v_model.updated_at, v_model.saved_by, v_model.metrics,
+            v_model.metadata
+        )::ai_storage_private.progress_version <> new
+    then
+        perform ai_storage_private.record_event(
+            new.tenant_id, 'save model', new.model_id, new.version,
+            ai_storage_private.model_content(
+                new.mse, new.training_samples, v_model.created_at, new.saved_at,
+                new.metrics, new.metadata, new.saved_by
+            ),
+            jsonb_build_object('model_name', v_model.model_name)
         );
     end if;
     return null;
@@ -1955,32 +1967,31 @@ comment on function ai_storage.audit_proof(uuid, text) is
     'and the seal''s path to its checkpoint. Verified offline by pydb/verifier.py. Raises TN001 to '
     'TN005, TN401.';
 
-create or replace function ai_storage.export_audit(p_as text default null)
+create or replace function ai_storage_private.list_bundle(p_tenant_id bigint)
 returns setof jsonb
 language plpgsql
-volatile
+stable
 security definer
 set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_last   bigint;
+    v_last bigint;
 begin
     -- Up to here seals and their events change no more, however many queries read them.
     select max(s.seal_number) into v_last
     from ai_storage_private.audit_seal as s
-    where s.tenant_id = v_tenant.tenant_id;
+    where s.tenant_id = p_tenant_id;
     return query
     select ai_storage_private.render_event(e)
     from ai_storage_private.audit_event as e
-    where e.tenant_id = v_tenant.tenant_id
+    where e.tenant_id = p_tenant_id
       -- An event whose seal is gone is told of.
       and (
           e.seal_number <= v_last
           or not exists (
               select from ai_storage_private.audit_seal as s
-              where s.tenant_id = v_tenant.tenant_id
+              where s.tenant_id = p_tenant_id
                 and s.seal_number = e.seal_number
           )
       )
@@ -1991,13 +2002,32 @@ begin
     from (
         -- The policy on seals had its say: a tenant that never wrote has none.
         select 1, r.seal_number, r.line
-        from ai_storage_private.render_seals(v_tenant.tenant_id) as r
+        from ai_storage_private.render_seals(p_tenant_id) as r
         where r.seal_number <= v_last
         union all
         select 2, c.place, c.line
         from ai_storage_private.list_checkpoints() with ordinality as c (line, place)
     ) as b (part, place, line)
     order by b.part, b.place;
+end;
+$fn$;
+comment on function ai_storage_private.list_bundle(bigint) is
+    'The bundle of the sealed log of the tenant that the context names.';
+
+create or replace function ai_storage.export_audit(p_as text default null)
+returns setof jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set client_min_messages = notice
+as $fn$
+declare
+    v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
+begin
+    return query
+    select b.line
+    from ai_storage_private.list_bundle(v_tenant.tenant_id) as b (line);
 end;
 $fn$;
 comment on function ai_storage.export_audit(text) is

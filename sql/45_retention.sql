@@ -801,6 +801,7 @@ begin
         from ai_storage_private.tenant as t
         where t.isolation_key > v_after
           and t.isolation_key <= v_last
+          and t.moved_to is null -- a copy is being compared with what is here
           and (
               exists (
                   select from ai_storage_private.artifact_upload as u
@@ -905,6 +906,18 @@ begin
             errcode = '42704',
             message = 'no tenant is covered by the pattern',
             hint = 'list_tenants() shows the tenants; one is known from its first save on.';
+    end if;
+    -- Erased here while it is copied, it would live on in the other cell.
+    if exists (
+        select from ai_storage_private.tenant as t
+        join ai_storage_private.home as h on h.org_id = t.org_id
+        where t.tenant_id = any (v_tenant_ids)
+          and h.is_moving
+    ) then
+        raise exception using
+            errcode = 'TN603',
+            message = 'an organisation that the pattern covers is being moved to another cell',
+            hint = 'Erase in the cell where it lives once it was moved: list_homes() tells.';
     end if;
 
     -- The content, tenant by tenant. Whoever is writing is waited for before it is our turn, so
@@ -1036,7 +1049,7 @@ comment on function ai_storage.erase_tenant(text, text) is
     'which pydb/verifier.py checks offline; it counts once this transaction is committed. Open '
     'saves are waited for, 10 s at most; what others save, read or pass on and commit later is new '
     'data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55P03, '
-    'TN501.';
+    'TN501, TN603.';
 
 create or replace function ai_storage.erasure_certificate(p_certificate_id uuid)
 returns jsonb

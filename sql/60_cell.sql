@@ -316,11 +316,21 @@ begin
         true
     );
     perform ai_storage_private.check_cell(p_cell_name);
+    -- What a legal hold keeps could not be erased here at the end.
+    perform ai_storage_private.check_hold(string_to_array(t.isolation_key, ':'))
+    from ai_storage_private.tenant as t
+    where t.org_id = p_org_id collate "C";
     update ai_storage_private.tenant as t set
         moved_to = p_cell_name
     where t.org_id = p_org_id collate "C"
       and t.moved_to is distinct from p_cell_name collate "C";
     get diagnostics v_tenants = row_count;
+    perform ai_storage_private.record_event(
+        0, 'hold organisation',
+        p_detail => jsonb_build_object(
+            'org_id', p_org_id, 'cell_name', p_cell_name, 'tenants', v_tenants
+        )
+    );
     return v_tenants;
 end;
 $fn$;
@@ -328,9 +338,13 @@ comment on function ai_storage.hold_organisation(text, text) is
     'First step of moving an organisation: closes it in this cell. Call it in both cells. From its '
     'commit on, new calls for the organisation are refused with TN603; wait until older '
     'transactions have ended, and call it again for what they registered. p_cell_name: the new '
-    'cell. Returns the number of tenants closed. Raises 22023, 42704.';
+    'cell. Returns the number of tenants closed. Raises 22023, 42704, TN501.';
 
-create or replace function ai_storage.release_organisation(p_org_id text, p_cell_name text)
+create or replace function ai_storage.release_organisation(
+    p_org_id    text,
+    p_cell_name text,
+    p_digest    text default null
+)
 returns void
 language plpgsql
 volatile
@@ -360,13 +374,22 @@ begin
             hint = 'Call hold_organisation() again, and copy what it closes.';
     end if;
     perform ai_storage.set_home(p_org_id, p_cell_name);
+    perform ai_storage_private.record_event(
+        0, 'release organisation',
+        p_detail => jsonb_build_object(
+            'org_id', p_org_id, 'cell_name', p_cell_name, 'digest', p_digest
+        )
+    );
 end;
 $fn$;
-comment on function ai_storage.release_organisation(text, text) is
+comment on function ai_storage.release_organisation(text, text, text) is
     'The second step, called at the source, once everything was copied: it sends callers to the '
-    'new cell from now on. Raises 22023, 42704, 55000.';
+    'new cell from now on. p_digest: of what was copied, for the log. Raises 22023, 42704, 55000.';
 
-create or replace function ai_storage.open_organisation(p_org_id text)
+create or replace function ai_storage.open_organisation(
+    p_org_id text,
+    p_digest text default null
+)
 returns bigint
 language plpgsql
 volatile
@@ -387,13 +410,20 @@ begin
     where t.org_id = p_org_id collate "C"
       and t.moved_to is not null;
     get diagnostics v_tenants = row_count;
+    perform ai_storage_private.record_event(
+        0, 'open organisation',
+        p_detail => jsonb_build_object(
+            'org_id', p_org_id, 'digest', p_digest, 'tenants', v_tenants
+        )
+    );
     return v_tenants;
 end;
 $fn$;
-comment on function ai_storage.open_organisation(text) is
+comment on function ai_storage.open_organisation(text, text) is
     'Opens an organisation in this cell: the last step of a move, after release_organisation() in '
     'the old cell. Also cancels a move, called in the old cell before release_organisation(). '
-    'Returns the number of tenants opened. Raises 22023.';
+    'p_digest: of what was copied, for the log. Returns the number of tenants opened. Raises '
+    '22023.';
 
 create or replace function ai_storage.adopt_signing_key(
     p_kid      text,

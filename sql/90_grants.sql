@@ -109,7 +109,12 @@ grant execute on function
     ai_storage_private.lock_models(bigint),
     ai_storage_private.sweep_versions(bigint, integer, timestamptz, integer),
     ai_storage_private.list_subjects(bigint),
-    ai_storage_private.measure_tenant(bigint)
+    ai_storage_private.measure_tenant(bigint),
+    ai_storage_private.list_own_rows(bigint),
+    ai_storage_private.read_own_rows(bigint, text, jsonb),
+    ai_storage_private.write_own_rows(bigint, text, jsonb, jsonb),
+    ai_storage_private.list_bundle(bigint),
+    ai_storage.parse_isolation_key(text)
 to ai_storage_operator;
 
 grant select, insert, update, delete on ai_storage_private.model_share to ai_storage_sharing;
@@ -326,8 +331,14 @@ grant execute on function
     ai_storage.set_cells(text[], text, text),
     ai_storage.set_home(text, text, boolean),
     ai_storage.hold_organisation(text, text),
-    ai_storage.release_organisation(text, text),
-    ai_storage.open_organisation(text),
+    ai_storage.release_organisation(text, text, text),
+    ai_storage.open_organisation(text, text),
+    ai_storage.digest_organisation(text),
+    ai_storage.list_rows(text),
+    ai_storage.read_rows(text, text, jsonb),
+    ai_storage.adopt_tenant(text, bigint, timestamptz),
+    ai_storage.write_rows(text, text, jsonb, jsonb),
+    ai_storage.export_tenant_audit(text),
     ai_storage.allow_external_sharing(text, text),
     ai_storage.forbid_external_sharing(text, text),
     ai_storage.list_external_sharing(),

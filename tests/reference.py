@@ -39,6 +39,7 @@ SUBJECTS = {
     "50_compliance": "Compliance",
     "55_metrics": "Monitoring",
     "60_cell": "Cells",
+    "62_move": "Moving an organisation",
     "00_version": "Release",
 }
 GROUPS = {

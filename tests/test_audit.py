@@ -362,6 +362,8 @@ def noun(table: str) -> str:
 
 def written(table: str, verb: str) -> str:
     """The action of an event of an insert or update."""
+    if (table, verb) == ("progress_version", "insert"):
+        return "save model"
     verbs = {"ai_progress_tenant": "save", "model_artifact": "put"}
     return f"{verbs.get(table, verb)} {noun(table)}"
 

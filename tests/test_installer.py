@@ -145,6 +145,7 @@ def test_a_newer_file_upgrades_and_the_older_one_is_refused_then(
     assert run_file(server, database.dsn(), write(next_tree, next_tree))[0] == [
         "sql/55_metrics.sql",
         "sql/60_cell.sql",
+        "sql/62_move.sql",
         "sql/90_grants.sql",
     ]
     (next_tree / "migrations" / "9999_other.sql").write_text(

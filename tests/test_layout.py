@@ -105,6 +105,12 @@ DEFINERS = {
         "ai_storage.hold_organisation",
         "ai_storage.release_organisation",
         "ai_storage.open_organisation",
+        "ai_storage.digest_organisation",
+        "ai_storage.list_rows",
+        "ai_storage.read_rows",
+        "ai_storage.adopt_tenant",
+        "ai_storage.write_rows",
+        "ai_storage.export_tenant_audit",
         "ai_storage.home",
         "ai_storage_private.check_home",
         "ai_storage_private.compliance_status",
@@ -127,6 +133,10 @@ DEFINERS = {
         "ai_storage.read_artifact",
         "ai_storage.read_chunks",
         "ai_storage_private.erase_content",
+        "ai_storage_private.list_own_rows",
+        "ai_storage_private.read_own_rows",
+        "ai_storage_private.write_own_rows",
+        "ai_storage_private.list_bundle",
         "ai_storage_private.keep_held",
         "ai_storage_private.count_bytes",
         "ai_storage_private.count_models",
@@ -555,6 +565,17 @@ def test_dynamic_sql_only_quotes_identifiers_and_never_tenant_text() -> None:
         # in 90_grants.sql, over the names in the catalog
         "format('set local role %s', v_right.owner::regrole)",
         "format('revoke all on %s from %s', v_right.target, v_right.grantee)",
+        # in 62_move.sql, over tables of a list and their columns
+        "format( 'select to_jsonb(r) ' 'from ai_storage_private.%1$I as r ' "
+        "'join jsonb_populate_recordset(null::ai_storage_private.%1$I, $2) as k using (%2$s) ' "
+        "'where r.tenant_id = $1', p_table_name, "
+        "ai_storage_private.name_columns(p_table_name, p_of_key => true) ) using p_tenant_id, p_row_ids",
+        "format( 'delete from ai_storage_private.%1$I ' 'where tenant_id = $1 and (%2$s) in (' "
+        "'select %2$s from jsonb_populate_recordset(null::ai_storage_private.%1$I, $2))', p_table_name, v_key ) "
+        "using p_tenant_id, p_gone",
+        "format( 'insert into ai_storage_private.%1$I ' "
+        "'select * from jsonb_populate_recordset(null::ai_storage_private.%1$I, $1) ' "
+        "'on conflict (%2$s) do update set (%3$s) = row(excluded.*)', p_table_name, v_key, v_columns ) using p_rows",
     }
 
 

@@ -140,6 +140,62 @@ ALTER FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audienc
 COMMENT ON FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) IS 'Adds a key that another cell made, so that its tokens are valid here. p_secret: as create_signing_key() returned it. Raises 22023, 23505.';
 
 --
+-- Name: adopt_tenant(text, bigint, timestamp with time zone); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_here   text;
+    v_tenant ai_storage_private.tenant;
+begin
+    perform ai_storage_private.require_owner();
+    select c.cell_name into v_here
+    from ai_storage_private.cell as c
+    where c.is_here;
+    if v_here is null
+        or ai_storage.is_isolation_key(p_isolation_key) is not true
+        or (p_tenant_id > 0) is not true
+        or p_registered_at is null
+    then
+        raise exception using
+            errcode = '22023',
+            message = 'invalid tenant',
+            hint = 'Pass what digest_organisation() returns in the other cell, into a database '
+                'that is a cell.';
+    end if;
+    insert into ai_storage_private.tenant (
+        tenant_id, org_id, server_id, project_id, environment, code_hash, registered_at, moved_to
+    )
+    select
+        p_tenant_id, k.org_id, k.server_id, k.project_id, k.environment, k.code_hash,
+        p_registered_at, v_here
+    from ai_storage.parse_isolation_key(p_isolation_key) as k
+    on conflict on constraint tenant_isolation_key_unique do nothing;
+    select t.* into v_tenant
+    from ai_storage_private.tenant as t
+    where t.isolation_key = p_isolation_key collate "C";
+    if v_tenant.tenant_id <> p_tenant_id then
+        raise exception using
+            errcode = '55000',
+            message = 'this tenant was registered here on its own',
+            hint = 'It has lived in both cells. Copy it with export_tenant() and import_tenant().';
+    end if;
+end;
+$$;
+
+ALTER FUNCTION ai_storage.adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone) IS 'Registers a tenant of another cell here, closed, under the id that it has there. Raises 22023, 55000, and 23505 when another tenant has the id.';
+
+--
 -- Name: allow_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -267,6 +323,7 @@ begin
         from ai_storage_private.tenant as t
         where t.isolation_key > v_after
           and t.isolation_key <= v_last
+          and t.moved_to is null -- a copy is being compared with what is here
           and (
               exists (
                   select from ai_storage_private.artifact_upload as u
@@ -1315,6 +1372,45 @@ ALTER FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version 
 COMMENT ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) IS 'Deletes a model with all its versions. Returns false when there is none of that name. p_expected_version: only if it is the current one. Raises TN001 to TN005, TN102, TN501.';
 
 --
+-- Name: digest_organisation(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.digest_organisation(p_org_id text) RETURNS TABLE(isolation_key text, tenant_id bigint, registered_at timestamp with time zone, moved_to text, row_count bigint, digest text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context constant text := ai_storage_private.trusted_context();
+begin
+    perform ai_storage_private.require_owner();
+    for isolation_key, tenant_id, registered_at, moved_to in
+        select t.isolation_key, t.tenant_id, t.registered_at, t.moved_to
+        from ai_storage_private.tenant as t
+        where t.org_id = p_org_id collate "C"
+        order by t.isolation_key
+    loop
+        perform ai_storage_private.act_for(tenant_id, isolation_key);
+        select
+            count(*),
+            encode(sha256(coalesce(string_agg(r.digest, '' order by r.digest), '')), 'hex')
+        into row_count, digest
+        from ai_storage_private.list_own_rows(tenant_id) as r;
+        return next;
+    end loop;
+    perform ai_storage_private.restore_context(v_context);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.digest_organisation(p_org_id text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION digest_organisation(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.digest_organisation(p_org_id text) IS 'The tenants of an organisation, with how many rows a move copies and the sha256, in hexadecimal, of the sorted digests of these rows. Equal in two cells: they have the same content. moved_to: the cell that a tenant is closed for; null: it is open here.';
+
+--
 -- Name: drop_quota(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -1413,6 +1509,18 @@ begin
             errcode = '42704',
             message = 'no tenant is covered by the pattern',
             hint = 'list_tenants() shows the tenants; one is known from its first save on.';
+    end if;
+    -- Erased here while it is copied, it would live on in the other cell.
+    if exists (
+        select from ai_storage_private.tenant as t
+        join ai_storage_private.home as h on h.org_id = t.org_id
+        where t.tenant_id = any (v_tenant_ids)
+          and h.is_moving
+    ) then
+        raise exception using
+            errcode = 'TN603',
+            message = 'an organisation that the pattern covers is being moved to another cell',
+            hint = 'Erase in the cell where it lives once it was moved: list_homes() tells.';
     end if;
 
     -- The content, tenant by tenant. Whoever is writing is waited for before it is our turn, so
@@ -1544,7 +1652,7 @@ ALTER FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) OWNER TO a
 -- Name: FUNCTION erase_tenant(p_pattern text, p_reason text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for, 10 s at most; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55P03, TN501.';
+COMMENT ON FUNCTION ai_storage.erase_tenant(p_pattern text, p_reason text) IS 'Erases all data of the registered tenants that the pattern covers: models, versions, grants they gave, idempotency keys, remembered names, and the salts and names in their events and in others'' events about their models. The events stay and verify. Returns the certificate, which pydb/verifier.py checks offline; it counts once this transaction is committed. Open saves are waited for, 10 s at most; what others save, read or pass on and commit later is new data: erase again. Dead rows go with the next VACUUM. Raises 22023, 25000, 42704, 55P03, TN501, TN603.';
 
 --
 -- Name: erasure_certificate(uuid); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1602,39 +1710,10 @@ CREATE FUNCTION ai_storage.export_audit(p_as text DEFAULT NULL::text) RETURNS SE
     AS $$
 declare
     v_tenant constant ai_storage_private.acting_tenant := ai_storage_private.enter(p_as);
-    v_last   bigint;
 begin
-    -- Up to here seals and their events change no more, however many queries read them.
-    select max(s.seal_number) into v_last
-    from ai_storage_private.audit_seal as s
-    where s.tenant_id = v_tenant.tenant_id;
-    return query
-    select ai_storage_private.render_event(e)
-    from ai_storage_private.audit_event as e
-    where e.tenant_id = v_tenant.tenant_id
-      -- An event whose seal is gone is told of.
-      and (
-          e.seal_number <= v_last
-          or not exists (
-              select from ai_storage_private.audit_seal as s
-              where s.tenant_id = v_tenant.tenant_id
-                and s.seal_number = e.seal_number
-          )
-      )
-    order by e.seal_number, e.leaf_index;
-    -- One query: the paths of the seals lead to the checkpoints that are listed.
     return query
     select b.line
-    from (
-        -- The policy on seals had its say: a tenant that never wrote has none.
-        select 1, r.seal_number, r.line
-        from ai_storage_private.render_seals(v_tenant.tenant_id) as r
-        where r.seal_number <= v_last
-        union all
-        select 2, c.place, c.line
-        from ai_storage_private.list_checkpoints() with ordinality as c (line, place)
-    ) as b (part, place, line)
-    order by b.part, b.place;
+    from ai_storage_private.list_bundle(v_tenant.tenant_id) as b (line);
 end;
 $$;
 
@@ -1815,6 +1894,35 @@ ALTER FUNCTION ai_storage.export_tenant(p_as text) OWNER TO ai_storage_owner;
 COMMENT ON FUNCTION ai_storage.export_tenant(p_as text) IS 'All that the caller has, an object each: first a manifest, then every version of every model by name and number, remembered deletions, idempotency keys, contents by chunk, artifacts, grants and declines. The manifest''s digest is the sha256 of the sha256 of each further line, as text. import_tenant() takes the lines back; the log is export_audit()''s. Logged. Raises 25006, TN001 to TN005.';
 
 --
+-- Name: export_tenant_audit(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.export_tenant_audit(p_isolation_key text) RETURNS SETOF jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context constant text := ai_storage_private.trusted_context();
+    v_tenant  constant ai_storage_private.tenant
+        := ai_storage_private.act_for_tenant(p_isolation_key);
+begin
+    return query
+    select b.line
+    from ai_storage_private.list_bundle(v_tenant.tenant_id) as b (line);
+    perform ai_storage_private.restore_context(v_context);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.export_tenant_audit(p_isolation_key text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION export_tenant_audit(p_isolation_key text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.export_tenant_audit(p_isolation_key text) IS 'The bundle of a tenant''s sealed log, as export_audit() returns it to the tenant. Raises 42704.';
+
+--
 -- Name: finish_artifact(uuid, bigint, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
 --
 
@@ -1988,11 +2096,21 @@ begin
         true
     );
     perform ai_storage_private.check_cell(p_cell_name);
+    -- What a legal hold keeps could not be erased here at the end.
+    perform ai_storage_private.check_hold(string_to_array(t.isolation_key, ':'))
+    from ai_storage_private.tenant as t
+    where t.org_id = p_org_id collate "C";
     update ai_storage_private.tenant as t set
         moved_to = p_cell_name
     where t.org_id = p_org_id collate "C"
       and t.moved_to is distinct from p_cell_name collate "C";
     get diagnostics v_tenants = row_count;
+    perform ai_storage_private.record_event(
+        0, 'hold organisation',
+        p_detail => jsonb_build_object(
+            'org_id', p_org_id, 'cell_name', p_cell_name, 'tenants', v_tenants
+        )
+    );
     return v_tenants;
 end;
 $$;
@@ -2003,7 +2121,7 @@ ALTER FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) OWN
 -- Name: FUNCTION hold_organisation(p_org_id text, p_cell_name text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) IS 'First step of moving an organisation: closes it in this cell. Call it in both cells. From its commit on, new calls for the organisation are refused with TN603; wait until older transactions have ended, and call it again for what they registered. p_cell_name: the new cell. Returns the number of tenants closed. Raises 22023, 42704.';
+COMMENT ON FUNCTION ai_storage.hold_organisation(p_org_id text, p_cell_name text) IS 'First step of moving an organisation: closes it in this cell. Call it in both cells. From its commit on, new calls for the organisation are refused with TN603; wait until older transactions have ended, and call it again for what they registered. p_cell_name: the new cell. Returns the number of tenants closed. Raises 22023, 42704, TN501.';
 
 --
 -- Name: home(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -2564,6 +2682,35 @@ ALTER FUNCTION ai_storage.list_retention() OWNER TO ai_storage_operator;
 --
 
 COMMENT ON FUNCTION ai_storage.list_retention() IS 'The rules, one row a pattern.';
+
+--
+-- Name: list_rows(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.list_rows(p_isolation_key text) RETURNS TABLE(table_name text, row_id text, digest text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context constant text := ai_storage_private.trusted_context();
+    v_tenant  constant ai_storage_private.tenant
+        := ai_storage_private.act_for_tenant(p_isolation_key);
+begin
+    return query
+    select r.table_name, r.row_id, encode(r.digest, 'hex')
+    from ai_storage_private.list_own_rows(v_tenant.tenant_id) as r;
+    perform ai_storage_private.restore_context(v_context);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.list_rows(p_isolation_key text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION list_rows(p_isolation_key text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.list_rows(p_isolation_key text) IS 'The rows of a tenant that a move copies, in the order in which to write them. row_id: the primary key, as a JSON object. digest: sha256 of the content, in hexadecimal. Raises 42704.';
 
 --
 -- Name: list_shares(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_sharing
@@ -3147,10 +3294,10 @@ ALTER FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text,
 COMMENT ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) IS 'Says what an artifact is, without its bytes: of an own model, or with p_owner of one that is shared for execute. p_version: the artifact of exactly this version, null for the current one; with p_as_of the last one that was put up to it. version: at which it was put. for_version: the version it was opened for; pass it to read_artifact() with the same p_as_of to read one content to its end. cache_key: 32 bytes that seal what a cache outside keeps for the caller, or null; only who holds a verified credential gets them. Each use of another tenant''s artifact is logged for both; a grant that pins a version shows the artifacts of that version alone. Raises 25006, TN001 to TN005, TN101, TN204.';
 
 --
--- Name: open_organisation(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: open_organisation(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.open_organisation(p_org_id text) RETURNS bigint
+CREATE FUNCTION ai_storage.open_organisation(p_org_id text, p_digest text DEFAULT NULL::text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -3168,17 +3315,23 @@ begin
     where t.org_id = p_org_id collate "C"
       and t.moved_to is not null;
     get diagnostics v_tenants = row_count;
+    perform ai_storage_private.record_event(
+        0, 'open organisation',
+        p_detail => jsonb_build_object(
+            'org_id', p_org_id, 'digest', p_digest, 'tenants', v_tenants
+        )
+    );
     return v_tenants;
 end;
 $$;
 
-ALTER FUNCTION ai_storage.open_organisation(p_org_id text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage.open_organisation(p_org_id text, p_digest text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION open_organisation(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION open_organisation(p_org_id text, p_digest text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.open_organisation(p_org_id text) IS 'Opens an organisation in this cell: the last step of a move, after release_organisation() in the old cell. Also cancels a move, called in the old cell before release_organisation(). Returns the number of tenants opened. Raises 22023.';
+COMMENT ON FUNCTION ai_storage.open_organisation(p_org_id text, p_digest text) IS 'Opens an organisation in this cell: the last step of a move, after release_organisation() in the old cell. Also cancels a move, called in the old cell before release_organisation(). p_digest: of what was copied, for the log. Returns the number of tenants opened. Raises 22023.';
 
 --
 -- Name: parse_isolation_key(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_owner
@@ -3418,10 +3571,46 @@ ALTER FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p
 COMMENT ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) IS 'Chunks of an artifact, a row each, in their order: 1 MiB of its bytes, less only in the last, none behind it. The fastest way to read a large one. p_first: a chunk''s number, from 0. Otherwise as get_artifact(). Raises 22023, 25006, TN001 to TN005, TN101, TN204.';
 
 --
--- Name: release_organisation(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: read_rows(text, text, jsonb); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) RETURNS void
+CREATE FUNCTION ai_storage.read_rows(p_isolation_key text, p_table_name text, p_row_ids jsonb) RETURNS SETOF text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context constant text := ai_storage_private.trusted_context();
+    v_tenant  constant ai_storage_private.tenant
+        := ai_storage_private.act_for_tenant(p_isolation_key);
+begin
+    perform ai_storage_private.record_event(
+        v_tenant.tenant_id, 'read rows',
+        p_detail => jsonb_build_object(
+            'table', p_table_name, 'rows', jsonb_array_length(p_row_ids)
+        )
+    );
+    return query
+    select r.content::text
+    from ai_storage_private.read_own_rows(v_tenant.tenant_id, p_table_name, p_row_ids)
+        as r (content);
+    perform ai_storage_private.restore_context(v_context);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.read_rows(p_isolation_key text, p_table_name text, p_row_ids jsonb) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION read_rows(p_isolation_key text, p_table_name text, p_row_ids jsonb); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.read_rows(p_isolation_key text, p_table_name text, p_row_ids jsonb) IS 'Rows of a tenant as they are, each a JSON object as text, for a copy in another cell. p_row_ids: an array of ids as list_rows() returns them. Logged. Raises 42704.';
+
+--
+-- Name: release_organisation(text, text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text, p_digest text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -3448,16 +3637,22 @@ begin
             hint = 'Call hold_organisation() again, and copy what it closes.';
     end if;
     perform ai_storage.set_home(p_org_id, p_cell_name);
+    perform ai_storage_private.record_event(
+        0, 'release organisation',
+        p_detail => jsonb_build_object(
+            'org_id', p_org_id, 'cell_name', p_cell_name, 'digest', p_digest
+        )
+    );
 end;
 $$;
 
-ALTER FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) OWNER TO ai_storage_operator;
+ALTER FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text, p_digest text) OWNER TO ai_storage_operator;
 
 --
--- Name: FUNCTION release_organisation(p_org_id text, p_cell_name text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION release_organisation(p_org_id text, p_cell_name text, p_digest text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) IS 'The second step, called at the source, once everything was copied: it sends callers to the new cell from now on. Raises 22023, 42704, 55000.';
+COMMENT ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text, p_digest text) IS 'The second step, called at the source, once everything was copied: it sends callers to the new cell from now on. p_digest: of what was copied, for the log. Raises 22023, 42704, 55000.';
 
 --
 -- Name: renew_context_secret(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -4380,6 +4575,39 @@ ALTER FUNCTION ai_storage.version() OWNER TO ai_storage_owner;
 COMMENT ON FUNCTION ai_storage.version() IS 'Returns the release of tenant-ai-storage that this database runs, as major.minor.patch.';
 
 --
+-- Name: write_rows(text, text, jsonb, jsonb); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage.write_rows(p_isolation_key text, p_table_name text, p_rows jsonb, p_gone jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_context constant text := ai_storage_private.trusted_context();
+    v_tenant  constant ai_storage_private.tenant
+        := ai_storage_private.act_for_tenant(p_isolation_key);
+begin
+    if v_tenant.moved_to is null then
+        raise exception using
+            errcode = '55000',
+            message = 'this tenant is open here',
+            hint = 'Rows are written only into a tenant that is being moved here.';
+    end if;
+    perform ai_storage_private.write_own_rows(v_tenant.tenant_id, p_table_name, p_rows, p_gone);
+    perform ai_storage_private.restore_context(v_context);
+end;
+$$;
+
+ALTER FUNCTION ai_storage.write_rows(p_isolation_key text, p_table_name text, p_rows jsonb, p_gone jsonb) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION write_rows(p_isolation_key text, p_table_name text, p_rows jsonb, p_gone jsonb); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage.write_rows(p_isolation_key text, p_table_name text, p_rows jsonb, p_gone jsonb) IS 'Writes rows of a tenant that is being moved here. p_rows: an array of rows as read_rows() returned them. p_gone: an array of the ids of rows to delete. Each change is an event. Raises 22023, 42704, 55000.';
+
+--
 -- Name: act_for(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -4400,6 +4628,125 @@ ALTER FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key te
 --
 
 COMMENT ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) IS 'Turns the context to a tenant, for an administrator''s function that puts the caller''s back.';
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE TABLE ai_storage_private.tenant (
+    tenant_id bigint NOT NULL,
+    org_id text NOT NULL COLLATE pg_catalog."C",
+    server_id text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL COLLATE pg_catalog."C",
+    environment text NOT NULL COLLATE pg_catalog."C",
+    code_hash text NOT NULL COLLATE pg_catalog."C",
+    isolation_key text GENERATED ALWAYS AS (((((((((org_id || ':'::text) || server_id) || ':'::text) || project_id) || ':'::text) || environment) || ':'::text) || code_hash)) STORED NOT NULL COLLATE pg_catalog."C",
+    registered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    moved_to text COLLATE pg_catalog."C",
+    CONSTRAINT tenant_isolation_key_valid CHECK ((isolation_key ~ '^([A-Za-z0-9._+@~=/-]{1,63}:){4}[A-Za-z0-9._+@~=/-]{1,63}$'::text)),
+    CONSTRAINT tenant_tenant_id_positive CHECK ((tenant_id > 0))
+);
+
+ALTER TABLE ONLY ai_storage_private.tenant FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ai_storage_private.tenant OWNER TO ai_storage_owner;
+
+--
+-- Name: TABLE tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON TABLE ai_storage_private.tenant IS 'The registry of tenants: five levels and the id that every tenant table carries. A tenant is registered by its first write.';
+
+--
+-- Name: COLUMN tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.tenant_id IS 'The id in every tenant table, random.';
+
+--
+-- Name: COLUMN tenant.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.org_id IS 'Level 1: the organisation.';
+
+--
+-- Name: COLUMN tenant.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.server_id IS 'Level 2: the MCP server or application.';
+
+--
+-- Name: COLUMN tenant.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.project_id IS 'Level 3: the project.';
+
+--
+-- Name: COLUMN tenant.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.environment IS 'Level 4: the environment, such as production.';
+
+--
+-- Name: COLUMN tenant.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.code_hash IS 'Level 5: the version of the code.';
+
+--
+-- Name: COLUMN tenant.isolation_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.isolation_key IS 'The five levels joined by colons.';
+
+--
+-- Name: COLUMN tenant.registered_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.registered_at IS 'When the tenant first wrote.';
+
+--
+-- Name: COLUMN tenant.moved_to; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON COLUMN ai_storage_private.tenant.moved_to IS 'The cell that its organisation was moved to or is moving to; null: it lives here.';
+
+--
+-- Name: act_for_tenant(text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+CREATE FUNCTION ai_storage_private.act_for_tenant(p_isolation_key text) RETURNS ai_storage_private.tenant
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_tenant ai_storage_private.tenant;
+begin
+    perform ai_storage_private.require_owner();
+    select t.* into v_tenant
+    from ai_storage_private.tenant as t
+    where t.isolation_key = p_isolation_key collate "C";
+    if not found then
+        raise exception using
+            errcode = '42704',
+            message = 'no such tenant',
+            hint = 'list_tenants() shows the tenants; one is known from its first save on.';
+    end if;
+    perform ai_storage_private.act_for(v_tenant.tenant_id, v_tenant.isolation_key);
+    return v_tenant;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.act_for_tenant(p_isolation_key text) OWNER TO ai_storage_operator;
+
+--
+-- Name: FUNCTION act_for_tenant(p_isolation_key text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+COMMENT ON FUNCTION ai_storage_private.act_for_tenant(p_isolation_key text) IS 'Turns the context to a tenant, for an administrator''s function that puts the caller''s back. Raises 42704.';
 
 --
 -- Name: artifact_content(bytea, bigint, timestamp with time zone, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -4577,10 +4924,6 @@ ALTER FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id 
 --
 
 COMMENT ON FUNCTION ai_storage_private.attach_content(p_tenant_id bigint, p_model_id uuid, p_version bigint, p_artifact_name text, p_media_type text, p_content bytea, OUT sha256 text, OUT size_bytes bigint, OUT is_new boolean) IS 'Keeps bytes as an artifact at a version of a model. Raises 54000.';
-
-SET default_tablespace = '';
-
-SET default_table_access_method = heap;
 
 --
 -- Name: artifact_upload; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -8945,6 +9288,60 @@ ALTER FUNCTION ai_storage_private.lent_tenant_ids() OWNER TO ai_storage_operator
 COMMENT ON FUNCTION ai_storage_private.lent_tenant_ids() IS 'The owners of the models that are lent to this transaction, or null.';
 
 --
+-- Name: list_bundle(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.list_bundle(p_tenant_id bigint) RETURNS SETOF jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $$
+declare
+    v_last bigint;
+begin
+    -- Up to here seals and their events change no more, however many queries read them.
+    select max(s.seal_number) into v_last
+    from ai_storage_private.audit_seal as s
+    where s.tenant_id = p_tenant_id;
+    return query
+    select ai_storage_private.render_event(e)
+    from ai_storage_private.audit_event as e
+    where e.tenant_id = p_tenant_id
+      -- An event whose seal is gone is told of.
+      and (
+          e.seal_number <= v_last
+          or not exists (
+              select from ai_storage_private.audit_seal as s
+              where s.tenant_id = p_tenant_id
+                and s.seal_number = e.seal_number
+          )
+      )
+    order by e.seal_number, e.leaf_index;
+    -- One query: the paths of the seals lead to the checkpoints that are listed.
+    return query
+    select b.line
+    from (
+        -- The policy on seals had its say: a tenant that never wrote has none.
+        select 1, r.seal_number, r.line
+        from ai_storage_private.render_seals(p_tenant_id) as r
+        where r.seal_number <= v_last
+        union all
+        select 2, c.place, c.line
+        from ai_storage_private.list_checkpoints() with ordinality as c (line, place)
+    ) as b (part, place, line)
+    order by b.part, b.place;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_bundle(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_bundle(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_bundle(p_tenant_id bigint) IS 'The bundle of the sealed log of the tenant that the context names.';
+
+--
 -- Name: list_checkpoints(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -9858,6 +10255,136 @@ ALTER FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions
 COMMENT ON FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) IS 'The last event of each subject of a tenant: see event_subject(). p_actions: a regular expression.';
 
 --
+-- Name: list_own_rows(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) RETURNS TABLE(table_name text, row_id text, digest bytea)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET extra_float_digits TO '1'
+    AS $$
+    select l.table_name, l.row_id::text, sha256(convert_to(l.content::text, 'UTF8'))
+    from (
+        -- In the order in which rows are written: deleting a model takes rows of the other tables.
+        select
+            1 as place,
+            'ai_progress_tenant' as table_name,
+            jsonb_build_object('tenant_id', r.tenant_id, 'model_id', r.model_id) as row_id,
+            to_jsonb(r) as content
+        from ai_storage_private.ai_progress_tenant as r
+        where r.tenant_id = p_tenant_id
+        union all
+        select
+            2,
+            'progress_version',
+            jsonb_build_object(
+                'tenant_id', r.tenant_id, 'model_id', r.model_id, 'version', r.version
+            ),
+            to_jsonb(r)
+        from ai_storage_private.progress_version as r
+        where r.tenant_id = p_tenant_id
+        union all
+        select
+            3,
+            'artifact_blob',
+            jsonb_build_object('tenant_id', r.tenant_id, 'blob_id', r.blob_id),
+            to_jsonb(r)
+        from ai_storage_private.artifact_blob as r
+        where r.tenant_id = p_tenant_id
+        union all
+        -- Its bytes are not read: sha256 is theirs, which write_rows() checks.
+        select
+            4,
+            'artifact_chunk',
+            jsonb_build_object(
+                'tenant_id', r.tenant_id, 'blob_id', r.blob_id, 'chunk_number', r.chunk_number
+            ),
+            jsonb_build_array(r.tenant_id, r.blob_id, r.chunk_number, r.sha256)
+        from ai_storage_private.artifact_chunk as r
+        where r.tenant_id = p_tenant_id
+        union all
+        select
+            5,
+            'artifact_upload',
+            jsonb_build_object('tenant_id', r.tenant_id, 'upload_id', r.upload_id),
+            to_jsonb(r)
+        from ai_storage_private.artifact_upload as r
+        where r.tenant_id = p_tenant_id
+        union all
+        select
+            6,
+            'model_artifact',
+            jsonb_build_object(
+                'tenant_id', r.tenant_id, 'model_id', r.model_id,
+                'artifact_name', r.artifact_name, 'version', r.version
+            ),
+            to_jsonb(r)
+        from ai_storage_private.model_artifact as r
+        where r.tenant_id = p_tenant_id
+        union all
+        select
+            7,
+            'deleted_model',
+            jsonb_build_object('tenant_id', r.tenant_id, 'model_name', r.model_name),
+            to_jsonb(r)
+        from ai_storage_private.deleted_model as r
+        where r.tenant_id = p_tenant_id
+        union all
+        select
+            8,
+            'idempotency_key',
+            jsonb_build_object('tenant_id', r.tenant_id, 'idempotency_key', r.idempotency_key),
+            to_jsonb(r)
+        from ai_storage_private.idempotency_key as r
+        where r.tenant_id = p_tenant_id
+        union all
+        select
+            9,
+            'model_share',
+            jsonb_build_object('share_id', r.share_id),
+            to_jsonb(r)
+        from ai_storage_private.model_share as r
+        where r.tenant_id = p_tenant_id
+          and ai_storage_private.stays_inside(r)
+        union all
+        select
+            10,
+            'share_end',
+            jsonb_build_object('share_id', r.share_id, 'ended_by', r.ended_by),
+            to_jsonb(r)
+        from ai_storage_private.share_end as r
+        join ai_storage_private.model_share as s
+            on s.tenant_id = r.tenant_id
+            and s.share_id = r.share_id
+        where r.tenant_id = p_tenant_id
+          and ai_storage_private.stays_inside(s)
+        union all
+        select
+            11,
+            'share_decline',
+            jsonb_build_object(
+                'tenant_id', r.tenant_id, 'owner_id', r.owner_id,
+                'model_name', r.model_name, 'sharer_id', r.sharer_id
+            ),
+            to_jsonb(r)
+        from ai_storage_private.share_decline as r
+        where r.tenant_id = p_tenant_id
+          and split_part(r.owner_key, ':', 1) = split_part(r.receiver_key, ':', 1)
+    ) as l
+    order by l.place;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_own_rows(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) IS 'The rows that the tenant of the context has, each by its primary key and the sha256 of its content.';
+
+--
 -- Name: list_rows(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10540,6 +11067,48 @@ ALTER FUNCTION ai_storage_private.model_content(p_mse double precision, p_traini
 COMMENT ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text) IS 'What the digest of a saved version is made of: p_created_at is the model''s.';
 
 --
+-- Name: name_columns(text, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.name_columns(p_table_name text, p_of_key boolean) RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+declare
+    v_columns text;
+begin
+    select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into v_columns
+    from pg_attribute as a
+    join pg_index as i
+        on i.indrelid = a.attrelid
+        and i.indisprimary
+    where a.attrelid = to_regclass('ai_storage_private.' || quote_ident(p_table_name))
+      and a.attnum > 0
+      and not a.attisdropped
+      and (not p_of_key or a.attnum = any (i.indkey::smallint[]))
+      and p_table_name in (
+          'ai_progress_tenant', 'progress_version', 'artifact_blob', 'artifact_chunk',
+          'artifact_upload', 'model_artifact', 'deleted_model', 'idempotency_key', 'model_share',
+          'share_end', 'share_decline'
+      );
+    if v_columns is null then
+        raise exception using
+            errcode = '42704',
+            message = 'rows of this table are not copied',
+            hint = 'Name a table as list_rows() does.';
+    end if;
+    return v_columns;
+end;
+$$;
+
+ALTER FUNCTION ai_storage_private.name_columns(p_table_name text, p_of_key boolean) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION name_columns(p_table_name text, p_of_key boolean); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.name_columns(p_table_name text, p_of_key boolean) IS 'The columns of a table that is copied, or those of its primary key, joined by commas. Raises 42704.';
+
+--
 -- Name: name_wrong_metric(jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10937,6 +11506,37 @@ ALTER FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_mode
 --
 
 COMMENT ON FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) IS 'The grants on one model that count for a receiver.';
+
+--
+-- Name: read_own_rows(bigint, text, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.read_own_rows(p_tenant_id bigint, p_table_name text, p_row_ids jsonb) RETURNS SETOF jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    SET "TimeZone" TO 'UTC'
+    SET extra_float_digits TO '1'
+    AS $_$
+begin
+    return query execute format(
+        'select to_jsonb(r) '
+            'from ai_storage_private.%1$I as r '
+            'join jsonb_populate_recordset(null::ai_storage_private.%1$I, $2) as k using (%2$s) '
+            'where r.tenant_id = $1',
+        p_table_name, ai_storage_private.name_columns(p_table_name, p_of_key => true)
+    )
+    using p_tenant_id, p_row_ids;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.read_own_rows(p_tenant_id bigint, p_table_name text, p_row_ids jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION read_own_rows(p_tenant_id bigint, p_table_name text, p_row_ids jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.read_own_rows(p_tenant_id bigint, p_table_name text, p_row_ids jsonb) IS 'Rows of the tenant of the context, by their keys. Raises 42704.';
 
 --
 -- Name: read_shared_artifact(ai_storage_private.acting_tenant, text, text, text, bigint, boolean, bigint, integer); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -11397,19 +11997,31 @@ CREATE FUNCTION ai_storage_private.record_version() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_model ai_storage_private.ai_progress_tenant;
 begin
     -- A version that equals its model's current state is covered by the model's event.
-    if not exists (
-        select from ai_storage_private.ai_progress_tenant as p
-        where p.tenant_id = new.tenant_id
-          and p.model_id = new.model_id
-          and row(
-              p.tenant_id, p.model_id, p.version, p.mse, p.training_samples,
-              p.updated_at, p.saved_by, p.metrics, p.metadata
-          )::ai_storage_private.progress_version = new
-    ) then
+    select p.* into v_model
+    from ai_storage_private.ai_progress_tenant as p
+    where p.tenant_id = new.tenant_id
+      and p.model_id = new.model_id;
+    if not found then
         perform ai_storage_private.record_event(
             new.tenant_id, 'insert version', new.model_id, new.version
+        );
+    elsif row(
+            v_model.tenant_id, v_model.model_id, v_model.version, v_model.mse,
+            v_model.training_samples, v_model.updated_at, v_model.saved_by, v_model.metrics,
+            v_model.metadata
+        )::ai_storage_private.progress_version <> new
+    then
+        perform ai_storage_private.record_event(
+            new.tenant_id, 'save model', new.model_id, new.version,
+            ai_storage_private.model_content(
+                new.mse, new.training_samples, v_model.created_at, new.saved_at,
+                new.metrics, new.metadata, new.saved_by
+            ),
+            jsonb_build_object('model_name', v_model.model_name)
         );
     end if;
     return null;
@@ -12252,6 +12864,32 @@ ALTER FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key by
 --
 
 COMMENT ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text) IS 'p_payload behind its MAC and |. Null without keys, which are those of context_secret.';
+
+--
+-- Name: stays_inside(ai_storage_private.model_share); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.stays_inside(p_share ai_storage_private.model_share) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    select not exists (
+        select from ai_storage_private.model_share as s
+        where s.tenant_id = p_share.tenant_id
+          and s.share_id = any (p_share.ancestors || p_share.share_id)
+          and (
+              split_part(s.sharer_key, ':', 1) <> split_part(s.owner_key, ':', 1)
+              or split_part(s.target, ':', 1) <> split_part(s.owner_key, ':', 1)
+          )
+    );
+$$;
+
+ALTER FUNCTION ai_storage_private.stays_inside(p_share ai_storage_private.model_share) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION stays_inside(p_share ai_storage_private.model_share); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.stays_inside(p_share ai_storage_private.model_share) IS 'Whether a grant, and each grant that it derives from, stays within the owner''s organisation.';
 
 --
 -- Name: summarize_shares(); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -13128,6 +13766,53 @@ ALTER FUNCTION ai_storage_private.write_chunks(p_tenant_id bigint, p_blob_id uui
 --
 
 COMMENT ON FUNCTION ai_storage_private.write_chunks(p_tenant_id bigint, p_blob_id uuid, p_first integer, p_content bytea) IS 'Writes bytes as chunks, from the number p_first on.';
+
+--
+-- Name: write_own_rows(bigint, text, jsonb, jsonb); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET client_min_messages TO 'notice'
+    AS $_$
+declare
+    v_key     constant text := ai_storage_private.name_columns(p_table_name, p_of_key => true);
+    v_columns constant text := ai_storage_private.name_columns(p_table_name, p_of_key => false);
+begin
+    if p_table_name = 'artifact_chunk' and exists (
+        select from jsonb_populate_recordset(null::ai_storage_private.artifact_chunk, p_rows) as c
+        where c.sha256 is distinct from sha256(c.content)
+    ) then
+        raise exception using
+            errcode = '22023',
+            message = 'the bytes of a chunk do not fit their digest',
+            hint = 'Pass rows as read_rows() returned them.';
+    end if;
+    execute format(
+        'delete from ai_storage_private.%1$I '
+            'where tenant_id = $1 and (%2$s) in ('
+            'select %2$s from jsonb_populate_recordset(null::ai_storage_private.%1$I, $2))',
+        p_table_name, v_key
+    )
+    using p_tenant_id, p_gone;
+    execute format(
+        'insert into ai_storage_private.%1$I '
+            'select * from jsonb_populate_recordset(null::ai_storage_private.%1$I, $1) '
+            'on conflict (%2$s) do update set (%3$s) = row(excluded.*)',
+        p_table_name, v_key, v_columns
+    )
+    using p_rows;
+end;
+$_$;
+
+ALTER FUNCTION ai_storage_private.write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb) IS 'Deletes and writes rows of the tenant of the context; the policies refuse any other''s. Raises 22023, 42704.';
 
 --
 -- Name: write_progress(bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -14799,88 +15484,6 @@ COMMENT ON COLUMN ai_storage_private.signing_key.created_by IS 'The login that m
 --
 
 COMMENT ON COLUMN ai_storage_private.signing_key.retired_at IS 'Since when its tokens are refused, or null.';
-
---
--- Name: tenant; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE TABLE ai_storage_private.tenant (
-    tenant_id bigint NOT NULL,
-    org_id text NOT NULL COLLATE pg_catalog."C",
-    server_id text NOT NULL COLLATE pg_catalog."C",
-    project_id text NOT NULL COLLATE pg_catalog."C",
-    environment text NOT NULL COLLATE pg_catalog."C",
-    code_hash text NOT NULL COLLATE pg_catalog."C",
-    isolation_key text GENERATED ALWAYS AS (((((((((org_id || ':'::text) || server_id) || ':'::text) || project_id) || ':'::text) || environment) || ':'::text) || code_hash)) STORED NOT NULL COLLATE pg_catalog."C",
-    registered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    moved_to text COLLATE pg_catalog."C",
-    CONSTRAINT tenant_isolation_key_valid CHECK ((isolation_key ~ '^([A-Za-z0-9._+@~=/-]{1,63}:){4}[A-Za-z0-9._+@~=/-]{1,63}$'::text)),
-    CONSTRAINT tenant_tenant_id_positive CHECK ((tenant_id > 0))
-);
-
-ALTER TABLE ONLY ai_storage_private.tenant FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE ai_storage_private.tenant OWNER TO ai_storage_owner;
-
---
--- Name: TABLE tenant; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON TABLE ai_storage_private.tenant IS 'The registry of tenants: five levels and the id that every tenant table carries. A tenant is registered by its first write.';
-
---
--- Name: COLUMN tenant.tenant_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.tenant_id IS 'The id in every tenant table, random.';
-
---
--- Name: COLUMN tenant.org_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.org_id IS 'Level 1: the organisation.';
-
---
--- Name: COLUMN tenant.server_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.server_id IS 'Level 2: the MCP server or application.';
-
---
--- Name: COLUMN tenant.project_id; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.project_id IS 'Level 3: the project.';
-
---
--- Name: COLUMN tenant.environment; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.environment IS 'Level 4: the environment, such as production.';
-
---
--- Name: COLUMN tenant.code_hash; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.code_hash IS 'Level 5: the version of the code.';
-
---
--- Name: COLUMN tenant.isolation_key; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.isolation_key IS 'The five levels joined by colons.';
-
---
--- Name: COLUMN tenant.registered_at; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.registered_at IS 'When the tenant first wrote.';
-
---
--- Name: COLUMN tenant.moved_to; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON COLUMN ai_storage_private.tenant.moved_to IS 'The cell that its organisation was moved to or is moving to; null: it lives here.';
 
 --
 -- Name: tenant_cache_key; Type: TABLE; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -16666,13 +17269,13 @@ COMMENT ON POLICY tenant_keeps_its_contents ON ai_storage_private.artifact_blob 
 -- Name: share_decline tenant_keeps_its_declines; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY tenant_keeps_its_declines ON ai_storage_private.share_decline FOR SELECT TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id()));
+CREATE POLICY tenant_keeps_its_declines ON ai_storage_private.share_decline TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
 
 --
 -- Name: POLICY tenant_keeps_its_declines ON share_decline; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON POLICY tenant_keeps_its_declines ON ai_storage_private.share_decline IS 'A tenant exports what it declined.';
+COMMENT ON POLICY tenant_keeps_its_declines ON ai_storage_private.share_decline IS 'A tenant exports what it declined, and a move copies it.';
 
 --
 -- Name: deleted_model tenant_keeps_its_deletions; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -16750,13 +17353,13 @@ COMMENT ON POLICY tenant_rules_its_shares ON ai_storage_private.model_share IS '
 -- Name: share_end tenant_sees_its_ends; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-CREATE POLICY tenant_sees_its_ends ON ai_storage_private.share_end FOR SELECT TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id()));
+CREATE POLICY tenant_sees_its_ends ON ai_storage_private.share_end TO ai_storage_owner USING ((tenant_id = ai_storage_private.current_tenant_id())) WITH CHECK ((tenant_id = ai_storage_private.current_tenant_id()));
 
 --
 -- Name: POLICY tenant_sees_its_ends ON share_end; Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON POLICY tenant_sees_its_ends ON ai_storage_private.share_end IS 'verify_audit() compares them with the log.';
+COMMENT ON POLICY tenant_sees_its_ends ON ai_storage_private.share_end IS 'verify_audit() compares them with the log, and a move copies them.';
 
 --
 -- Name: audit_event tenant_sees_its_events; Type: POLICY; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -16837,6 +17440,13 @@ GRANT ALL ON FUNCTION ai_storage.abort_artifact(p_upload_id uuid, p_as text) TO 
 
 REVOKE ALL ON FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.adopt_signing_key(p_kid text, p_secret text, p_audience text) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION allow_external_sharing(p_org_id text, p_to_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -16977,6 +17587,13 @@ REVOKE ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_
 GRANT ALL ON FUNCTION ai_storage.delete_progress(p_model_name text, p_expected_version bigint, p_as text) TO ai_storage_app;
 
 --
+-- Name: FUNCTION digest_organisation(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.digest_organisation(p_org_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.digest_organisation(p_org_id text) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION drop_quota(p_pattern text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
@@ -17018,6 +17635,13 @@ GRANT ALL ON FUNCTION ai_storage.export_audit(p_as text) TO ai_storage_app;
 
 REVOKE ALL ON FUNCTION ai_storage.export_tenant(p_as text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage.export_tenant(p_as text) TO ai_storage_app;
+
+--
+-- Name: FUNCTION export_tenant_audit(p_isolation_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.export_tenant_audit(p_isolation_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.export_tenant_audit(p_isolation_key text) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION finish_artifact(p_upload_id uuid, p_size_bytes bigint, p_sha256 text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
@@ -17160,6 +17784,13 @@ GRANT ALL ON FUNCTION ai_storage.list_retention() TO ai_storage_admin;
 GRANT ALL ON FUNCTION ai_storage.list_retention() TO ai_storage_auditor;
 
 --
+-- Name: FUNCTION list_rows(p_isolation_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.list_rows(p_isolation_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.list_rows(p_isolation_key text) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION list_shares(p_model_name text, p_as text); Type: ACL; Schema: ai_storage; Owner: ai_storage_sharing
 --
 
@@ -17218,17 +17849,18 @@ REVOKE ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_na
 GRANT ALL ON FUNCTION ai_storage.open_artifact(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION open_organisation(p_org_id text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION open_organisation(p_org_id text, p_digest text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage.open_organisation(p_org_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.open_organisation(p_org_id text) TO ai_storage_admin;
+REVOKE ALL ON FUNCTION ai_storage.open_organisation(p_org_id text, p_digest text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.open_organisation(p_org_id text, p_digest text) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION parse_isolation_key(p_key text); Type: ACL; Schema: ai_storage; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) TO ai_storage_operator;
 GRANT ALL ON FUNCTION ai_storage.parse_isolation_key(p_key text) TO ai_storage_app;
 
 --
@@ -17260,11 +17892,18 @@ REVOKE ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name
 GRANT ALL ON FUNCTION ai_storage.read_chunks(p_model_name text, p_artifact_name text, p_owner text, p_version bigint, p_first integer, p_count integer, p_as_of boolean, p_as text) TO ai_storage_app;
 
 --
--- Name: FUNCTION release_organisation(p_org_id text, p_cell_name text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+-- Name: FUNCTION read_rows(p_isolation_key text, p_table_name text, p_row_ids jsonb); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-REVOKE ALL ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) FROM PUBLIC;
-GRANT ALL ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text) TO ai_storage_admin;
+REVOKE ALL ON FUNCTION ai_storage.read_rows(p_isolation_key text, p_table_name text, p_row_ids jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.read_rows(p_isolation_key text, p_table_name text, p_row_ids jsonb) TO ai_storage_admin;
+
+--
+-- Name: FUNCTION release_organisation(p_org_id text, p_cell_name text, p_digest text); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text, p_digest text) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text, p_digest text) TO ai_storage_admin;
 
 --
 -- Name: FUNCTION renew_context_secret(); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
@@ -17413,10 +18052,35 @@ GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_auditor;
 GRANT ALL ON FUNCTION ai_storage.version() TO ai_storage_sql;
 
 --
+-- Name: FUNCTION write_rows(p_isolation_key text, p_table_name text, p_rows jsonb, p_gone jsonb); Type: ACL; Schema: ai_storage; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage.write_rows(p_isolation_key text, p_table_name text, p_rows jsonb, p_gone jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage.write_rows(p_isolation_key text, p_table_name text, p_rows jsonb, p_gone jsonb) TO ai_storage_admin;
+
+--
 -- Name: FUNCTION act_for(p_tenant_id bigint, p_isolation_key text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.act_for(p_tenant_id bigint, p_isolation_key text) FROM PUBLIC;
+
+--
+-- Name: TABLE tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT SELECT,INSERT ON TABLE ai_storage_private.tenant TO ai_storage_operator;
+
+--
+-- Name: COLUMN tenant.moved_to; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+GRANT UPDATE(moved_to) ON TABLE ai_storage_private.tenant TO ai_storage_operator;
+
+--
+-- Name: FUNCTION act_for_tenant(p_isolation_key text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.act_for_tenant(p_isolation_key text) FROM PUBLIC;
 
 --
 -- Name: FUNCTION artifact_content(p_sha256 bytea, p_size_bytes bigint, p_put_at timestamp with time zone, p_media_type text); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -18112,6 +18776,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.lent_tenant_ids() FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.lent_tenant_ids() TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION list_bundle(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_bundle(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_bundle(p_tenant_id bigint) TO ai_storage_operator;
+
+--
 -- Name: FUNCTION list_checkpoints(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
@@ -18148,6 +18819,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_events(p_tenant_id bigint, p_acti
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION list_own_rows(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION list_rows(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -18261,6 +18939,12 @@ GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p
 GRANT ALL ON FUNCTION ai_storage_private.model_content(p_mse double precision, p_training_samples bigint, p_created_at timestamp with time zone, p_saved_at timestamp with time zone, p_metrics jsonb, p_metadata jsonb, p_saved_by text) TO ai_storage_sharing;
 
 --
+-- Name: FUNCTION name_columns(p_table_name text, p_of_key boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.name_columns(p_table_name text, p_of_key boolean) FROM PUBLIC;
+
+--
 -- Name: FUNCTION name_wrong_metric(p_metrics jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -18317,6 +19001,13 @@ GRANT ALL ON FUNCTION ai_storage_private.prove_event(p_tenant_id bigint, p_event
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.reaching(p_receiver text, p_owner text, p_model_name text) FROM PUBLIC;
+
+--
+-- Name: FUNCTION read_own_rows(p_tenant_id bigint, p_table_name text, p_row_ids jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.read_own_rows(p_tenant_id bigint, p_table_name text, p_row_ids jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.read_own_rows(p_tenant_id bigint, p_table_name text, p_row_ids jsonb) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION read_shared_artifact(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_artifact_name text, p_version bigint, p_as_of boolean, p_offset bigint, p_length integer); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
@@ -18507,6 +19198,12 @@ REVOKE ALL ON FUNCTION ai_storage_private.shown_version(p_share ai_storage_priva
 REVOKE ALL ON FUNCTION ai_storage_private.sign_context(p_inner_key bytea, p_outer_key bytea, p_payload text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION stays_inside(p_share ai_storage_private.model_share); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.stays_inside(p_share ai_storage_private.model_share) FROM PUBLIC;
+
+--
 -- Name: FUNCTION summarize_shares(); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -18594,6 +19291,13 @@ REVOKE ALL ON FUNCTION ai_storage_private.write_batch(p_tenant_id bigint, p_item
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.write_chunks(p_tenant_id bigint, p_blob_id uuid, p_first integer, p_content bytea) FROM PUBLIC;
+
+--
+-- Name: FUNCTION write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION ai_storage_private.write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb) TO ai_storage_operator;
 
 --
 -- Name: FUNCTION write_progress(p_tenant_id bigint, p_model_name text, p_mse double precision, p_training_samples bigint, p_metrics jsonb, p_metadata jsonb, p_expected_version bigint, p_saved_by text, p_model_id uuid, OUT version bigint, OUT created boolean, OUT saved_at timestamp with time zone); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -18748,18 +19452,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE ai_storage_private.share_end TO ai_st
 --
 
 GRANT SELECT,INSERT,UPDATE ON TABLE ai_storage_private.signing_key TO ai_storage_operator;
-
---
--- Name: TABLE tenant; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT SELECT,INSERT ON TABLE ai_storage_private.tenant TO ai_storage_operator;
-
---
--- Name: COLUMN tenant.moved_to; Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-GRANT UPDATE(moved_to) ON TABLE ai_storage_private.tenant TO ai_storage_operator;
 
 --
 -- PostgreSQL database dump complete
