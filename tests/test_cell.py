@@ -28,7 +28,7 @@ from pydb import (
 )
 from tests.conftest import Database, install
 from tests.helpers import ACME, ACME_2, BETA, call, key, refused, save, value
-from tests.pgbouncer import CONFIG, PORT, running
+from tests.pgbouncer import PORT, running, settings
 
 pytestmark = pytest.mark.sql
 
@@ -366,20 +366,19 @@ def test_a_file_that_names_no_cells_is_refused(tmp_path: Path, capsys: pytest.Ca
 def test_pgbouncer_leads_to_the_cell_by_the_organisations_name(
     database: Database, west: Database, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save(west.connect("app"), "m", as_=BETA)
+    # No character of an organisation breaks the file, and none is quoted: PgBouncer takes no quotes.
+    organisations = ["beta", "Org-1.x_y", "pgbouncer", "a@b", "a+b", "a=b", "a/b", "a~b"]
+    for organisation in organisations:
+        save(west.connect("app"), "m", as_=key(organisation))
     assert run(capsys, "cells", "apply", str(file))[0] == 0
     databases = run(capsys, "pgbouncer", str(file))[1]
-    config = (
-        databases
-        + CONFIG.partition("[pgbouncer]")[1]
-        + CONFIG.partition("[pgbouncer]")[2].format(
-            mode="transaction", listen=PORT, folder="{folder}", pool_size=2, reset=False
-        )
-    )
-    with running(config, '"app" ""\n', west.server.host) as folder:
-        dsn = make_conninfo(host=str(folder), port=PORT, user="app", dbname="beta")
-        with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
-            assert [row.model_name for row in call(connection, "load_progress", as_=BETA)] == ["m"]
+    with running(databases + settings("transaction"), '"app" ""\n', west.server.host) as folder:
+        for organisation in organisations:
+            dbname = organisation if organisation in ("beta", "Org-1.x_y") else "west"
+            assert f"; {organisation}: connect to west\n" in databases or dbname == organisation
+            dsn = make_conninfo(host=str(folder), port=PORT, user="app", dbname=dbname)
+            with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+                assert [row.model_name for row in call(connection, "load_progress", as_=key(organisation))] == ["m"]
 
 
 # Where the environment names the cells -------------------------------------------------------------------------------
