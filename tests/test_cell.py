@@ -20,6 +20,7 @@ from pydb import (
     LivesElsewhere,
     ModelNotFound,
     OrganisationMoving,
+    StorageError,
     TenantAwareStorage,
     cli,
     environment,
@@ -134,6 +135,44 @@ def test_a_storage_that_remembers_wrongly_is_put_right(east: Database, west: Dat
         Cells({})
     with pytest.raises(TypeError):
         TenantAwareStorage(AsyncCells(dsns(east, west)), BETA)  # type: ignore[arg-type]
+
+
+def test_a_cell_that_is_down_fails_its_own_organisations_alone(east: Database, west: Database) -> None:
+    kid, secret = call(west.connect(), "create_signing_key", audience="app")[0][:2]
+    tenant = token.Tenant(*BETA.split(":"))
+    credentials = [BETA, token.mint(tenant, kid=kid, secret=secret, audience="app")]
+    down = {"east": make_conninfo(east.dsn("app"), port=1), "west": west.dsn("app")}
+    for credential in credentials:
+        with Cells(down) as cells:
+            assert cells.storage(credential).save_ai_progress("m", 0.5).model_name == "m"
+            for _ in range(2):
+                with pytest.raises(psycopg.OperationalError):
+                    cells.storage(ACME).load_ai_progress()
+            assert [model.model_name for model in cells.storage(credential).load_ai_progress()] == ["m"]
+
+    async def scenario() -> None:
+        for credential in credentials:
+            async with AsyncCells(down) as cells:
+                with pytest.raises(psycopg.OperationalError):
+                    await cells.storage(ACME).load_ai_progress()
+                assert (await cells.storage(credential).load_model("m")).mse == 0.5
+
+    asyncio.run(scenario())
+
+
+def test_the_organisation_of_a_token_is_remembered(east: Database, west: Database) -> None:
+    kid, secret = call(east.connect(), "create_signing_key", audience="app")[0][:2]
+    call(west.connect(), "adopt_signing_key", kid=kid, secret=secret, audience="app")
+    mine = token.mint(token.Tenant(*BETA.split(":")), kid=kid, secret=secret, audience="app")
+    with Cells(dsns(east, west)) as cells:
+        cells.storage(mine).save_ai_progress("m", 0.5)
+        east.connect().execute("drop schema ai_storage cascade")
+        assert cells.storage(mine).load_model("m").mse == 0.5
+    # What is no token is refused by a cell, and not here.
+    with Cells(dsns(west, east)) as cells:
+        for wrong in ("", ".", "a.b.c", "a.bnVsbA.c", "a.eyJvcmciOjF9.c", "a." + "W" * 4000 + ".c"):
+            with pytest.raises(StorageError):
+                cells.storage(wrong).load_ai_progress()
 
 
 def test_asynchronous_storages_do_the_same(east: Database, west: Database) -> None:
