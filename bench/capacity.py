@@ -570,8 +570,8 @@ def block_ways(cost: Costs, figures: Figures) -> Iterator[str]:
             continue
         row = [way]
         for call in cells.CALLED:
-            middle, low, high = by_call[call].times
-            text = f"{middle:.2f} ({low:.2f} to {high:.2f})" if way != cells.PREPARED else f"{by_call[call].us[0]:.0f} us"
+            (middle, low, high), us = by_call[call].times, by_call[call].us[0]
+            text = f"{us:.0f} us" if way == cells.PREPARED else f"{middle:.2f} ({low:.2f} to {high:.2f})"
             if pooler := figures.calls.get(way + cells.BOUNCER):
                 text += f" + {pooler[call].times[0]:.2f}"
             row.append(text)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from bench.clients import on_cpu
 from bench.contenders import MODELS, batches, model_name, state
-from bench.page import Spread, spread
+from bench.page import Spread
 from bench.server import LOGIN, install, running_server
 from pydb import Cells, TenantAwareStorage, directory
 from pydb.embedded import Cluster
@@ -55,7 +55,7 @@ def processes(parent: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one call. us: processor time. times: that of PREPARED in the same round. Each the median, lowest and highest."""
+    """Of one call. us: processor time. times: that of PREPARED in the same round. Median, lowest and highest round."""
 
     us: Spread
     times: Spread
@@ -92,11 +92,14 @@ def ways(major: int) -> Iterator[dict[str, Way]]:
     with ExitStack() as stack:
         plain, east, west = (stack.enter_context(running_server(major, SETTINGS)) for _ in range(3))
         _, app_dsn = fill(plain, "plain", range(2 * TENANTS))
-        cells = {name: fill(server, name, half)
-                 for (name, server), half in zip({"east": east, "west": west}.items(), halves, strict=True)}  # fmt: skip
-        with directory.opened({name: admin for name, (admin, _) in cells.items()}) as admins:
+        cells = {
+            name: fill(server, name, half)
+            for name, server, half in zip(("east", "west"), (east, west), halves, strict=True)
+        }
+        admin_dsns = {name: admin for name, (admin, _) in cells.items()}
+        with directory.opened(admin_dsns) as admins:
             homes = directory.apply(admins, "west")
-        databases = directory.pgbouncer({name: admin for name, (admin, _) in cells.items()}, homes)
+        databases = directory.pgbouncer(admin_dsns, homes)
         once = {"": (pid(plain), pid(plain))}
         both = {"": (pid(east), pid(west))}
         # One client, one connection: another one would have caches of its own to warm.
@@ -115,9 +118,7 @@ def ways(major: int) -> Iterator[dict[str, Way]]:
                 dbname = name(credential.partition(":")[0])
                 if dbname not in clients:
                     dsn = make_conninfo(host=str(folder), port=pgbouncer.PORT, user=LOGIN, dbname=dbname)
-                    clients[dbname] = stack.enter_context(
-                        psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
-                    )
+                    clients[dbname] = stack.enter_context(psycopg.connect(dsn, autocommit=True, prepare_threshold=None))
                 return TenantAwareStorage(clients[dbname], credential)
 
             return Way(storage, {**both, BOUNCER: (process, process)})
@@ -191,12 +192,15 @@ def measure(found: Mapping[str, Way], rounds: int) -> Rounds:
     return figures
 
 
+def rounded(values: Sequence[float], digits: int) -> Spread:
+    return round(statistics.median(values), digits), round(min(values), digits), round(max(values), digits)
+
+
 def summary(figures: Rounds) -> dict[str, dict[str, Cost]]:
     """By way and call."""
     found: dict[str, dict[str, Cost]] = {}
     for name, by_call in figures.items():
         for what, us in by_call.items():
             times = [one / base for one, base in zip(us, figures[PREPARED][what], strict=True)]
-            shown = [tuple(round(one, digits) for one in spread(values) or ()) for values, digits in ((us, 0), (times, 2))]
-            found.setdefault(name, {})[what] = Cost(*shown)
+            found.setdefault(name, {})[what] = Cost(rounded(us, 0), rounded(times, 2))
     return found
