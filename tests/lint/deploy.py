@@ -44,6 +44,13 @@ CHECKS = [
         "service_ready",
     ),
     Check(
+        ("check-jsonschema", "--builtin-schema", "vendor.compose-spec"),
+        (ROOT / "deploy" / "cells.compose.yaml").read_text(),
+        "condition: service_healthy",
+        "condition: service_ready",
+        "service_ready",
+    ),
+    Check(
         ("kubernetes-validate", "--strict", "--quiet"),
         yaml.safe_dump_all(kustomize.render(kustomize.PRODUCTION)),
         "maxUnavailable: 0",
