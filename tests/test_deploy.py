@@ -192,13 +192,19 @@ def test_the_image_serves_and_migrates_and_seals(image: Path, database: Database
 # Kubernetes -----------------------------------------------------------------------------------------------------------
 
 OBJECTS = kustomize.render(kustomize.PRODUCTION)
+CELL_OBJECTS = kustomize.render(kustomize.CELLS)
 
 
-def of_kind(*kinds: str) -> dict[str, Any]:
-    return {item["metadata"]["name"]: item for item in OBJECTS if item["kind"] in kinds}
+def of_kind(*kinds: str, objects: list[Any] = OBJECTS) -> dict[str, Any]:
+    return {item["metadata"]["name"]: item for item in objects if item["kind"] in kinds}
 
 
-PODS = {name: item["spec"]["template"] for name, item in of_kind("Deployment", "Job").items()}
+def pods(objects: list[Any]) -> dict[str, Any]:
+    return {name: item["spec"]["template"] for name, item in of_kind("Deployment", "Job", objects=objects).items()}
+
+
+PODS = pods(OBJECTS)
+CELL_PODS = pods(CELL_OBJECTS)
 
 
 def fits(selector: dict[str, str], labels: dict[str, str]) -> bool:
@@ -206,18 +212,21 @@ def fits(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="compares with kubectl, which no registry of packages has")
-def test_kubectl_renders_the_same() -> None:
-    done = subprocess.run(["kubectl", "kustomize", kustomize.PRODUCTION], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("overlay", [kustomize.PRODUCTION, kustomize.CELLS], ids=lambda overlay: overlay.name)
+def test_kubectl_renders_the_same(overlay: Path) -> None:
+    done = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=True)
 
     def ordered(items: list[Any]) -> list[Any]:
         return sorted(items, key=lambda item: (item["kind"], item["metadata"]["name"]))
 
-    assert ordered(OBJECTS) == ordered(list(yaml.safe_load_all(done.stdout)))
+    assert ordered(kustomize.render(overlay)) == ordered(list(yaml.safe_load_all(done.stdout)))
 
 
-@pytest.mark.parametrize("name", PODS)
-def test_a_pod_may_do_nothing_that_it_need_not(name: str) -> None:
-    pod = PODS[name]["spec"]
+@pytest.mark.parametrize(
+    "template", [*PODS.values(), *CELL_PODS.values()], ids=[*PODS, *(f"cells-{name}" for name in CELL_PODS)]
+)
+def test_a_pod_may_do_nothing_that_it_need_not(template: dict[str, Any]) -> None:
+    pod = template["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["serviceAccountName"] in of_kind("ServiceAccount")
     user, group = IMAGE.last("USER").split(":")
@@ -234,10 +243,11 @@ def test_a_pod_may_do_nothing_that_it_need_not(name: str) -> None:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        assert container["image"] == f"registry.example/ai-storage:{__version__}"
+        image = "pgbouncer:1.25.1" if container["name"] == "pgbouncer" else f"ai-storage:{__version__}"
+        assert container["image"] == f"registry.example/{image}"
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         assert "memory" in container["resources"]["limits"]
-    assert all("emptyDir" in volume for volume in pod.get("volumes", []))
+    assert all({"emptyDir", "secret", "projected"} & set(volume) for volume in pod.get("volumes", []))
 
 
 def test_names_and_selectors_agree() -> None:
@@ -307,12 +317,45 @@ def test_a_rollout_never_has_fewer_pods_and_lets_the_old_ones_finish() -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/healthz"
 
 
+def test_the_overlay_of_cells_reaches_both_and_runs_the_same_in_each() -> None:
+    policies = of_kind("NetworkPolicy", objects=CELL_OBJECTS)
+    blocks = [to["ipBlock"]["cidr"] for to in policies["to-postgresql"]["spec"]["egress"][0]["to"]]
+    assert len(blocks) == 2
+    assert all(block.endswith("/32") for block in blocks)
+    labels = {name: pod["metadata"]["labels"] for name, pod in CELL_PODS.items()}
+    (to,) = policies["web-to-pgbouncer"]["spec"]["egress"]
+    (from_,) = policies["pgbouncer-from-web"]["spec"]["ingress"]
+    assert to["ports"] == from_["ports"] == [{"protocol": "TCP", "port": 6432}]
+    for rule, chosen in ((to["to"], "ai-storage-pgbouncer"), (from_["from"], "ai-storage-web")):
+        selectors = [one["podSelector"]["matchLabels"] for one in rule]
+        assert [name for name in labels if any(fits(selector, labels[name]) for selector in selectors)] == [chosen]
+    service = of_kind("Service", objects=CELL_OBJECTS)["ai-storage-pgbouncer"]
+    assert fits(service["spec"]["selector"], labels["ai-storage-pgbouncer"])
+    for work in ("migrate", "seal"):
+        west, east = CELL_PODS[f"ai-storage-{work}"]["spec"]["containers"]
+        assert (west["name"], east["name"]) == (f"{work}-west", work)
+        assert west["command"] == east["command"]
+
+
+def test_pgbouncer_in_kubernetes_is_set_as_the_example_is() -> None:
+    def settings(text: str) -> dict[str, str]:
+        return dict(re.findall(r"^(\w+) = ?(.*)$", text.partition("[pgbouncer]")[2], re.MULTILINE))
+
+    text = of_kind("ConfigMap", objects=CELL_OBJECTS)["ai-storage-pgbouncer"]["data"]["pgbouncer.ini"]
+    mine, example = settings(text), settings((DEPLOY / "pgbouncer.ini").read_text())
+    own = {"listen_addr": "*", "unix_socket_dir": "", "server_tls_sslmode": "verify-full"}
+    own["server_tls_ca_file"] = "/etc/ssl/certs/ca-certificates.crt"
+    del example["logfile"]
+    assert mine == {**example, **own}
+    assert "[databases]\neast = " in text
+
+
 def secrets() -> dict[str, set[str]]:
     """Secret -> its keys, those that pods cannot do without."""
     found: dict[str, set[str]] = {}
-    for pod in PODS.values():
+    for pod in CELL_PODS.values():
         for container in pod["spec"]["containers"]:
-            for variable in container["env"]:
+            for variable in container.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef", {"optional": True})
                 if not reference.get("optional"):
                     found.setdefault(reference["name"], set()).add(reference["key"])
@@ -325,9 +368,17 @@ def test_the_page_creates_the_secrets_that_the_pods_use() -> None:
     made = re.findall(r"create secret generic (\S+) --from-env-file=(\S+)$", PAGE, re.MULTILINE)
     created = {secret: files[name] for secret, name in made}
     assert created == secrets()
-    # A login for each, and no value of any in the repository.
-    assert len(created) == len(PODS)
-    assert of_kind("Secret") == {}
+    # A login for each, and for what works in the second cell; no value of any in the repository.
+    assert len(created) == len(PODS) + 2
+    assert of_kind("Secret", objects=CELL_OBJECTS) == {}
+    mounted = {
+        source["secret"].get("name") or source["secret"]["secretName"]
+        for pod in CELL_PODS.values()
+        for volume in pod["spec"].get("volumes", [])
+        for source in volume.get("projected", {"sources": [volume]})["sources"]
+        if "secret" in source
+    }
+    assert set(re.findall(r"create secret generic (\S+) --from-file=\S+$", PAGE, re.MULTILINE)) == mounted
 
 
 def statements(url: str) -> list[str]:
