@@ -1,7 +1,7 @@
 """`python -m bench.capacity`: how many cores, how much memory, disk and log a number of organisations takes.
 
 It reads what the benchmarks measured and writes the tables of docs/scaling.md. `--measure` measures first what only
-this model needs: whole pages in the log, and sealing.
+this model needs: whole pages in the log, sealing, and calls in cells.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import statistics
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from bench import page, scale
+from bench import cells, page, scale
 from bench.clients import on_cpu
 from bench.contenders import MODELS, batches, fill_ours, isolation_key, model_name, state
 from bench.server import add_major, describe, end_well, install, running_server, table
@@ -93,7 +93,7 @@ class Log:
 @dataclass(frozen=True, slots=True)
 class Figures:
     """docs/capacity.json. log: by call; of seal: per event, each under a seal of its own. seal_us: processor time per
-    event, by events under a seal."""
+    event, by events under a seal. calls: by way to a cell and call, see bench.cells."""
 
     date: str
     machine: dict[str, str]
@@ -101,6 +101,7 @@ class Figures:
     settings: dict[str, str]
     log: dict[str, Log]
     seal_us: dict[str, float]
+    calls: dict[str, dict[str, cells.Cost]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +126,16 @@ class Costs:
 def read_figures(path: Path) -> Figures:
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     log = {call: Log(**one) for call, one in found["log"].items()}
-    return Figures(**{**found, "log": log})
+    calls = {way: {call: cells.Cost(**one) for call, one in by.items()} for way, by in found["calls"].items()}
+    return Figures(**{**found, "log": log, "calls": calls})
 
 
 def save_figures(figures: Figures, path: Path) -> None:
-    path.write_text(json.dumps(asdict(figures), indent=1) + "\n", "utf-8")
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in asdict(figures).items())
+    path.write_text(f"{{\n{lines}\n}}\n", "utf-8")
 
 
-def costs(report: page.Report, cells: Sequence[scale.Cell], figures: Figures) -> Costs:
+def costs(report: page.Report, scaled: Sequence[scale.Cell], figures: Figures) -> Costs:
     """Raises: LookupError when a benchmark does not tell what is needed."""
 
     def us(contender: str, operation: str) -> page.Spread:
@@ -150,7 +153,7 @@ def costs(report: page.Report, cells: Sequence[scale.Cell], figures: Figures) ->
 
     shared = [
         cell.cpu
-        for cell in cells
+        for cell in scaled
         if (cell.part, cell.operation, cell.access, cell.clients) == ("steps", scale.LOAD_SHARED.name, "busy", 1)
         and cell.cpu is not None
     ]
@@ -197,14 +200,19 @@ class Need:
     sealing: float
 
     @property
+    def parts(self) -> dict[str, float]:
+        """What it takes of one server, each 1 when that is full."""
+        return {
+            "cores": self.cores / NODE.cores,
+            "sealer": self.sealing,
+            "memory": self.memory / NODE.memory / NODE.filled,
+            "disk": self.disk / NODE.disk / NODE.filled,
+        }
+
+    @property
     def servers(self) -> int:
         """Plain servers, organisations split among them."""
-        return max(
-            math.ceil(self.cores / NODE.cores),
-            math.ceil(self.sealing),
-            math.ceil(self.memory / NODE.memory / NODE.filled),
-            math.ceil(self.disk / NODE.disk / NODE.filled),
-        )
+        return max(math.ceil(part) for part in self.parts.values())
 
 
 def touched(pages: float, changes: float) -> float:
@@ -263,6 +271,18 @@ def need(work: Workload, organisations: int, cost: Costs) -> Need:
         log=log * DAY,
         sealing=spent["seal"] / 1e6,
     )
+
+
+def by_way(cost: Costs, figures: Figures, way: str) -> Costs:
+    """The costs of calls that go this way."""
+    times = {call: cost.us[call] * figures.calls[way][call].times[0] for call in ("load", "save", "shared")}
+    return replace(cost, us=cost.us | times)
+
+
+def bouncers(work: Workload, cost: Costs, figures: Figures, way: str) -> float:
+    """Cores of all PgBouncers together, when all calls go this way."""
+    calls = by_way(cost, figures, way + cells.BOUNCER)
+    return need(work, ORGANISATIONS[-1], replace(calls, us=calls.us | {"seal": 0.0}, per_seal_us=0.0)).cores
 
 
 # Measuring -------------------------------------------------------------------------------------------------------
@@ -336,8 +356,10 @@ def seal_us(admin: psycopg.Connection[Any]) -> float:
     return (after - before) / float(events)
 
 
-def measure_plain(major: int, tenants: int, calls: int) -> Figures:
-    """tenants: with MODELS models each. calls: of each kind per pass."""
+def measure(major: int, tenants: int, calls: int, rounds: int) -> Figures:
+    """tenants: with MODELS models each. calls: of each kind per pass. rounds: of the calls in cells."""
+    with cells.ways(major) as ways:
+        in_cells = cells.summary(cells.measure(ways, rounds))
     with running_server(major, QUIET) as server:
         dsn, app_dsn = install(server, "capacity")
         with psycopg.connect(dsn, autocommit=True) as admin, psycopg.connect(app_dsn, autocommit=True) as app:
@@ -355,7 +377,7 @@ def measure_plain(major: int, tenants: int, calls: int) -> Figures:
             single = seal_us(admin)
         machine, versions, settings = describe(dsn)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return Figures(today, machine, versions, settings, log, {"1": single, str(MODELS): many})
+    return Figures(today, machine, versions, settings, log, {"1": single, str(MODELS): many}, in_cells)
 
 
 # The page --------------------------------------------------------------------------------------------------------
@@ -429,6 +451,12 @@ def need_rows(work: Workload, cost: Costs) -> list[tuple[str, ...]]:
     return rows
 
 
+def measured(figures: Figures) -> str:
+    """When and on what."""
+    where = f"{figures.machine['cpu']}, {figures.machine['cores']} cores"
+    return f"{figures.date}, {where}, PostgreSQL {figures.versions['PostgreSQL']}"
+
+
 def block_costs(cost: Costs, figures: Figures) -> Iterator[str]:
     """What one call and one row takes."""
     shown = {
@@ -461,9 +489,8 @@ def block_costs(cost: Costs, figures: Figures) -> Iterator[str]:
     yield markdown(header, rows)
     yield (
         "Processor time of the server, one client, rows in memory: [benchmarks.md](benchmarks.md), shared loads "
-        f"[scale.md](scale.md), sealing and log by `python -m bench.capacity --measure` on {figures.date}. "
-        f"{figures.machine['cpu']}, {figures.machine['cores']} cores, PostgreSQL {figures.versions['PostgreSQL']}; "
-        "medians, and the range of rounds in which others had more or less of the machine. *Behind a checkpoint*: "
+        f"[scale.md](scale.md), sealing and log by `python -m bench.capacity --measure` ({measured(figures)}). "
+        "Medians, and the range of rounds in which others had more or less of the machine. *Behind a checkpoint*: "
         "where each page is changed for the first time since, and logged whole."
     )
     yield markdown(
@@ -521,6 +548,64 @@ def block_needs(cost: Costs, figures: Figures) -> Iterator[str]:
         yield markdown(NEED, need_rows(work, cost))
 
 
+CELLS = (1, 2, 4, 8, 16)
+IN_CELLS = (
+    "cells",
+    "cores by `Cells`",
+    "by PgBouncer, cell",
+    "by PgBouncer, organisation",
+    "PgBouncer's cores in all",
+    "busy pages GiB",
+    "disk TiB",
+    "log GiB/day",
+    "enough",
+)
+
+
+def block_ways(cost: Costs, figures: Figures) -> Iterator[str]:
+    """What a call takes by each way to a cell."""
+    rows = []
+    for way, by_call in figures.calls.items():
+        if way.endswith(cells.BOUNCER):
+            continue
+        row = [way]
+        for call in cells.CALLED:
+            (middle, low, high), us = by_call[call].times, by_call[call].us[0]
+            text = f"{us:.0f} us" if way == cells.PREPARED else f"{middle:.2f} ({low:.2f} to {high:.2f})"
+            if pooler := figures.calls.get(way + cells.BOUNCER):
+                text += f" + {pooler[call].times[0]:.2f}"
+            row.append(text)
+        rows.append(row)
+    yield f"Processor time per call, times the first row; in the range of rounds ({measured(figures)}):"
+    yield markdown(["", "load one own", "load 20 own", "save", "load one shared"], rows)
+
+
+def block_cells(cost: Costs, figures: Figures) -> Iterator[str]:
+    """What each of so many cells has to have."""
+    for work in WORKLOADS:
+        rows = []
+        for count in CELLS:
+            organisations = ORGANISATIONS[-1] // count
+            ways = [
+                need(work, organisations, by_way(cost, figures, way))
+                for way in (cells.CELLS, cells.BY_CELL, cells.BY_ORGANISATION)
+            ]
+            short = [name for name, part in ways[0].parts.items() if part > 1]
+            rows.append(
+                [
+                    f"{count}",
+                    *(rounded(one.cores) for one in ways),
+                    rounded(bouncers(work, cost, figures, cells.BY_CELL)),
+                    rounded(ways[0].memory / GIB),
+                    rounded(ways[0].disk / TIB),
+                    rounded(ways[0].log / GIB),
+                    f"no: {', '.join(short)}" if short else "yes",
+                ]
+            )
+        yield f"**{work.name.capitalize()}**, for each cell:"
+        yield markdown(IN_CELLS, rows)
+
+
 def block_assumed(cost: Costs, figures: Figures) -> Iterator[str]:
     yield "\n".join(
         [
@@ -548,6 +633,8 @@ BLOCKS: dict[str, Callable[[Costs, Figures], Iterator[str]]] = {
     "costs": block_costs,
     "one": block_one,
     "needs": block_needs,
+    "ways": block_ways,
+    "cells": block_cells,
     "assumed": block_assumed,
 }
 
@@ -609,8 +696,8 @@ def draw(cost: Costs, path: Path) -> None:
 def write_page(docs: Path) -> Costs:
     """docs/scaling.md between its markers, and its plot, from the figures that lie there."""
     figures = read_figures(docs / "capacity.json")
-    cells = [scale.Cell(**one) for one in json.loads((docs / scale.FIGURES.name).read_text("utf-8"))["cells"]]
-    cost = costs(page.load_report(docs / "benchmarks.json"), cells, figures)
+    scaled = [scale.Cell(**one) for one in json.loads((docs / scale.FIGURES.name).read_text("utf-8"))["cells"]]
+    cost = costs(page.load_report(docs / "benchmarks.json"), scaled, figures)
     path = docs / "scaling.md"
     blocks = {name: "\n\n".join(map(wrapped, block(cost, figures))) for name, block in BLOCKS.items()}
     path.write_text(fill_in(path.read_text("utf-8"), blocks), "utf-8")
@@ -627,7 +714,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="first measure log and sealing on a server of its own, about a minute; writes docs/capacity.json",
+        help="first measure log, sealing and calls in cells on servers of its own, about five minutes; writes "
+        "docs/capacity.json",
     )
     parser.add_argument("--docs", type=Path, default=page.DOCS, help="the folder to write into (default: %(default)s)")
     add_major(parser)
@@ -636,7 +724,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> None:
         path = options.docs / "capacity.json"
         if options.measure:
-            save_figures(measure_plain(options.pg, tenants=5_000, calls=100), path)
+            save_figures(measure(options.pg, tenants=5_000, calls=100, rounds=16), path)
         cost = write_page(options.docs)
         for work in WORKLOADS:
             print("\n".join([work.name, *table(NEED, need_rows(work, cost)), ""]))

@@ -4,19 +4,24 @@
     cells.storage("acme:mcp-1:shop:production:abc123").save_ai_progress("classifier", 0.12)
 
 The cells know where an organisation lives, and refuse what is not theirs before anything is changed. A storage
-calls the cell it remembers; if refused, it retries once in the cell that the refusal names.
+calls the cell it remembers; if refused, it retries once in the cell that the refusal names. A cell that is down fails
+its own organisations' calls alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import binascii
 import json
 import os
 import threading
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import psycopg
 
 from .calls import Call
 from .errors import LivesElsewhere, OrganisationMoving, StorageError
@@ -72,17 +77,30 @@ class _Cells:
         self._lock = self._lock_type()
 
 
+def _organisation(credential: str | None) -> str:
+    """The organisation that a key or a token names, or nothing. The cells verify it; here it only says where to ask."""
+    name, _, is_key = (credential or "").partition(":")
+    if is_key:
+        return name
+    try:
+        claims = json.loads(urlsafe_b64decode(name.split(".")[1] + "=="))
+    except (IndexError, ValueError, binascii.Error):
+        return ""
+    named = claims.get("org") if isinstance(claims, dict) else None
+    return named if isinstance(named, str) else ""
+
+
 class _Route:
     """Where one call goes: to the cell in which its organisation was last, and to the one that a refusal names."""
 
     def __init__(self, cells: _Cells, credential: str | None) -> None:
         self._cells = cells
-        # The first level of a key. A token has no colon and is not remembered.
-        self._organisation, _, is_key = (credential or "").partition(":")
-        self._is_key = bool(is_key)
+        self._organisation = _organisation(credential)
         self._end = time.monotonic() + cells._wait
         self._pause = 0.02
         self._refusal: LivesElsewhere | None = None
+        # Cells that were not asked yet, while none is known.
+        self._others = [] if self._organisation in cells._homes else list(cells._dsns)[1:]
         self.cell = cells._homes.get(self._organisation, next(iter(cells._dsns)))
 
     def refused(self, error: StorageError) -> float:
@@ -94,6 +112,7 @@ class _Route:
             self._refusal = None  # it may be elsewhere afterwards
             return self._pause
         assert isinstance(error, LivesElsewhere)
+        self._others = []
         if self._refusal is not None:
             # The second cell refuses too: the first refusal was about sharing with an organisation in it.
             raise self._refusal
@@ -102,9 +121,15 @@ class _Route:
         self._refusal, self.cell = error, error.detail
         return 0
 
+    def unreachable(self, error: psycopg.OperationalError) -> None:
+        """Choose another cell when there is no connection to this one. Raises the error if no cell is left."""
+        if not self._others:
+            raise error
+        self.cell = self._others.pop(0)
+
     def found(self) -> None:
         """Remember the cell that answered."""
-        if self._is_key:
+        if self._organisation:
             self._cells._homes[self._organisation] = self.cell
 
 
@@ -119,10 +144,19 @@ class Cells(_Cells, _Router):
 
     def run(self, call: Call[T], credential: str | None) -> T:
         """Run one call in the cell of the credential's organisation. For TenantAwareStorage."""
+        from psycopg_pool import PoolTimeout
+
         route = _Route(self, credential)
         while True:
             try:
-                answer = TenantAwareStorage(self.pool(route.cell), credential).run(call)
+                storage = TenantAwareStorage(self.pool(route.cell), credential)
+            except psycopg.OperationalError as error:
+                route.unreachable(error)
+                continue
+            try:
+                answer = storage.run(call)
+            except PoolTimeout as error:
+                route.unreachable(error)
             except (LivesElsewhere, OrganisationMoving) as error:
                 time.sleep(route.refused(error))
             else:
@@ -163,10 +197,19 @@ class AsyncCells(_Cells, _AsyncRouter):
 
     async def run(self, call: Call[T], credential: str | None) -> T:
         """See Cells.run."""
+        from psycopg_pool import PoolTimeout
+
         route = _Route(self, credential)
         while True:
             try:
-                answer = await AsyncTenantAwareStorage(await self.pool(route.cell), credential).run(call)
+                storage = AsyncTenantAwareStorage(await self.pool(route.cell), credential)
+            except psycopg.OperationalError as error:
+                route.unreachable(error)
+                continue
+            try:
+                answer = await storage.run(call)
+            except PoolTimeout as error:
+                route.unreachable(error)
             except (LivesElsewhere, OrganisationMoving) as error:
                 await asyncio.sleep(route.refused(error))
             else:

@@ -5,6 +5,7 @@ A directory file is JSON: the name of each cell and the DSN of an administrator'
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -141,7 +142,10 @@ def check(cells: Connections) -> list[str]:
 
 
 def pgbouncer(dsns: Mapping[str, str], found: Mapping[str, calls.Home]) -> str:
-    """PgBouncer's section [databases]: each cell by its name, and each organisation by its own."""
+    """PgBouncer's section [databases]: each cell by its name, and each organisation by its own.
+
+    PgBouncer takes no name with a character out of + @ ~ = /, nor its own: a comment names the organisation's cell.
+    """
     lines = ["[databases]"]
     places = {}
     for name, dsn in dsns.items():
@@ -149,14 +153,11 @@ def pgbouncer(dsns: Mapping[str, str], found: Mapping[str, calls.Home]) -> str:
         # No login and no password: clients present their own.
         kept = {key: given[key] for key in ("host", "port", "dbname") if given.get(key)}
         places[name] = " ".join(f"{key}={value}" for key, value in kept.items())
-        lines.append(f"{_quoted(name)} = {places[name]}")
-    lines += [
-        f"{_quoted(organisation)} = {places[home.cell_name]}"
-        for organisation, home in found.items()
-        if home.cell_name in places and organisation not in places
-    ]
+        lines.append(f"{name} = {places[name]}")
+    for organisation, home in found.items():
+        if home.cell_name in places and organisation not in places:
+            if re.fullmatch(r"(?!pgbouncer$)[A-Za-z0-9._-]+", organisation):
+                lines.append(f"{organisation} = {places[home.cell_name]}")
+            else:
+                lines.append(f"; {organisation}: connect to {home.cell_name}")
     return "\n".join(lines) + "\n"
-
-
-def _quoted(name: str) -> str:
-    return name if name.replace("_", "").isalnum() else f'"{name}"'

@@ -14,17 +14,28 @@ import yaml
 
 ROOT = Path(__file__).parent.parent / "deploy" / "kubernetes"
 PRODUCTION = ROOT / "overlays" / "production"
+CELLS = ROOT / "overlays" / "cells"
 KNOWN = {"apiVersion", "kind", "namespace", "resources", "images", "replicas", "patches"}
 OF_THE_CLUSTER = {"Namespace"}
 
 Object = dict[str, Any]
 
 
-def merged(given: Any, patch: Any) -> Any:
-    """A strategic merge, of lists as a whole."""
-    if not isinstance(given, dict) or not isinstance(patch, dict):
-        return patch
-    return given | {name: merged(given.get(name), value) for name, value in patch.items()}
+# Lists whose items are merged by a key; others are replaced as a whole.
+KEYS = {"containers": "name", "env": "name", "volumeMounts": "mountPath", "volumes": "name"}
+
+
+def merged(given: Any, patch: Any, name: str = "") -> Any:
+    """A strategic merge. name: of the field."""
+    if isinstance(given, dict) and isinstance(patch, dict):
+        return given | {name: merged(given.get(name), value, name) for name, value in patch.items()}
+    if name in KEYS and isinstance(given, list) and all(isinstance(item, dict) for item in given + patch):
+        key = KEYS[name]
+        known = {item[key] for item in given}
+        changes = {item[key]: item for item in patch}
+        added = [item for item in patch if item[key] not in known]
+        return added + [merged(item, changes.get(item[key], {})) for item in given]
+    return patch
 
 
 def _pod_spec(item: Object) -> Object:

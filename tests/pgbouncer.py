@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -22,14 +23,20 @@ PoolMode = Literal["session", "transaction", "statement"]
 PORT = 6432  # names the socket only: it listens on no network address
 PATHS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
-CONFIG = """\
-[databases]
-* = host={host} port={port}
+# Between two clients, as deploy/pgbouncer.ini has it.
+(RESET,) = re.findall(
+    r"^server_reset_query = (.*)$",
+    (Path(__file__).parent.parent / "deploy" / "pgbouncer.ini").read_text("utf-8"),
+    re.MULTILINE,
+)
+
+SETTINGS = """\
 [pgbouncer]
 pool_mode = {mode}
 listen_addr =
-listen_port = {listen}
+listen_port = {port}
 unix_socket_dir = {folder}
+pidfile = {folder}/pid
 auth_type = trust
 auth_file = {folder}/users
 default_pool_size = {pool_size}
@@ -37,8 +44,14 @@ min_pool_size = 0
 server_idle_timeout = 60
 max_client_conn = 500
 logfile = {folder}/pgbouncer.log
+server_reset_query = {query}
 server_reset_query_always = {reset:d}
 """
+
+
+def settings(mode: PoolMode, *, pool_size: int = 2, reset: bool = False) -> str:
+    """Everything but the databases, for running(). reset: RESET before a connection goes on."""
+    return SETTINGS.format(mode=mode, port=PORT, folder="{folder}", pool_size=pool_size, reset=reset, query=RESET)
 
 
 def program() -> str | None:
@@ -94,12 +107,10 @@ def pgbouncer(
 ) -> Iterator[Callable[[str, str], str]]:
     """Run PgBouncer until the block ends. Yields a function that makes a DSN of a login and a database's name.
 
-    A small pool: clients share server connections, as attackers wish. reset: DISCARD ALL before a connection goes on.
+    A small pool: clients share server connections, as attackers wish. reset: see settings.
     """
     users = "".join(f'"{login}" ""\n' for login in logins)
-    config = CONFIG.format(
-        host=host, port=port, mode=mode, listen=PORT, folder="{folder}", pool_size=pool_size, reset=reset
-    )
+    config = f"[databases]\n* = host={host} port={port}\n" + settings(mode, pool_size=pool_size, reset=reset)
     with running(config, users, host) as folder:
 
         def dsn(user: str, dbname: str) -> str:

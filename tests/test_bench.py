@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as command
-from bench import capacity, measures, page, server
+from bench import capacity, cells, measures, page, server
 from bench.proxy import delaying
 
 TINY = measures.Plan(
@@ -171,3 +171,25 @@ def test_the_model_of_capacity_multiplies_what_was_measured() -> None:
     assert need.log == pytest.approx(saves * 1000 * 86_400)
     assert need.memory == pytest.approx(models * 200 + models * 100 + models * 10 * 50 + 100 * 100 * 2 * 8192)
     assert capacity.need(replace(work, saves=0.0, loads=0.0), 100, cost).cores == 0.0
+    # A half of the organisations takes a half. Behind PgBouncer a call takes more, sealing does not.
+    assert capacity.need(work, 50, cost).cores == pytest.approx(need.cores / 2)
+    calls = {call: cells.Cost((0, 0, 0), (times, 1, 2)) for call, times in (("load", 1.5), ("save", 2), ("shared", 1))}
+    figures = capacity.Figures("", {}, {}, {}, {}, {}, {"way": calls, "way" + cells.BOUNCER: calls})
+    assert capacity.need(work, 100, capacity.by_way(cost, figures, "way")).cores == pytest.approx(
+        (1000 * 300 + saves * (1000 + 50)) / 1e6 * 3 / 0.5
+    )
+    bouncers = capacity.bouncers(work, cost, figures, "way")
+    assert bouncers == pytest.approx(100 * (1000 * 300 + saves * 1000) / 1e6 * 3 / 0.5)
+
+
+def test_calls_in_cells_are_measured_by_each_way(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
+    for name, value in {"TENANTS": 4, "CALLS": 4, "WARM_CALLS": 1, "WARM_ROUNDS": 1}.items():
+        monkeypatch.setattr(cells, name, value)
+    with cells.ways(pytestconfig.getoption("--pg")) as ways:
+        found = cells.summary(cells.measure(ways, 2))
+    bounced = {name + cells.BOUNCER for name in (cells.BY_CELL, cells.BY_ORGANISATION, cells.DISCARDING)}
+    assert set(found) == set(ways) | bounced
+    for by_call in found.values():
+        assert set(by_call) == set(cells.CALLED)
+        assert all(cost.us[1] > 0 and cost.times[1] > 0 for cost in by_call.values())
+    assert found[cells.PREPARED]["load"].times == (1, 1, 1)

@@ -20,6 +20,7 @@ from pydb import (
     LivesElsewhere,
     ModelNotFound,
     OrganisationMoving,
+    StorageError,
     TenantAwareStorage,
     cli,
     environment,
@@ -28,7 +29,7 @@ from pydb import (
 )
 from tests.conftest import Database, install
 from tests.helpers import ACME, ACME_2, BETA, call, key, refused, save, value
-from tests.pgbouncer import CONFIG, PORT, running
+from tests.pgbouncer import PORT, running, settings
 
 pytestmark = pytest.mark.sql
 
@@ -134,6 +135,44 @@ def test_a_storage_that_remembers_wrongly_is_put_right(east: Database, west: Dat
         Cells({})
     with pytest.raises(TypeError):
         TenantAwareStorage(AsyncCells(dsns(east, west)), BETA)  # type: ignore[arg-type]
+
+
+def test_a_cell_that_is_down_fails_its_own_organisations_alone(east: Database, west: Database) -> None:
+    kid, secret = call(west.connect(), "create_signing_key", audience="app")[0][:2]
+    tenant = token.Tenant(*BETA.split(":"))
+    credentials = [BETA, token.mint(tenant, kid=kid, secret=secret, audience="app")]
+    down = {"east": make_conninfo(east.dsn("app"), port=1), "west": west.dsn("app")}
+    for credential in credentials:
+        with Cells(down) as cells:
+            assert cells.storage(credential).save_ai_progress("m", 0.5).model_name == "m"
+            for _ in range(2):
+                with pytest.raises(psycopg.OperationalError):
+                    cells.storage(ACME).load_ai_progress()
+            assert [model.model_name for model in cells.storage(credential).load_ai_progress()] == ["m"]
+
+    async def scenario() -> None:
+        for credential in credentials:
+            async with AsyncCells(down) as cells:
+                with pytest.raises(psycopg.OperationalError):
+                    await cells.storage(ACME).load_ai_progress()
+                assert (await cells.storage(credential).load_model("m")).mse == 0.5
+
+    asyncio.run(scenario())
+
+
+def test_the_organisation_of_a_token_is_remembered(east: Database, west: Database) -> None:
+    kid, secret = call(east.connect(), "create_signing_key", audience="app")[0][:2]
+    call(west.connect(), "adopt_signing_key", kid=kid, secret=secret, audience="app")
+    mine = token.mint(token.Tenant(*BETA.split(":")), kid=kid, secret=secret, audience="app")
+    with Cells(dsns(east, west)) as cells:
+        cells.storage(mine).save_ai_progress("m", 0.5)
+        east.connect().execute("drop schema ai_storage cascade")
+        assert cells.storage(mine).load_model("m").mse == 0.5
+    # What is no token is refused by a cell, and not here.
+    with Cells(dsns(west, east)) as cells:
+        for wrong in ("", ".", "a.b.c", "a.bnVsbA.c", "a.eyJvcmciOjF9.c", "a." + "W" * 4000 + ".c"):
+            with pytest.raises(StorageError):
+                cells.storage(wrong).load_ai_progress()
 
 
 def test_asynchronous_storages_do_the_same(east: Database, west: Database) -> None:
@@ -366,20 +405,19 @@ def test_a_file_that_names_no_cells_is_refused(tmp_path: Path, capsys: pytest.Ca
 def test_pgbouncer_leads_to_the_cell_by_the_organisations_name(
     database: Database, west: Database, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save(west.connect("app"), "m", as_=BETA)
+    # No character of an organisation breaks the file, and none is quoted: PgBouncer takes no quotes.
+    organisations = ["beta", "Org-1.x_y", "pgbouncer", "a@b", "a+b", "a=b", "a/b", "a~b"]
+    for organisation in organisations:
+        save(west.connect("app"), "m", as_=key(organisation))
     assert run(capsys, "cells", "apply", str(file))[0] == 0
     databases = run(capsys, "pgbouncer", str(file))[1]
-    config = (
-        databases
-        + CONFIG.partition("[pgbouncer]")[1]
-        + CONFIG.partition("[pgbouncer]")[2].format(
-            mode="transaction", listen=PORT, folder="{folder}", pool_size=2, reset=False
-        )
-    )
-    with running(config, '"app" ""\n', west.server.host) as folder:
-        dsn = make_conninfo(host=str(folder), port=PORT, user="app", dbname="beta")
-        with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
-            assert [row.model_name for row in call(connection, "load_progress", as_=BETA)] == ["m"]
+    with running(databases + settings("transaction"), '"app" ""\n', west.server.host) as folder:
+        for organisation in organisations:
+            dbname = organisation if organisation in ("beta", "Org-1.x_y") else "west"
+            assert f"; {organisation}: connect to west\n" in databases or dbname == organisation
+            dsn = make_conninfo(host=str(folder), port=PORT, user="app", dbname=dbname)
+            with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+                assert [row.model_name for row in call(connection, "load_progress", as_=key(organisation))] == ["m"]
 
 
 # Where the environment names the cells -------------------------------------------------------------------------------

@@ -27,10 +27,12 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from pydb import __version__
-from tests import kustomize
-from tests.conftest import Database, Server
+from examples.web.app import create_app
+from pydb import TenantAwareStorage, __version__, token
+from tests import kustomize, pgbouncer
+from tests.conftest import FAST, Database, Server, start
 from tests.helpers import until
+from tests.webserver import bearer, serving
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -190,13 +192,19 @@ def test_the_image_serves_and_migrates_and_seals(image: Path, database: Database
 # Kubernetes -----------------------------------------------------------------------------------------------------------
 
 OBJECTS = kustomize.render(kustomize.PRODUCTION)
+CELL_OBJECTS = kustomize.render(kustomize.CELLS)
 
 
-def of_kind(*kinds: str) -> dict[str, Any]:
-    return {item["metadata"]["name"]: item for item in OBJECTS if item["kind"] in kinds}
+def of_kind(*kinds: str, objects: list[Any] = OBJECTS) -> dict[str, Any]:
+    return {item["metadata"]["name"]: item for item in objects if item["kind"] in kinds}
 
 
-PODS = {name: item["spec"]["template"] for name, item in of_kind("Deployment", "Job").items()}
+def pods(objects: list[Any]) -> dict[str, Any]:
+    return {name: item["spec"]["template"] for name, item in of_kind("Deployment", "Job", objects=objects).items()}
+
+
+PODS = pods(OBJECTS)
+CELL_PODS = pods(CELL_OBJECTS)
 
 
 def fits(selector: dict[str, str], labels: dict[str, str]) -> bool:
@@ -204,18 +212,21 @@ def fits(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="compares with kubectl, which no registry of packages has")
-def test_kubectl_renders_the_same() -> None:
-    done = subprocess.run(["kubectl", "kustomize", kustomize.PRODUCTION], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("overlay", [kustomize.PRODUCTION, kustomize.CELLS], ids=lambda overlay: overlay.name)
+def test_kubectl_renders_the_same(overlay: Path) -> None:
+    done = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=True)
 
     def ordered(items: list[Any]) -> list[Any]:
         return sorted(items, key=lambda item: (item["kind"], item["metadata"]["name"]))
 
-    assert ordered(OBJECTS) == ordered(list(yaml.safe_load_all(done.stdout)))
+    assert ordered(kustomize.render(overlay)) == ordered(list(yaml.safe_load_all(done.stdout)))
 
 
-@pytest.mark.parametrize("name", PODS)
-def test_a_pod_may_do_nothing_that_it_need_not(name: str) -> None:
-    pod = PODS[name]["spec"]
+@pytest.mark.parametrize(
+    "template", [*PODS.values(), *CELL_PODS.values()], ids=[*PODS, *(f"cells-{name}" for name in CELL_PODS)]
+)
+def test_a_pod_may_do_nothing_that_it_need_not(template: dict[str, Any]) -> None:
+    pod = template["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["serviceAccountName"] in of_kind("ServiceAccount")
     user, group = IMAGE.last("USER").split(":")
@@ -232,10 +243,11 @@ def test_a_pod_may_do_nothing_that_it_need_not(name: str) -> None:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        assert container["image"] == f"registry.example/ai-storage:{__version__}"
+        image = "pgbouncer:1.25.1" if container["name"] == "pgbouncer" else f"ai-storage:{__version__}"
+        assert container["image"] == f"registry.example/{image}"
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         assert "memory" in container["resources"]["limits"]
-    assert all("emptyDir" in volume for volume in pod.get("volumes", []))
+    assert all({"emptyDir", "secret", "projected"} & set(volume) for volume in pod.get("volumes", []))
 
 
 def test_names_and_selectors_agree() -> None:
@@ -305,12 +317,45 @@ def test_a_rollout_never_has_fewer_pods_and_lets_the_old_ones_finish() -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/healthz"
 
 
+def test_the_overlay_of_cells_reaches_both_and_runs_the_same_in_each() -> None:
+    policies = of_kind("NetworkPolicy", objects=CELL_OBJECTS)
+    blocks = [to["ipBlock"]["cidr"] for to in policies["to-postgresql"]["spec"]["egress"][0]["to"]]
+    assert len(blocks) == 2
+    assert all(block.endswith("/32") for block in blocks)
+    labels = {name: pod["metadata"]["labels"] for name, pod in CELL_PODS.items()}
+    (to,) = policies["web-to-pgbouncer"]["spec"]["egress"]
+    (from_,) = policies["pgbouncer-from-web"]["spec"]["ingress"]
+    assert to["ports"] == from_["ports"] == [{"protocol": "TCP", "port": 6432}]
+    for rule, chosen in ((to["to"], "ai-storage-pgbouncer"), (from_["from"], "ai-storage-web")):
+        selectors = [one["podSelector"]["matchLabels"] for one in rule]
+        assert [name for name in labels if any(fits(selector, labels[name]) for selector in selectors)] == [chosen]
+    service = of_kind("Service", objects=CELL_OBJECTS)["ai-storage-pgbouncer"]
+    assert fits(service["spec"]["selector"], labels["ai-storage-pgbouncer"])
+    for work in ("migrate", "seal"):
+        west, east = CELL_PODS[f"ai-storage-{work}"]["spec"]["containers"]
+        assert (west["name"], east["name"]) == (f"{work}-west", work)
+        assert west["command"] == east["command"]
+
+
+def test_pgbouncer_in_kubernetes_is_set_as_the_example_is() -> None:
+    def settings(text: str) -> dict[str, str]:
+        return dict(re.findall(r"^(\w+) = ?(.*)$", text.partition("[pgbouncer]")[2], re.MULTILINE))
+
+    text = of_kind("ConfigMap", objects=CELL_OBJECTS)["ai-storage-pgbouncer"]["data"]["pgbouncer.ini"]
+    mine, example = settings(text), settings((DEPLOY / "pgbouncer.ini").read_text())
+    own = {"listen_addr": "*", "unix_socket_dir": "", "server_tls_sslmode": "verify-full"}
+    own["server_tls_ca_file"] = "/etc/ssl/certs/ca-certificates.crt"
+    del example["logfile"]
+    assert mine == {**example, **own}
+    assert "[databases]\neast = " in text
+
+
 def secrets() -> dict[str, set[str]]:
     """Secret -> its keys, those that pods cannot do without."""
     found: dict[str, set[str]] = {}
-    for pod in PODS.values():
+    for pod in CELL_PODS.values():
         for container in pod["spec"]["containers"]:
-            for variable in container["env"]:
+            for variable in container.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef", {"optional": True})
                 if not reference.get("optional"):
                     found.setdefault(reference["name"], set()).add(reference["key"])
@@ -323,9 +368,17 @@ def test_the_page_creates_the_secrets_that_the_pods_use() -> None:
     made = re.findall(r"create secret generic (\S+) --from-env-file=(\S+)$", PAGE, re.MULTILINE)
     created = {secret: files[name] for secret, name in made}
     assert created == secrets()
-    # A login for each, and no value of any in the repository.
-    assert len(created) == len(PODS)
-    assert of_kind("Secret") == {}
+    # A login for each, and for what works in the second cell; no value of any in the repository.
+    assert len(created) == len(PODS) + 2
+    assert of_kind("Secret", objects=CELL_OBJECTS) == {}
+    mounted = {
+        source["secret"].get("name") or source["secret"]["secretName"]
+        for pod in CELL_PODS.values()
+        for volume in pod["spec"].get("volumes", [])
+        for source in volume.get("projected", {"sources": [volume]})["sources"]
+        if "secret" in source
+    }
+    assert set(re.findall(r"create secret generic (\S+) --from-file=\S+$", PAGE, re.MULTILINE)) == mounted
 
 
 def statements(url: str) -> list[str]:
@@ -361,15 +414,8 @@ def test_the_logins_of_the_page_suffice_for_what_the_pods_do(own_server: Server)
         run("ai_storage_seal", *command.split())
     run("ai_storage_migrate", "pydb", "doctor")
     # What Compose seals with is no superuser, and is made as often as Compose is started.
-    cluster = own_server.cluster
-    with psycopg.connect(own_server.dsn()) as admin:
-        host = admin.info.host
-    command = [
-        word.replace("--host=postgres", f"--host={host}") for word in COMPOSE["services"]["seal-login"]["command"]
-    ]
-    path = {"PATH": f"{cluster.bin_dir}:{os.environ['PATH']}", "LD_LIBRARY_PATH": str(cluster.bin_dir.parent / "lib")}
     for _ in range(2):
-        subprocess.run(command, env={**os.environ, **path, "PGPORT": str(own_server.port)}, check=True, timeout=60)
+        run_service(COMPOSE["services"]["seal-login"], {"postgres": own_server})
     run("seal", "pydb", "seal")
     with psycopg.connect(own_server.dsn("seal", "app")) as sealing:
         assert sealing.execute("select rolsuper from pg_roles where rolname = current_user").fetchone() == (False,)
@@ -400,6 +446,36 @@ def test_each_command_is_one_that_there_is(command: list[str]) -> None:
 # Compose --------------------------------------------------------------------------------------------------------------
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+CELLS = yaml.safe_load((DEPLOY / "cells.compose.yaml").read_text())
+
+
+def with_cells() -> dict[str, Any]:
+    """The services of both files, as Compose merges them."""
+    services = dict(COMPOSE["services"])
+    for name, service in CELLS["services"].items():
+        base = service.get("extends", {"service": name})["service"]
+        services[name] = kustomize.merged(services.get(base, {}), service)
+    return services
+
+
+def at(text: str, servers: dict[str, Server]) -> str:
+    """A text in which the names of Compose's servers are addresses of the test's."""
+    for name, server in servers.items():
+        text = re.sub(rf"@{name}/(\w+)", rf"@/\1?host={server.host}", text)
+        text = re.sub(rf"^{name}$|\bhost={name}\b", lambda found: found[0].replace(name, server.host), text)  # noqa: B023
+    return text
+
+
+def run_service(service: dict[str, Any], servers: dict[str, Server]) -> None:
+    """Run what a service runs, with the servers of the test."""
+    bin_dir = next(iter(servers.values())).cluster.bin_dir
+    environment = {name: at(value, servers) for name, value in service["environment"].items()}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{bin_dir}:{os.environ['PATH']}"
+    environment["LD_LIBRARY_PATH"] = str(bin_dir.parent / "lib")
+    done = subprocess.run(
+        service["command"], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_compose_starts_things_in_order_and_publishes_to_this_machine_alone() -> None:
@@ -422,3 +498,82 @@ def test_compose_starts_things_in_order_and_publishes_to_this_machine_alone() ->
     assert services["seal"]["command"] == PODS["ai-storage-seal"]["spec"]["containers"][0]["command"]
     login = services["web"]["environment"]["DATABASE_URL"].split("//")[1].split(":")[0]
     assert login == services["migrate"]["command"][-2]
+
+
+def test_compose_with_cells_is_as_confined() -> None:
+    services = with_cells()
+    for name in CELLS["services"]:
+        service = services[name]
+        assert set(service.get("depends_on", ())) <= set(services)
+        if name not in ("west", "west-seal-login"):
+            assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+        for volume in service.get("volumes", []):
+            path, inside, *mode = volume.split(":")
+            assert path == "west" or (mode == ["ro"] and (DEPLOY / path).is_file())
+            assert inside.startswith("/etc/") or path == "west"
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert sorted(ports) == ["127.0.0.1:6432:6432", "127.0.0.1:8000:8000"]
+    assert services["pgbouncer"]["build"]["dockerfile_inline"].split()[1] == COMPOSE["services"]["postgres"]["image"]
+
+
+@pytest.fixture
+def two_servers(own_server: Server, request: pytest.FixtureRequest) -> Iterator[dict[str, Server]]:
+    """The servers of Compose with cells, by the names that they have there."""
+    for west in start(request, FAST):
+        servers = {"postgres": own_server, "west": west}
+        for server in servers.values():
+            with psycopg.connect(server.dsn(), autocommit=True) as admin:
+                admin.execute("create database app")
+        yield servers
+
+
+def test_compose_with_cells_serves_organisations_of_both_through_pgbouncer(
+    two_servers: dict[str, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = with_cells()
+    for name in ("migrate", "west-migrate", "seal-login", "west-seal-login"):
+        run_service(services[name], two_servers)
+    east, west = (server.dsn(dbname="app") for server in two_servers.values())
+    with psycopg.connect(east, autocommit=True) as admin, psycopg.connect(west, autocommit=True) as other:
+        kid, secret = admin.execute("select kid, secret from ai_storage.create_signing_key('app')").fetchone()
+        other.execute("select ai_storage.adopt_signing_key(%s, %s, 'app')", (kid, secret))
+    tokens = {
+        org: token.mint(token.Tenant(org, "s", "p", "e", "v"), kid=kid, secret=secret, audience="app")
+        for org in ("old", "new")
+    }
+    with TenantAwareStorage.from_dsn(two_servers["postgres"].dsn("web", "app"), tokens["old"]) as storage:
+        storage.save_ai_progress("m", 0.5)
+    (tmp_path / "admin.json").write_text(at((DEPLOY / "cells" / "admin.json").read_text(), two_servers))
+    cells = {**services["cells"], "command": [word.replace("/etc/cells.json", str(tmp_path / "admin.json"))
+                                              for word in services["cells"]["command"]]}  # fmt: skip
+    for _ in range(2):
+        run_service(cells, two_servers)
+
+    config = at((DEPLOY / "cells" / "pgbouncer.ini").read_text(), two_servers)
+    for given, ours in {
+        "%include /etc/pgbouncer/pgbouncer.ini": (DEPLOY / "pgbouncer.ini").read_text(),
+        "/etc/pgbouncer/userlist.txt": "{folder}/users",
+        "listen_addr = *\nunix_socket_dir =": "listen_addr =\nunix_socket_dir = {folder}",
+    }.items():
+        assert config.count(given) == 1, given
+        config = config.replace(given, ours)
+    users = (DEPLOY / "cells" / "userlist.txt").read_text()
+    with pgbouncer.running(config, users, two_servers["west"].host) as folder:
+        dsns = (DEPLOY / "cells" / "web.json").read_text().replace("host=pgbouncer", f"host={folder}")
+        (tmp_path / "web.json").write_text(dsns)
+        monkeypatch.setenv("AI_STORAGE_CELLS", str(tmp_path / "web.json"))
+        with serving(create_app()) as client:
+            assert client.get("/readyz").json() == {"status": "ok"}
+            assert client.get("/metrics").status_code == 200
+            training = {"model_name": "line", "samples": [{"x": [1], "y": 3}]}
+            for mine in tokens.values():
+                assert client.post("/api/ai/train", json=training, headers=bearer(mine)).status_code == 200
+            models = client.get("/api/ai/models", headers=bearer(tokens["old"])).json()["models"]
+            assert {model["model_name"] for model in models} == {"m", "line"}
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(json.loads(dsns)["east"].replace("laptop-web", "wrong"))
+    for dsn, organisation in ((east, "old"), (west, "new")):
+        with psycopg.connect(dsn) as admin:
+            assert admin.execute("select distinct org_id from ai_storage_private.tenant").fetchall() == [
+                (organisation,)
+            ]

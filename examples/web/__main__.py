@@ -1,4 +1,4 @@
-"""Serves the example on DATABASE_URL, or else on the embedded PostgreSQL, with tokens of two tenants to try it with."""
+"""Serves the example on AI_STORAGE_CELLS or DATABASE_URL, or on the embedded PostgreSQL, with tokens of two tenants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from psycopg.conninfo import make_conninfo
 
 from examples.web.app import create_app
-from pydb import calls, embedded, migrate, session, token
+from pydb import calls, embedded, environment, migrate, session, token
 
 LOGIN = "ai_storage_web_example"
 GRACE = 30  # s; the longest answer that is waited for
@@ -86,7 +86,7 @@ def main() -> None:
         "--drain", type=float, default=0, metavar="SECONDS", help="how long to serve on after SIGTERM, not ready (0)"
     )
     args = parser.parse_args()
-    if os.environ.get("DATABASE_URL"):
+    if os.environ.get("DATABASE_URL") or environment.cells_file():
         serve(create_app(), args)
         return
     with prepared() as dsn:

@@ -26,6 +26,7 @@ from examples.web import metrics
 from examples.web.training import LinearModel
 from pydb import AsyncTenantAwareStorage, Permission, Scope, __version__, aio, calls, environment
 from pydb.calls import OCTETS
+from pydb.cells import AsyncCells, read_dsns
 from pydb.web import ASGIApp, Message, Receive, Send, TenantMiddleware
 from pydb.web import Scope as ASGIScope
 
@@ -291,8 +292,9 @@ def _refusal(status: int, detail: str, headers: Any = None) -> Response:
 def create_app(database_url: str | None = None, metrics_url: str | None = None, *, connections: int = 10) -> FastAPI:
     """Build it.
 
-    database_url: None for DATABASE_URL. metrics_url: as an auditor's login, for the metrics of the whole database; None
-    for METRICS_DATABASE_URL, and without it there are none. connections: to the database at most, for requests.
+    database_url: None for the cells of AI_STORAGE_CELLS, or else DATABASE_URL. metrics_url: as an auditor's login, for
+    the metrics of the whole database; None for METRICS_DATABASE_URL, and without it there are none. connections: to
+    the database, or each cell, at most, for requests.
     """
     metrics_url = metrics_url or os.environ.get("METRICS_DATABASE_URL")
     operators = metrics.Operators(metrics_url) if metrics_url else None
@@ -301,19 +303,25 @@ def create_app(database_url: str | None = None, metrics_url: str | None = None, 
     async def note(connection: AsyncConnection[Any]) -> None:
         made.add(connection)
 
-    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-        database_url or environment.dsn(),
-        min_size=1,
-        max_size=connections,
-        timeout=15,  # s; longer than a migration holds the tables, and a client of a database that is down is told so
-        kwargs={"autocommit": True},
-        configure=note,
-        open=False,
-    )
+    file = None if database_url else environment.cells_file()
+    source: AsyncCells | AsyncConnectionPool[Any]
+    if file:
+        source = AsyncCells(read_dsns(file), max_size=connections)
+    else:
+        source = AsyncConnectionPool(
+            database_url or environment.dsn(),
+            min_size=1,
+            max_size=connections,
+            timeout=15,  # s; longer than a migration holds the tables, and a client of a database that is down is told
+            kwargs={"autocommit": True},
+            configure=note,
+            open=False,
+        )
+    pool = None if isinstance(source, AsyncCells) else source
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with pool:
+        async with source:
             yield
 
     app = FastAPI(title="Tenant-aware training", version=__version__, lifespan=lifespan, redoc_url=None)
@@ -330,6 +338,9 @@ def create_app(database_url: str | None = None, metrics_url: str | None = None, 
         """Whether to send requests here: the database answers, this release runs on it, and the end is not near."""
         if app.state.draining:
             raise HTTPException(503, "shutting down")
+        if pool is None:
+            # One cell that is down must not take away the others' organisations.
+            return Health(status="ok")
         try:
             async with pool.connection(timeout=2) as connection:
                 found = await aio.run(connection, calls.version())
@@ -366,7 +377,7 @@ def create_app(database_url: str | None = None, metrics_url: str | None = None, 
             headers = {"Allow": ", ".join(sorted(methods))} if methods else headers
         return _refusal(error.status_code, error.detail, headers)
 
-    app.add_middleware(TenantMiddleware, pool=pool, exempt=PUBLIC)
+    app.add_middleware(TenantMiddleware, pool=source, exempt=PUBLIC)
     app.add_middleware(Draining)
     app.add_middleware(metrics.Requests, registry=registry)  # added last, so it is the outermost
     return app

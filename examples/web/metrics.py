@@ -80,13 +80,13 @@ class Requests:
 
 
 class Resources(Collector):
-    """The statistics of the pool, and of the caches of storage type hybrid."""
+    """The statistics of the pool, which are 0 over cells, and of the caches of storage type hybrid."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+    def __init__(self, pool: AsyncConnectionPool[Any] | None) -> None:
         self.pool = pool
 
     def collect(self) -> Iterable[Metric]:
-        stats = self.pool.get_stats()
+        stats = self.pool.get_stats() if self.pool else {}
         for name in POOL_GAUGES:
             named = f"psycopg_pool_{name.removeprefix('pool_')}"
             yield GaugeMetricFamily(named, "See get_stats of psycopg_pool", stats.get(name, 0))

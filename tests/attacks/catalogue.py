@@ -283,8 +283,8 @@ POOL = [
         "carries a token is prepared by name, and none in a pool of pydb's.",
         "within one login a leftover can make the next calls fail; a replaced statement can take a call by key in a "
         "pool of the application's that prepares; a client other than pydb sees its token in its own error text; and "
-        "what the victim's own statements leave is the next one's. DISCARD ALL between borrowers closes these, but for "
-        "ALTER ROLE, which `pydb doctor` lists",
+        "what the victim's own statements leave is the next one's. The reset of `deploy/pgbouncer.ini` between "
+        "borrowers closes these, but for ALTER ROLE, which `pydb doctor` lists",
     ),
     Attack(
         48,

@@ -26,7 +26,7 @@ Dsn = Callable[[str, str], str]
 
 @pytest.fixture(scope="module")
 def tight(server: Server, prepared: object) -> Iterator[dict[bool, Dsn]]:
-    """A pool of one connection, in transaction mode; without and with DISCARD ALL before it goes on."""
+    """A pool of one connection, in transaction mode; without and with the reset of deploy/pgbouncer.ini."""
     with ExitStack() as stack:
         yield {
             reset: stack.enter_context(
@@ -216,7 +216,7 @@ def test_what_the_victims_own_statements_leave_is_the_next_borrowers(
     mint: Mint, borrowers: Callable[..., tuple[bool, Connection, Connection]]
 ) -> None:
     # Not our functions' doing, and nothing they could help: within one login PostgreSQL knows no borders. It is why
-    # docs/security.md asks for DISCARD ALL between borrowers, or a login for each application.
+    # docs/security.md asks for a reset between borrowers, or a login for each application.
     reset, attacker, victim = borrowers()
     token = mint(BETA)
     load = f"select model_name from ai_storage.load_progress(p_as => '{token}')"
@@ -249,7 +249,7 @@ def test_settings_left_behind_can_make_calls_fail_unless_the_pool_resets(
     for statement, sqlstate in (
         ("set default_transaction_read_only = on", "25006"),
         ("set row_security = off", "42501"),
-        ("set statement_timeout = 1", "57014"),  # the last: under it DISCARD ALL might not end
+        ("set statement_timeout = 1", "57014"),  # the last: under it the reset might not end
     ):
         attacker.execute("discard all")
         attacker.execute(statement)

@@ -1,5 +1,5 @@
-"""Checks deploy/: the Dockerfile with hadolint, compose.yaml by the specification's schema, and what is rendered for
-Kubernetes by that of the API. Before a tool's silence counts, it has to find the fault in a bad sample.
+"""Checks deploy/: the Dockerfile with hadolint, the Compose files by the specification's schema, and what is rendered
+for Kubernetes by that of the API. Before a tool's silence counts, it has to find the fault in a bad sample.
 """
 
 from __future__ import annotations
@@ -44,11 +44,25 @@ CHECKS = [
         "service_ready",
     ),
     Check(
+        ("check-jsonschema", "--builtin-schema", "vendor.compose-spec"),
+        (ROOT / "deploy" / "cells.compose.yaml").read_text(),
+        "condition: service_healthy",
+        "condition: service_ready",
+        "service_ready",
+    ),
+    Check(
         ("kubernetes-validate", "--strict", "--quiet"),
         yaml.safe_dump_all(kustomize.render(kustomize.PRODUCTION)),
         "maxUnavailable: 0",
         "maxUnavailabel: 0",
         "maxUnavailabel",
+    ),
+    Check(
+        ("kubernetes-validate", "--strict", "--quiet"),
+        yaml.safe_dump_all(kustomize.render(kustomize.CELLS)),
+        "secretName: ai-storage-cells",
+        "secretNaem: ai-storage-cells",
+        "secretNaem",
     ),
 ]
 
