@@ -18,12 +18,6 @@ set local search_path = pg_catalog, pg_temp;
 
 do $guard$
 begin
-    if to_regnamespace('ai_storage_private') is not null then
-        raise exception using
-            errcode = '55000',
-            message = 'this database is a cell',
-            hint = 'Create an empty database for the front.';
-    end if;
     if to_regrole('ai_storage_app') is null then
         create role ai_storage_app nologin;
     end if;
@@ -40,6 +34,16 @@ begin
             message = 'role ai_storage_front has members, or is a member of a role',
             hint = 'Revoke these memberships: who owns the functions of the front may call any '
                 'server.';
+    end if;
+    if exists (
+        select from pg_namespace as n
+        where n.nspname in ('ai_storage', 'ai_storage_front')
+          and n.nspowner <> 'ai_storage_front'::regrole
+    ) then
+        raise exception using
+            errcode = '55000',
+            message = 'this database has another schema of that name',
+            hint = 'Create an empty database for the front.';
     end if;
     alter role ai_storage_front
         nologin nosuperuser nobypassrls nocreaterole nocreatedb noreplication password null;

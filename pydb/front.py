@@ -116,11 +116,17 @@ def pgbouncer(dsns: Mapping[str, str]) -> str:
 
     Raises: DirectoryError.
     """
-    lines = directory.pgbouncer(dsns, {}).splitlines()
-    for name, line in zip(dsns, lines[1:], strict=True):
+    lines = ["[databases]"]
+    for name, line in zip(dsns, directory.pgbouncer(dsns, {}).splitlines()[1:], strict=True):
         place = line.partition(" = ")[2]
-        read_only = READ_ONLY.format(name)
-        if read_only in dsns:
-            raise directory.DirectoryError(f"A cell is named {read_only}.", "Name it otherwise: pydb cells apply FILE")
-        lines.append(f"{read_only} = {place} connect_query='set default_transaction_read_only = on'")
+        if READ_ONLY.format(name) in dsns:
+            raise directory.DirectoryError(
+                f"A cell is named {READ_ONLY.format(name)}.", "Name it otherwise: pydb cells apply FILE"
+            )
+        # PL/Proxy waits for a call that the cell itself has cancelled. The timeout of the front's session ends calls.
+        lines.append(f"{name} = {place} connect_query='set statement_timeout = 0'")
+        lines.append(
+            f"{READ_ONLY.format(name)} = {place} "
+            "connect_query='set statement_timeout = 0; set default_transaction_read_only = on'"
+        )
     return "\n".join(lines) + "\n"
