@@ -5,6 +5,7 @@ A directory file is JSON: the name of each cell and the DSN of an administrator'
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,9 @@ from .cells import read_dsns
 from .dsn import parse
 
 __all__ = ["DirectoryError", "apply", "check", "homes", "opened", "pgbouncer", "read"]
+
+# The names that PgBouncer reads in its file, where it takes no quotes. A cell has one.
+POOLED = re.compile("[A-Za-z0-9_.-]+")
 
 Connections = Mapping[str, psycopg.Connection[Any]]
 
@@ -128,14 +132,12 @@ def pgbouncer(dsns: Mapping[str, str], found: Mapping[str, calls.Home]) -> str:
         # No login and no password: clients present their own.
         kept = {key: given[key] for key in ("host", "port", "dbname") if given.get(key)}
         places[name] = " ".join(f"{key}={value}" for key, value in kept.items())
-        lines.append(f"{_quoted(name)} = {places[name]}")
+        lines.append(f"{name} = {places[name]}")
     lines += [
-        f"{_quoted(organisation)} = {places[home.cell_name]}"
+        f"{organisation} = {places[home.cell_name]}"
+        if POOLED.fullmatch(organisation)
+        else f"; {organisation} is no name that PgBouncer reads: connect to {home.cell_name}"
         for organisation, home in found.items()
         if home.cell_name in places and organisation not in places
     ]
     return "\n".join(lines) + "\n"
-
-
-def _quoted(name: str) -> str:
-    return name if name.replace("_", "").isalnum() else f'"{name}"'

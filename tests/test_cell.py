@@ -367,8 +367,12 @@ def test_pgbouncer_leads_to_the_cell_by_the_organisations_name(
     database: Database, west: Database, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(west.connect("app"), "m", as_=BETA)
+    for org in ("beta-2.x_y", "b@ta"):
+        save(west.connect("app"), "m", as_=key(org))
     assert run(capsys, "cells", "apply", str(file))[0] == 0
     databases = run(capsys, "pgbouncer", str(file))[1]
+    assert databases.count("beta-2.x_y = ") == 1
+    assert "; b@ta is" in databases
     config = (
         databases
         + CONFIG.partition("[pgbouncer]")[1]
