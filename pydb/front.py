@@ -18,7 +18,10 @@ from .migrate import Schema
 
 __all__ = ["pgbouncer", "render"]
 
-READ_ONLY = "{}.read-only"  # PgBouncer's name for the read-only connections of a cell
+READ_ONLY = ".read-only"  # what PgBouncer calls a cell's read-only connections, behind its name
+# Of PgBouncer's connections to a cell, whatever the login's own are there. PL/Proxy would wait without end for a call
+# that the cell's timeout ended, and a cell of another version answers in text.
+SETTINGS = "set statement_timeout = 0; set extra_float_digits = 1"
 BY_HAND = {"set_tenant", "clear_tenant", "current_tenant"}  # in base.sql
 
 FUNCTIONS: LiteralString = """
@@ -101,7 +104,7 @@ def render(cells: Mapping[str, psycopg.Connection[Any]], pooler: str) -> str:
 
 
 def _addresses(cell: str, pooler: str) -> tuple[str, str]:
-    return make_conninfo(pooler, dbname=cell), make_conninfo(pooler, dbname=READ_ONLY.format(cell))
+    return make_conninfo(pooler, dbname=cell), make_conninfo(pooler, dbname=cell + READ_ONLY)
 
 
 def _insert(table: str, rows: list[tuple[Any, ...]]) -> str:
@@ -116,17 +119,11 @@ def pgbouncer(dsns: Mapping[str, str]) -> str:
 
     Raises: DirectoryError.
     """
+    if wrong := [name for name in dsns if name + READ_ONLY in dsns]:
+        raise directory.DirectoryError(f"A cell is named {wrong[0]}{READ_ONLY}.", "Name it otherwise: pydb cells apply")
     lines = ["[databases]"]
     for name, line in zip(dsns, directory.pgbouncer(dsns, {}).splitlines()[1:], strict=True):
         place = line.partition(" = ")[2]
-        if READ_ONLY.format(name) in dsns:
-            raise directory.DirectoryError(
-                f"A cell is named {READ_ONLY.format(name)}.", "Name it otherwise: pydb cells apply FILE"
-            )
-        # PL/Proxy waits for a call that the cell itself has cancelled. The timeout of the front's session ends calls.
-        lines.append(f"{name} = {place} connect_query='set statement_timeout = 0'")
-        lines.append(
-            f"{READ_ONLY.format(name)} = {place} "
-            "connect_query='set statement_timeout = 0; set default_transaction_read_only = on'"
-        )
+        for suffix, more in (("", ""), (READ_ONLY, "; set default_transaction_read_only = on")):
+            lines.append(f"{name}{suffix} = {place} datestyle=ISO connect_query='{SETTINGS}{more}'")
     return "\n".join(lines) + "\n"

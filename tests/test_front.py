@@ -24,7 +24,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pydb import ModelNotFound, TenantAwareStorage, VersionConflict, cli, token
 from tests import servers
-from tests.conftest import Database, Server, install
+from tests.conftest import Database, Server, install, new_cluster
 from tests.helpers import ACME, ACME_2, BETA, call, everything_said, key, names, refused, save, until, value
 from tests.pgbouncer import PORT, running
 
@@ -416,6 +416,31 @@ def test_a_stopped_cell_stops_its_organisations_alone_and_comes_back(
             until(back, "the cell to come back")
 
 
+def test_a_cell_of_another_version_gives_the_same_answers(
+    server: Server, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for cluster in new_cluster(servers.bin_dir(18)):
+        cluster.start({"max_connections": "50"})
+        with psycopg.connect(cluster.url()) as connection:
+            newer = Server(cluster, connection.info.host, 18, connection.info.port)
+        install(newer.dsn())
+        # Its answers come as text, which what the login set for its sessions there must not change.
+        with psycopg.connect(newer.dsn(), autocommit=True) as admin:
+            for setting in ("datestyle = 'SQL, DMY'", "extra_float_digits = -15", "bytea_output = escape"):
+                admin.execute(f"alter role app set {setting}")
+        with ExitStack() as stack:
+            west = Database(newer, "postgres", stack)
+            with fronted(server, database, west, tmp_path, capsys) as front:
+                app, there = front.app(BETA), west.storage(BETA)
+                app.save_ai_progress("m", 1 / 3, metrics={"a": 2 / 3}, metadata={"t": "\u00fc"})
+                app.put_artifact("m", "w", bytes(range(256)))
+                app.share_model("m", [{"codeHash": "c2"}], ["read", "write"])
+                assert app.load_model("m") == there.load_model("m")
+                assert app.get_artifact("m", "w") == bytes(range(256))
+                assert app.list_shares() == there.list_shares() != []
+                assert app.audit_trail() == there.audit_trail()
+
+
 # What an attacker with the application's SQL tries -------------------------------------------------------------------
 
 
@@ -643,5 +668,8 @@ def test_a_front_is_made_of_an_empty_database_and_a_directory_alone(
     admin.execute("rollback")
     assert cli.main(["front-sql", str(front.file), "host=/x password=secret"]) == 1
     assert "secret" not in capsys.readouterr().err
+    twice = front.file.with_name("twice.json")
+    twice.write_text(json.dumps({"east": "dbname=a", "east.read-only": "dbname=b"}))
+    assert cli.main(["pgbouncer", "--front", str(twice)]) == 1
     front.east.connect().execute("truncate ai_storage_private.cell, ai_storage_private.home")
     assert cli.main(["front-sql", str(front.file), front.pooler]) == 1
