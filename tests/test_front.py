@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -203,26 +204,28 @@ def test_tokens_reach_the_cell_of_the_organisation_that_they_claim(front: Front)
         save(front.connect(), "m", as_=minted[:-4] + "AAAA")
 
 
-@pytest.mark.parametrize(
-    ("credential", "sqlstate"),
-    [
-        (None, "TN001"),
-        ("", "TN002"),
-        (":", "TN002"),
-        ("::::", "TN002"),
-        ("a.b.c", "TN002"),
-        ("..", "TN002"),
-        ("x" * 100_000, "TN002"),
-        ("e30." + base64.urlsafe_b64encode(b'{"org": {"a": 1}}').decode() + ".x", "TN002"),
-        ("e30." + base64.urlsafe_b64encode(b"[1, 2]").decode() + ".x", "TN002"),
-        ("e30." + base64.urlsafe_b64encode(b'"\xff"').decode() + ".x", "TN002"),
-        ("e30." + base64.urlsafe_b64encode(b"[" * 2000).decode() + ".x", "TN002"),
-        ("nobody's:s:p:e:c", "TN002"),
-    ],
-)
-def test_what_is_no_credential_is_refused_by_a_cell(front: Front, credential: str | None, sqlstate: str) -> None:
-    with refused(sqlstate):
-        save(front.connect(), "m", as_=credential)
+NONSENSE = [
+    "",
+    ":",
+    "::::",
+    "a.b.c",
+    "..",
+    "x" * 100_000,
+    "e30." + base64.urlsafe_b64encode(b'{"org": {"a": 1}}').decode() + ".x",
+    "e30." + base64.urlsafe_b64encode(b"[1, 2]").decode() + ".x",
+    "e30." + base64.urlsafe_b64encode(b'"\xff"').decode() + ".x",
+    "e30." + base64.urlsafe_b64encode(b"[" * 2000).decode() + ".x",
+    "nobody's:s:p:e:c",
+]
+
+
+def test_what_is_no_credential_is_refused_by_a_cell(front: Front) -> None:
+    app = front.connect()
+    with refused("TN001"):
+        save(app, "m", as_=None)
+    for credential in NONSENSE:
+        with refused("TN002"):
+            save(app, "m", as_=credential)
 
 
 def test_refusals_arrive_as_the_cell_raised_them(front: Front) -> None:
@@ -444,34 +447,35 @@ def test_a_cell_of_another_version_gives_the_same_answers(
 # What an attacker with the application's SQL tries -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        "create function pg_temp.f(p_address text) returns text language plproxy as 'connect p_address; select 1;'",
-        "do language plproxy 'connect ''dbname=postgres''; select 1;'",
-        "select * from ai_storage_front.load_progress('dbname=postgres', null, null, null, 1, null, 'x')",
-        "select ai_storage_front.route('acme:')",
-        "table ai_storage_front.cell",
-        "table ai_storage_front.home",
-        "insert into ai_storage_front.home values ('acme', 'west')",
-        "create server s foreign data wrapper plproxy options (p0 'dbname=postgres')",
-        "create foreign data wrapper w",
-        "create schema plproxy",
-        "create function ai_storage.load_progress() returns text language sql as 'select 1'",
-        "create or replace function ai_storage.version() returns text language sql as 'select 1'",
-        "alter function ai_storage.version() reset all",
-        "set role ai_storage_front",
-        "alter role ai_storage_front login",
-        "grant ai_storage_front to app",
-        "select plproxy_call_handler()",
-        "select plproxy_validator(0)",
-        "create extension dblink",
-        "select rolpassword from pg_authid",
-    ],
-)
-def test_an_application_cannot_reach_past_the_functions(front: Front, attack: str) -> None:
-    with refused("42501", hint=False):
-        front.connect("acme_app").execute(attack)
+ATTACKS = [
+    "create function pg_temp.f(p_address text) returns text language plproxy as 'connect p_address; select 1;'",
+    "do language plproxy 'connect ''dbname=postgres''; select 1;'",
+    "select * from ai_storage_front.load_progress('dbname=postgres', null, null, null, 1, null, 'x')",
+    "select ai_storage_front.route('acme:')",
+    "table ai_storage_front.cell",
+    "table ai_storage_front.home",
+    "insert into ai_storage_front.home values ('acme', 'west')",
+    "create server s foreign data wrapper plproxy options (p0 'dbname=postgres')",
+    "create foreign data wrapper w",
+    "create schema plproxy",
+    "create function ai_storage.load_progress() returns text language sql as 'select 1'",
+    "create or replace function ai_storage.version() returns text language sql as 'select 1'",
+    "alter function ai_storage.version() reset all",
+    "set role ai_storage_front",
+    "alter role ai_storage_front login",
+    "grant ai_storage_front to app",
+    "select plproxy_call_handler()",
+    "select plproxy_validator(0)",
+    "create extension dblink",
+    "select rolpassword from pg_authid",
+]
+
+
+def test_an_application_cannot_reach_past_the_functions(front: Front) -> None:
+    app = front.connect("acme_app")
+    for attack in ATTACKS:
+        with refused("42501", hint=False):
+            app.execute(attack)
 
 
 def test_a_login_that_the_pooler_does_not_know_reaches_no_cell(front: Front) -> None:
@@ -580,16 +584,16 @@ def test_what_an_attacker_puts_in_front_of_a_name_is_not_called(front: Front) ->
     save(app, "m", as_=ACME)
 
 
-@pytest.mark.parametrize("number", ["1e131071", "1e-16383", "0e-16383", "-1e131071"])
-def test_numbers_that_print_as_gigabytes_are_refused_before_they_are_printed(front: Front, number: str) -> None:
-    document = f'[{{"a": [{", ".join([number] * 50_000)}]}}]'
+def test_numbers_that_print_as_gigabytes_are_refused_before_they_are_printed(front: Front) -> None:
     app = front.connect("acme_app")
-    for function, arguments in {
+    calls = {
         "save_progress": "p_model_name => 'm', p_mse => 1, p_metadata => (%s::jsonb) -> 0",
         "save_progress_batch": "p_items => %s::jsonb",
         "share_model": "p_model_name => 'm', p_targets => %s::jsonb",
         "import_tenant": "p_records => %s::jsonb",
-    }.items():
+    }
+    for number, (function, arguments) in product(["1e131071", "1e-16383", "0e-16383", "-1e131071"], calls.items()):
+        document = f'[{{"a": [{", ".join([number] * 50_000)}]}}]'
         began = time.monotonic()
         with refused("22023") as caught:
             app.execute(f"select * from ai_storage.{function}({arguments}, p_as => '{ACME}')", (document,))
