@@ -50,9 +50,13 @@ begin
 end;
 $guard$;
 
-create extension if not exists plproxy;
-revoke all on function plproxy_call_handler(), plproxy_validator(oid) from public;
-revoke all on function plproxy_fdw_validator(text[], oid) from public;
+create extension if not exists plproxy schema pg_catalog;
+revoke all
+on function
+    pg_catalog.plproxy_call_handler(),
+    pg_catalog.plproxy_validator(oid),
+    pg_catalog.plproxy_fdw_validator(text[], oid)
+from public;
 
 create schema if not exists ai_storage authorization ai_storage_front;
 create schema if not exists ai_storage_front authorization ai_storage_front;
