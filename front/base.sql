@@ -202,7 +202,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $fn$
 declare
-    v_remote  constant text := '^ai_storage_front[.][a-z_]+[(][0-9]+[)]: [[][^]]*[]] REMOTE [^:]*: ';
+    v_remote  constant text := '^[^ (]+[(][0-9]+[)]: [[][^]]*[]] REMOTE [^:]*: ';
     v_error   ai_storage_front.error := p_error;
     v_address text;
 begin

@@ -244,6 +244,9 @@ def test_refusals_arrive_as_the_cell_raised_them(front: Front) -> None:
 
     save(front.connect(), "m", as_=BETA)
     assert refusals(front.connect()) == refusals(front.west.connect("app"))
+    odd = front.connect()
+    odd.execute("set quote_all_identifiers = on")
+    assert refusals(odd) == refusals(front.connect())
     assert refusals(front.connect())[0][0] == "TN102"
     assert all(hint for *_, hint in refusals(front.connect()))
     assert any(detail for *_, detail, _ in refusals(front.connect()))
