@@ -751,11 +751,6 @@ def _cells_authorize(args: argparse.Namespace) -> None:
     print(f"Login {args.login} may act for {args.pattern} in {_count(len(cells), 'cell')}.")
 
 
-def _front_sql(args: argparse.Namespace) -> None:
-    with directory.opened(directory.read(args.file)) as cells:
-        print(front.render(cells, args.pooler), end="")
-
-
 def _pgbouncer(args: argparse.Namespace) -> None:
     dsns = directory.read(args.file)
     if args.front:
@@ -763,6 +758,11 @@ def _pgbouncer(args: argparse.Namespace) -> None:
         return
     with directory.opened(dsns) as cells:
         print(directory.pgbouncer(dsns, directory.homes(cells)), end="")
+
+
+def _front_sql(args: argparse.Namespace) -> None:
+    with directory.opened(directory.read(args.file)) as cells:
+        print(front.render(cells, args.pooler), end="")
 
 
 def _size(text: str) -> int:

@@ -21,9 +21,6 @@ from .dsn import parse
 
 __all__ = ["DirectoryError", "apply", "check", "homes", "opened", "pgbouncer", "read"]
 
-# The names that PgBouncer reads in its file, where it takes no quotes. A cell has one.
-POOLED = re.compile("[A-Za-z0-9_.-]+")
-
 Connections = Mapping[str, psycopg.Connection[Any]]
 
 
@@ -121,6 +118,10 @@ def check(cells: Connections) -> list[str]:
     if len(versions) > 1:
         wrong.append(f"The cells have different releases: {', '.join(sorted(versions))}.")
     return wrong
+
+
+# The names that PgBouncer reads in its file, where it takes no quotes. A cell has one.
+POOLED = re.compile("[A-Za-z0-9_.-]+")
 
 
 def pgbouncer(dsns: Mapping[str, str], found: Mapping[str, calls.Home]) -> str:
