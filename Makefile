@@ -10,7 +10,7 @@ DIST ?= dist
 PIN := $(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo example-web servers test attacks settings clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity pins ci clean
+.PHONY: help install demo example-web servers test test-front attacks settings clients lint golden golden-check cost docs docs-check site checksums checksums-check dist release-check fuzz bench bench-quick bench-scale bench-capacity pins ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -47,6 +47,9 @@ servers: $(VENV)/dev.stamp ## Get what the tests run on: PostgreSQL 15, PgBounce
 
 test: servers ## Run all tests on PostgreSQL 18, what asks the server on 15, and the SQL tests on 17 and 16; or TESTS alone
 	$(BIN)/python -m tests $(TESTS)
+
+test-front: servers ## Run the tests of a front, on PostgreSQL 15 with PL/Proxy and PgBouncer
+	$(BIN)/pytest -q --pg 15 tests/test_front.py
 
 attacks: servers ## Run the attack suite on PostgreSQL 18 and write build/attacks.xml, for pydb evidence --attacks
 	$(BIN)/pytest -q tests/attacks --pg 18 --junitxml build/attacks.xml

@@ -34,6 +34,7 @@ from . import (
     embedded,
     evidence,
     evidence_page,
+    front,
     graph,
     importer,
     metrics,
@@ -767,8 +768,16 @@ def _move_org(args: argparse.Namespace) -> None:
 
 def _pgbouncer(args: argparse.Namespace) -> None:
     dsns = directory.read(args.file)
+    if args.front:
+        print(front.pgbouncer(dsns), end="")
+        return
     with directory.opened(dsns) as cells:
         print(directory.pgbouncer(dsns, directory.homes(cells)), end="")
+
+
+def _front_sql(args: argparse.Namespace) -> None:
+    with directory.opened(directory.read(args.file)) as cells:
+        print(front.render(cells, args.pooler), end="")
 
 
 def _size(text: str) -> int:
@@ -1630,7 +1639,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="give up when a transaction that began before is still open then (default: %(default)s)",
     )
-    command("pgbouncer", _pgbouncer, "print PgBouncer's databases: each cell, and each organisation", places)
+    added = command("pgbouncer", _pgbouncer, "print PgBouncer's databases: each cell, and each organisation", places)
+    added.add_argument("--front", action="store_true", help="those of a front instead: each cell, and again read-only")
+    added = command("front-sql", _front_sql, "print the SQL of a front: one address for all cells, on PL/Proxy", places)
+    added.add_argument("pooler", help="DSN of the front's own PgBouncer: 'host=/run/pydb-front port=6432'")
     added = command(
         "tenants", _tenants, "show the tenants that are known, and whether a legal hold keeps them", database, listing
     )

@@ -22,8 +22,8 @@ from tests import clients, pgbouncer, redis_server
 # level security.
 OLDEST_MINOR = {15: 20, 16: 15, 17: 11, 18: 6}
 
-# A linter, as an extension of the server that apt installs.
-PLPGSQL_CHECK = Path("/usr/share/postgresql/15/extension/plpgsql_check.control")
+# Extensions of the server that apt installs: a linter, and what a front runs on.
+EXTENSIONS = {"plpgsql_check": "postgresql-15-plpgsql-check", "plproxy": "postgresql-15-plproxy"}
 
 
 class NoServer(Exception):
@@ -92,13 +92,13 @@ def _apt_install(*packages: str) -> None:
     )
 
 
-def require_plpgsql_check() -> None:
-    """Raises: NoServer when there is no PostgreSQL 15 with that extension here."""
+def require_extension(name: str) -> None:
+    """Raises: NoServer when there is no PostgreSQL 15 with that extension, one of EXTENSIONS, here."""
     bin_dir(15)
-    if not PLPGSQL_CHECK.exists():
+    if not Path(f"/usr/share/postgresql/15/extension/{name}.control").exists():
         raise NoServer(
-            "The extension plpgsql_check of PostgreSQL 15 is not installed. Run `make servers` as root where apt is "
-            "the way; the package is postgresql-15-plpgsql-check.",
+            f"The extension {name} of PostgreSQL 15 is not installed. Run `make servers` as root where apt is the way; "
+            f"the package is {EXTENSIONS[name]}.",
             unsafe=False,
         )
 
@@ -106,10 +106,11 @@ def require_plpgsql_check() -> None:
 def _missing_packages() -> list[str]:
     """The packages of the system that the tests want and do not find."""
     missing = clients.missing_packages()
-    try:
-        require_plpgsql_check()
-    except NoServer:
-        missing += ["postgresql-15", "postgresql-15-plpgsql-check"]
+    for extension, package in EXTENSIONS.items():
+        try:
+            require_extension(extension)
+        except NoServer:
+            missing += ["postgresql-15", package]
     programs = {"pgbouncer": pgbouncer.program(), "redis-server": redis_server.program(), "chromium": browser()}
     return missing + [package for package, program in programs.items() if program is None]
 

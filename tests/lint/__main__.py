@@ -64,7 +64,7 @@ SPOTTED = re.compile(r"^(PS\d{3}): ([^:]*): (.*?) at line (\d+)$", re.MULTILINE 
 def pgspot(file: str, text: str) -> list[Finding]:
     """SQL that an attacker's objects, or his search path, could lead astray."""
     # Its parser of PL/pgSQL knows no types but the server's own.
-    text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_private\.\w+", r"\1record", text)
+    text = re.sub(r"\b([pv]_\w+\s+(?:constant\s+)?)ai_storage_(?:private|front)\.\w+", r"\1record", text)
     text = re.sub(r"^returns ai_storage_private\.\w+", "returns record", text, flags=re.MULTILINE)
     # roles.sql creates the schemas, and anybody may run it in psql on a path of his own.
     before = "" if file == "deploy/roles.sql" else APPLIED
@@ -138,7 +138,13 @@ def plpgsql_check(dsn: str) -> list[Finding]:
     ]
 
 
-FILES = [*sorted(ROOT.glob("sql/*.sql")), *sorted(ROOT.glob("migrations/*.sql")), ROOT / "deploy" / "roles.sql"]
+FILES = [
+    *sorted(ROOT.glob("sql/*.sql")),
+    *sorted(ROOT.glob("migrations/*.sql")),
+    ROOT / "deploy" / "roles.sql",
+    ROOT / "front" / "base.sql",
+    ROOT / "front" / "rights.sql",
+]
 
 BAD_FUNCTION = """
 create function ai_storage_private.bad() returns bigint language plpgsql security definer
@@ -218,7 +224,7 @@ def main() -> int:
     ]
     missing, failed = "", False
     try:
-        servers.require_plpgsql_check()
+        servers.require_extension("plpgsql_check")
         checks.append(({"plpgsql_check"}, check_functions))
     except servers.NoServer as error:
         missing = f"NOT CHECKED by plpgsql_check: {error}"
