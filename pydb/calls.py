@@ -1813,7 +1813,7 @@ def read_rows(isolation_key: str, table_name: str, row_ids: Sequence[str]) -> Ca
     Source: sql/62_move.sql, ai_storage.read_rows
     """
     return Call(
-        "select read_rows from ai_storage.read_rows(p_isolation_key => %s, p_table_name => %s, p_row_ids => %s::jsonb)",
+        "select read_rows from ai_storage.read_rows(p_isolation_key => %s, p_table_name => %s, p_row_ids => %s)",
         (isolation_key, table_name, f"[{','.join(row_ids)}]"),
         lambda rows: [row[0] for row in rows],
         tenant=False,
@@ -1845,8 +1845,7 @@ def write_rows(isolation_key: str, table_name: str, rows: Sequence[str], gone: S
     Source: sql/62_move.sql, ai_storage.write_rows
     """
     return Call(
-        "select ai_storage.write_rows("
-        "p_isolation_key => %s, p_table_name => %s, p_rows => %s::jsonb, p_gone => %s::jsonb)",
+        "select ai_storage.write_rows(p_isolation_key => %s, p_table_name => %s, p_rows => %s, p_gone => %s)",
         (isolation_key, table_name, f"[{','.join(rows)}]", f"[{','.join(gone)}]"),
         lambda rows: None,
         tenant=False,
