@@ -1823,8 +1823,7 @@ def read_rows(isolation_key: str, table_name: str, row_ids: Sequence[str]) -> Ca
 def adopt_tenant(isolation_key: str, tenant_id: int, registered_at: datetime) -> Call[None]:
     """Register a tenant of another cell, closed, under the id that it has there. For administrators.
 
-    Raises: InvalidArgument (22023); psycopg's ObjectNotInPrerequisiteState when it was registered here on its own, and
-    UniqueViolation when another tenant has the id.
+    Raises: InvalidArgument (22023); psycopg's ObjectNotInPrerequisiteState when it has another id here.
     Source: sql/62_move.sql, ai_storage.adopt_tenant
     """
     return Call(

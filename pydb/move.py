@@ -147,7 +147,7 @@ def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say
         session.run(new, calls.erase_tenant(f"{org_id}:*:*:*:*", "a move was given up"))
     erased = session.run(old, calls.list_erasures())
     for _ in range(MOST_ROUNDS):
-        copied = _copy(old, new, org_id)
+        copied, _ = _copy(old, new, org_id)
         say(f"Copied {copied} rows while {org_id} is open.")
         if copied < FEW_ROWS:
             break
@@ -171,15 +171,13 @@ def _change_over(cells: Connections, org_id: str, source: str, target: str, wait
         _wait_for_others(old, wait)
         session.run(old, calls.hold_organisation(org_id, target))  # what they registered
         for _ in range(MOST_ROUNDS):
-            copied = _copy(old, new, org_id)
+            copied, digest = _copy(old, new, org_id)
             say(f"Copied {copied} rows while {org_id} is closed.")
             if not copied:
                 break
         else:
             raise DirectoryError(f"The copy in {target} is not what {source} has.", "See the log of both servers.")
         _settle(old, new, org_id)
-        tenants = session.run(old, calls.digest_organisation(org_id))
-        digest = _digest(tenants)
         session.run(old, calls.release_organisation(org_id, target, digest))
     except BaseException:
         # Not after the release: from then on it lives in the target.
@@ -220,21 +218,21 @@ def _wait_for_others(connection: Connection, wait: float) -> None:
         older &= set(connection.execute(query).fetchall())
 
 
-def _copy(old: Connection, new: Connection, org_id: str) -> int:
-    """Make the tenants in the new cell what they are in the old one. Returns: how many rows differed."""
+def _copy(old: Connection, new: Connection, org_id: str) -> tuple[int, str]:
+    """Make the tenants in the new cell what they are in the old one.
+
+    Returns: how many rows differed, and the digest of the old cell; where none differed, the new one's too.
+    """
     here = {tenant.isolation_key: tenant for tenant in session.run(new, calls.digest_organisation(org_id))}
+    there = session.run(old, calls.digest_organisation(org_id))
     copied = 0
-    for tenant in session.run(old, calls.digest_organisation(org_id)):
+    for tenant in there:
         key = tenant.isolation_key
-        if key not in here:
+        if key not in here or here[key].tenant_id != tenant.tenant_id:  # which is refused
             session.run(new, calls.adopt_tenant(key, tenant.tenant_id, tenant.registered_at))
-        elif here[key].tenant_id != tenant.tenant_id:
-            raise DirectoryError(
-                f"{key} was registered in both cells on its own.", "Move it with pydb export and pydb import-export."
-            )
         if key not in here or here[key].digest != tenant.digest:
             copied += _copy_tenant(old, new, key)
-    return copied
+    return copied, _digest(there)
 
 
 def _copy_tenant(old: Connection, new: Connection, key: str) -> int:

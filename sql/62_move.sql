@@ -8,7 +8,7 @@
 -- Not copied: the log (export_tenant_audit() returns it as a bundle), keys of caches, and grants
 -- that reach other organisations.
 --
--- Tables: those that hold a tenant's content. Errors: 22023, 23505, 42704, 55000.
+-- Tables: those that hold a tenant's content. Errors: 22023, 42704, 55000.
 
 set local role ai_storage_owner;
 
@@ -408,8 +408,7 @@ set search_path = pg_catalog, pg_temp
 set client_min_messages = notice
 as $fn$
 declare
-    v_here   text;
-    v_tenant ai_storage_private.tenant;
+    v_here text;
 begin
     perform ai_storage_private.require_owner();
     select c.cell_name into v_here
@@ -433,21 +432,23 @@ begin
         p_tenant_id, k.org_id, k.server_id, k.project_id, k.environment, k.code_hash,
         p_registered_at, v_here
     from ai_storage.parse_isolation_key(p_isolation_key) as k
-    on conflict on constraint tenant_isolation_key_unique do nothing;
-    select t.* into v_tenant
-    from ai_storage_private.tenant as t
-    where t.isolation_key = p_isolation_key collate "C";
-    if v_tenant.tenant_id <> p_tenant_id then
+    on conflict do nothing;
+    if not exists (
+        select from ai_storage_private.tenant as t
+        where t.tenant_id = p_tenant_id
+          and t.isolation_key = p_isolation_key collate "C"
+    ) then
         raise exception using
             errcode = '55000',
-            message = 'this tenant was registered here on its own',
-            hint = 'It has lived in both cells. Copy it with export_tenant() and import_tenant().';
+            message = 'the tenant has another id here, or its id belongs to another tenant',
+            hint = 'It was registered in both cells. Copy it with export_tenant() and '
+                'import_tenant().';
     end if;
 end;
 $fn$;
 comment on function ai_storage.adopt_tenant(text, bigint, timestamptz) is
     'Registers a tenant of another cell here, closed, under the id that it has there. Raises '
-    '22023, 55000, and 23505 when another tenant has the id.';
+    '22023, and 55000 when it has another id here.';
 
 create or replace function ai_storage.write_rows(
     p_isolation_key text,

@@ -28,6 +28,7 @@ FAST = {
     "full_page_writes": "off",
     "max_wal_size": "256MB",
     "max_connections": "200",
+    "max_prepared_transactions": "5",
     # A test that fails while another of its threads waits for a lock is to fail, and not to wait with it for ever.
     "lock_timeout": "60s",
 }
@@ -177,9 +178,9 @@ def database(request: pytest.FixtureRequest, server: Server) -> Iterator[Databas
         yield Database(server, name, stack)
 
 
-@pytest.fixture
-def empty_database(server: Server) -> Iterator[Database]:
-    """A database without anything in it."""
+@contextmanager
+def new_database(server: Server) -> Iterator[Database]:
+    """A database without anything in it, dropped afterwards."""
     name = "empty_" + next(tempfile._get_candidate_names())
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f'create database "{name}"')
@@ -187,6 +188,30 @@ def empty_database(server: Server) -> Iterator[Database]:
         yield Database(server, name, stack)
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+def empty_database(server: Server) -> Iterator[Database]:
+    """A database without anything in it."""
+    with new_database(server) as found:
+        yield found
+
+
+@pytest.fixture
+def west(empty_database: Database) -> Database:
+    """A second installation."""
+    install(empty_database.dsn())
+    return empty_database
+
+
+@pytest.fixture
+def east(database: Database, west: Database) -> Database:
+    """The first of two cells, which takes new organisations. acme lives in it, and beta in west."""
+    for cell, name in ((database, "east"), (west, "west")):
+        admin = cell.connect()
+        admin.execute("select ai_storage.set_cells(array['east', 'west'], %s, 'east')", (name,))
+        admin.execute("select ai_storage.set_home('acme', 'east'), ai_storage.set_home('beta', 'west')")
+    return database
 
 
 @pytest.fixture

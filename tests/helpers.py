@@ -58,6 +58,11 @@ def call(connection: Connection, function: str, /, **arguments: Any) -> list[Any
         return cursor.execute(query, values).fetchall()
 
 
+def dsns(east: Database, west: Database) -> dict[str, str]:
+    """Two cells for pydb.Cells."""
+    return {"east": east.dsn("app"), "west": west.dsn("app")}
+
+
 def value(connection: Connection, function: str, /, **arguments: Any) -> Any:
     """The only value a function of the API returns."""
     ((result,),) = call(connection, function, **arguments)

@@ -27,35 +27,13 @@ from pydb import (
     token,
     web,
 )
-from tests.conftest import Database, install
-from tests.helpers import ACME, ACME_2, BETA, call, key, refused, save, value
+from tests.conftest import Database
+from tests.helpers import ACME, ACME_2, BETA, call, dsns, key, refused, save, value
 from tests.pgbouncer import PORT, running, settings
 
 pytestmark = pytest.mark.sql
 
 NEW = key("newcomer")
-HOMES = {"acme": "east", "beta": "west"}
-
-
-@pytest.fixture
-def west(empty_database: Database) -> Database:
-    install(empty_database.dsn())
-    return empty_database
-
-
-@pytest.fixture
-def east(database: Database, west: Database) -> Database:
-    """Two cells with one directory, of which east takes new organisations."""
-    for cell, name in ((database, "east"), (west, "west")):
-        admin = cell.connect()
-        admin.execute("select ai_storage.set_cells(array['east', 'west'], %s, 'east')", (name,))
-        for org, home in HOMES.items():
-            call(admin, "set_home", org_id=org, cell_name=home)
-    return database
-
-
-def dsns(east: Database, west: Database) -> dict[str, str]:
-    return {"east": east.dsn("app"), "west": west.dsn("app")}
 
 
 def test_a_cell_names_the_cell_of_another_organisation(east: Database, west: Database) -> None:
