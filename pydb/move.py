@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -24,10 +25,11 @@ __all__ = ["Moved", "move", "seal_all"]
 
 ROWS_AT_ONCE = 500
 CHUNKS_AT_ONCE = 4  # of 1 MiB, twice as long in JSON
-FEW_ROWS = 1000  # that are copied while the organisation is closed
-MOST_ROUNDS = 10
+FEW_ROWS = 1000  # which are copied at once while the organisation is closed
+MOST_ROUNDS = 10  # while it is closed, where one is enough
 
 Connection = psycopg.Connection[Any]
+T = TypeVar("T")
 Say = Callable[[str], None]
 
 
@@ -146,11 +148,14 @@ def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say
         say(f"Erasing an earlier copy in {target}.")
         session.run(new, calls.erase_tenant(f"{org_id}:*:*:*:*", "a move was given up"))
     erased = session.run(old, calls.list_erasures())
-    for _ in range(MOST_ROUNDS):
+    last = None
+    while True:
         copied, _ = _copy(old, new, org_id)
         say(f"Copied {copied} rows while {org_id} is open.")
-        if copied < FEW_ROWS:
+        # A round that finds about as much as the last one finds what is saved in the time of a round.
+        if copied < FEW_ROWS or (last is not None and copied > last / 2):
             break
+        last = copied
     if session.run(old, calls.list_erasures()) != erased:
         raise DirectoryError(f"Something was erased in {source} meanwhile.", "Move again: the copy is made anew.")
 
@@ -223,8 +228,8 @@ def _copy(old: Connection, new: Connection, org_id: str) -> tuple[int, str]:
 
     Returns: how many rows differed, and the digest of the old cell; where none differed, the new one's too.
     """
-    here = {tenant.isolation_key: tenant for tenant in session.run(new, calls.digest_organisation(org_id))}
-    there = session.run(old, calls.digest_organisation(org_id))
+    there, found = _both(old, new, calls.digest_organisation(org_id))
+    here = {tenant.isolation_key: tenant for tenant in found}
     copied = 0
     for tenant in there:
         key = tenant.isolation_key
@@ -235,9 +240,15 @@ def _copy(old: Connection, new: Connection, org_id: str) -> tuple[int, str]:
     return copied, _digest(there)
 
 
+def _both(old: Connection, new: Connection, call: calls.Call[T]) -> tuple[T, T]:
+    """What both cells answer. They compute it at the same time, since calls may be waiting for it."""
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(session.run, new, call)
+        return session.run(old, call), other.result()
+
+
 def _copy_tenant(old: Connection, new: Connection, key: str) -> int:
-    source = session.run(old, calls.list_rows(key))
-    target = session.run(new, calls.list_rows(key))
+    source, target = _both(old, new, calls.list_rows(key))
     has = set(target)
     keeps = {(row.table_name, row.row_id) for row in source}
     missing = [row for row in source if row not in has]
