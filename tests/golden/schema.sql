@@ -149,8 +149,7 @@ CREATE FUNCTION ai_storage.adopt_tenant(p_isolation_key text, p_tenant_id bigint
     SET client_min_messages TO 'notice'
     AS $$
 declare
-    v_here   text;
-    v_tenant ai_storage_private.tenant;
+    v_here text;
 begin
     perform ai_storage_private.require_owner();
     select c.cell_name into v_here
@@ -174,15 +173,17 @@ begin
         p_tenant_id, k.org_id, k.server_id, k.project_id, k.environment, k.code_hash,
         p_registered_at, v_here
     from ai_storage.parse_isolation_key(p_isolation_key) as k
-    on conflict on constraint tenant_isolation_key_unique do nothing;
-    select t.* into v_tenant
-    from ai_storage_private.tenant as t
-    where t.isolation_key = p_isolation_key collate "C";
-    if v_tenant.tenant_id <> p_tenant_id then
+    on conflict do nothing;
+    if not exists (
+        select from ai_storage_private.tenant as t
+        where t.tenant_id = p_tenant_id
+          and t.isolation_key = p_isolation_key collate "C"
+    ) then
         raise exception using
             errcode = '55000',
-            message = 'this tenant was registered here on its own',
-            hint = 'It has lived in both cells. Copy it with export_tenant() and import_tenant().';
+            message = 'the tenant has another id here, or its id belongs to another tenant',
+            hint = 'It was registered in both cells. Copy it with export_tenant() and '
+                'import_tenant().';
     end if;
 end;
 $$;
@@ -193,7 +194,7 @@ ALTER FUNCTION ai_storage.adopt_tenant(p_isolation_key text, p_tenant_id bigint,
 -- Name: FUNCTION adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone) IS 'Registers a tenant of another cell here, closed, under the id that it has there. Raises 22023, 55000, and 23505 when another tenant has the id.';
+COMMENT ON FUNCTION ai_storage.adopt_tenant(p_isolation_key text, p_tenant_id bigint, p_registered_at timestamp with time zone) IS 'Registers a tenant of another cell here, closed, under the id that it has there. Raises 22023, and 55000 when it has another id here.';
 
 --
 -- Name: allow_external_sharing(text, text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
