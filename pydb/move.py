@@ -1,8 +1,8 @@
 """Move an organisation to another cell, while its applications run. For pydb.cli.
 
-The copy is made while the organisation is open, and compared by digests. Then it is closed in both cells, what changed
-meanwhile is copied, and it opens in the new cell; only after that it is erased in the old one. A move that was killed
-is taken up by the next one: the directories of the two cells tell how far it came. It is never open in two cells.
+The organisation is copied while it is open, and the copy is compared by digests. Then it is closed in both cells, what
+changed meanwhile is copied, and it opens in the new cell; only after that it is erased in the old one. If a move is
+killed, the next one continues it: the directories of the two cells tell how far it came. It is never open in two cells.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +26,9 @@ __all__ = ["Moved", "move", "seal_all"]
 
 ROWS_AT_ONCE = 500
 CHUNKS_AT_ONCE = 4  # of 1 MiB, twice as long in JSON
-FEW_ROWS = 1000  # which are copied at once while the organisation is closed
-MOST_ROUNDS = 10  # while it is closed, where one is enough
+FEW_ROWS = 1000  # differing rows that are left for when the organisation is closed
+MOST_ROUNDS = 10  # of copying while it is closed; the second one finds nothing left, unless a row cannot be copied
+SEALED_AT_ONCE = 50_000  # events in one call, as in ai_storage.seal_audit()
 
 Connection = psycopg.Connection[Any]
 T = TypeVar("T")
@@ -35,9 +37,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What was moved. digest: of all tenants, in the logs of both cells. closed: seconds in which calls waited.
+    """What was moved. source: the cell that was erased, by certificate; both None when nothing was left to erase.
 
-    certificate: of the erasure in the old cell; None: nothing was left there.
+    digest: of all tenants, as in the logs of both cells. closed: seconds for which calls were refused.
     """
 
     source: str | None
@@ -49,11 +51,12 @@ class Moved:
 
 
 def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: float, say: Say) -> Moved:
-    """Move an organisation to the cell target, or go on with a move that was interrupted.
+    """Move an organisation to the cell target, or continue a move that was interrupted.
 
-    folder: for the bundles of its log. wait: seconds to wait for transactions that began before it was closed.
-    Raises: DirectoryError, StorageError, psycopg.Error. It is then open where it was, unless the error says
-    that a cell could not be reached: move again.
+    folder: for the bundles of its log, and the certificate. wait: seconds to wait for transactions that began before it
+    was closed. say: is told each step.
+    Raises: DirectoryError, StorageError, TransferError, OSError, psycopg.Error. The organisation is then open in one
+    cell, unless one could not be reached: move again.
     """
     if target not in cells:
         raise DirectoryError(f"There is no cell {target}.", "Name one of the file.")
@@ -71,24 +74,25 @@ def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: fl
             f"{' and '.join(living)} both say that {org_id} lives there.", "Run: pydb cells check FILE"
         )
     closed, digest = 0.0, None
-    if not living and not _left(cells, org_id, target):
-        raise DirectoryError(f"No cell has tenants of {org_id}.", "Run: pydb cells show FILE")
     if living and living[0] != target:
         source = living[0]
         if not homes[source].is_moving:
             _prepare(cells, org_id, source, target, say)
-        closed, digest = _change_over(cells, org_id, source, target, wait, say)
+        closed, digest = _switch(cells, org_id, source, target, wait, say)
     elif not living:
+        # Interrupted between the release by the source and the opening.
+        if not _leftovers(cells, org_id, target):
+            raise DirectoryError(f"No cell has tenants of {org_id}.", "Run: pydb cells show FILE")
         say(f"Opening it in {target}.")
         digest = _digest(session.run(cells[target], calls.digest_organisation(org_id)))
         session.run(cells[target], calls.open_organisation(org_id, digest))
     for connection in cells.values():
         session.run(connection, calls.set_home(org_id, target))
     certificate = None
-    left = _left(cells, org_id, target)
+    left = _leftovers(cells, org_id, target)
     for name in left:
         say(f"Writing the bundle of its log, and erasing it in {name}.")
-        certificate = _clear(cells, org_id, name, target, folder)
+        certificate = _erase(cells, org_id, name, target, folder)
     moved = session.run(cells[target], calls.digest_organisation(org_id))
     return Moved(
         left[0] if left else None,
@@ -101,13 +105,13 @@ def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: fl
 
 
 def _lock(connection: Connection, org_id: str) -> None:
-    """Keep other moves of the organisation away for as long as the connection lasts."""
+    """Refuse other moves of the organisation for as long as the connection lasts."""
     locked = connection.execute("select pg_try_advisory_lock(hashtextextended('move ' || %s, 0))", (org_id,)).fetchone()
     if locked != (True,):
         raise DirectoryError(f"{org_id} is being moved already.", "Wait until that move has ended.")
 
 
-def _left(cells: Connections, org_id: str, target: str) -> list[str]:
+def _leftovers(cells: Connections, org_id: str, target: str) -> list[str]:
     """The cells that have content of the organisation and are not the target."""
     return [
         name
@@ -128,7 +132,7 @@ def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say
     releases = {session.run(connection, calls.version()) for connection in (old, new)}
     if len(releases) > 1:
         raise DirectoryError(f"{source} and {target} have different releases.", "Upgrade the older one: pydb migrate")
-    missing = _keys(old) - _keys(new)
+    missing = _signing_keys(old) - _signing_keys(new)
     if missing:
         raise DirectoryError(
             f"Tokens signed with the key {min(missing)[0]} would be refused in {target}.",
@@ -136,15 +140,15 @@ def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say
         )
     for connection in cells.values():
         session.run(connection, calls.set_home(org_id, source))
-    # Refused under a legal hold, and when the source has no such cell: found out before anything is copied.
+    # Tried before anything is copied: it is refused under a legal hold, and when the source does not know the target.
     with old.transaction(force_rollback=True):
         session.run(old, calls.hold_organisation(org_id, target))
-    _settle(old, new, org_id)
+    _copy_settings(old, new, org_id)
     copies = session.run(new, calls.digest_organisation(org_id))
     if any(tenant.moved_to is None for tenant in copies):
         raise DirectoryError(f"{target} has tenants of {org_id} that are open.", "Run: pydb cells check FILE")
     if any(tenant.row_count for tenant in copies):
-        # Of a move that was given up. What was erased at the source since may be named in the copy's log.
+        # Of a move that failed. Its log may name what was erased at the source since.
         say(f"Erasing an earlier copy in {target}.")
         session.run(new, calls.erase_tenant(f"{org_id}:*:*:*:*", "a move was given up"))
     erased = session.run(old, calls.list_erasures())
@@ -152,28 +156,32 @@ def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say
     while True:
         copied, _ = _copy(old, new, org_id)
         say(f"Copied {copied} rows while {org_id} is open.")
-        # A round that finds about as much as the last one finds what is saved in the time of a round.
+        # When a round finds about as much as the last one, it finds what is saved while a round runs.
         if copied < FEW_ROWS or (last is not None and copied > last / 2):
             break
         last = copied
     if session.run(old, calls.list_erasures()) != erased:
-        raise DirectoryError(f"Something was erased in {source} meanwhile.", "Move again: the copy is made anew.")
+        raise DirectoryError(f"Something was erased in {source} meanwhile.", "Move again: the copy is then made again.")
 
 
-def _keys(connection: Connection) -> set[tuple[str, str]]:
+def _signing_keys(connection: Connection) -> set[tuple[str, str]]:
+    """Those that are valid."""
     keys = session.run(connection, calls.list_signing_keys())
     return {(key.kid, key.audience) for key in keys if key.retired_at is None}
 
 
-def _change_over(cells: Connections, org_id: str, source: str, target: str, wait: float, say: Say) -> tuple[float, str]:
-    """Close the organisation, copy the rest, and open it in the target. Returns: the seconds, and the digest."""
+def _switch(cells: Connections, org_id: str, source: str, target: str, wait: float, say: Say) -> tuple[float, str]:
+    """Close the organisation, copy the rest, and open it in the target.
+
+    Returns: the seconds for which it was closed, and the digest.
+    """
     old, new = cells[source], cells[target]
     begun = time.monotonic()
     try:
         for connection in (new, old):
             session.run(connection, calls.hold_organisation(org_id, target))
         say(f"Closed {org_id}.")
-        _wait_for_others(old, wait)
+        _wait_for_older(old, wait)
         session.run(old, calls.hold_organisation(org_id, target))  # what they registered
         for _ in range(MOST_ROUNDS):
             copied, digest = _copy(old, new, org_id)
@@ -182,10 +190,10 @@ def _change_over(cells: Connections, org_id: str, source: str, target: str, wait
                 break
         else:
             raise DirectoryError(f"The copy in {target} is not what {source} has.", "See the log of both servers.")
-        _settle(old, new, org_id)
+        _copy_settings(old, new, org_id)
         session.run(old, calls.release_organisation(org_id, target, digest))
     except BaseException:
-        # Not after the release: from then on it lives in the target.
+        # Undone only before the release: from then on it lives in the target.
         session.run(old, calls.open_organisation(org_id))
         session.run(new, calls.set_home(org_id, source))
         raise
@@ -195,9 +203,8 @@ def _change_over(cells: Connections, org_id: str, source: str, target: str, wait
     return time.monotonic() - begun, digest
 
 
-def _wait_for_others(connection: Connection, wait: float) -> None:
-    """Wait for the transactions that are open in this database: they may have begun before it was closed."""
-    # Autovacuum, which no role runs, is not waited for.
+def _wait_for_older(connection: Connection, wait: float) -> None:
+    """Wait for the transactions that are open in this database now. Not for autovacuum, which no role runs."""
     query = """
         select 'process ' || a.pid || ' since transaction ' || l.virtualtransaction
         from pg_locks as l
@@ -216,7 +223,7 @@ def _wait_for_others(connection: Connection, wait: float) -> None:
     while older:
         if time.monotonic() > end:
             raise DirectoryError(
-                f"A transaction is open that began before: {min(older)[0]}.",
+                f"An older transaction is still open: {min(older)[0]}.",
                 "End it, with pg_terminate_backend() or rollback prepared, and move again.",
             )
         time.sleep(0.01)
@@ -226,33 +233,35 @@ def _wait_for_others(connection: Connection, wait: float) -> None:
 def _copy(old: Connection, new: Connection, org_id: str) -> tuple[int, str]:
     """Make the tenants in the new cell what they are in the old one.
 
-    Returns: how many rows differed, and the digest of the old cell; where none differed, the new one's too.
+    Returns: how many rows differed, and the digest of the old cell. If none differed, the new cell has the same.
     """
-    there, found = _both(old, new, calls.digest_organisation(org_id))
-    here = {tenant.isolation_key: tenant for tenant in found}
+    tenants, copies = _both(old, new, calls.digest_organisation(org_id))
+    copy_of = {copy.isolation_key: copy for copy in copies}
     copied = 0
-    for tenant in there:
+    for tenant in tenants:
         key = tenant.isolation_key
-        if key not in here or here[key].tenant_id != tenant.tenant_id:  # which is refused
+        copy = copy_of.get(key)
+        if copy is None or copy.tenant_id != tenant.tenant_id:  # another id is refused
             session.run(new, calls.adopt_tenant(key, tenant.tenant_id, tenant.registered_at))
-        if key not in here or here[key].digest != tenant.digest:
+        if copy is None or copy.digest != tenant.digest:
             copied += _copy_tenant(old, new, key)
-    return copied, _digest(there)
+    return copied, _digest(tenants)
 
 
 def _both(old: Connection, new: Connection, call: calls.Call[T]) -> tuple[T, T]:
-    """What both cells answer. They compute it at the same time, since calls may be waiting for it."""
+    """Run a call in both cells at the same time, because applications may be waiting. Returns: both answers."""
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(session.run, new, call)
         return session.run(old, call), other.result()
 
 
 def _copy_tenant(old: Connection, new: Connection, key: str) -> int:
-    source, target = _both(old, new, calls.list_rows(key))
-    has = set(target)
-    keeps = {(row.table_name, row.row_id) for row in source}
-    missing = [row for row in source if row not in has]
-    gone = [row for row in target if (row.table_name, row.row_id) not in keeps]
+    """Returns: how many rows differed."""
+    source, copy = _both(old, new, calls.list_rows(key))
+    copied = set(copy)
+    ids = {(row.table_name, row.row_id) for row in source}
+    missing = [row for row in source if row not in copied]
+    gone = [row for row in copy if (row.table_name, row.row_id) not in ids]
     for table, keys in _by_table(gone):
         session.run(new, calls.write_rows(key, table, [], keys))
     for table, keys in _by_table(missing):
@@ -272,64 +281,51 @@ def _by_table(rows: list[calls.RowDigest]) -> Iterator[tuple[str, list[str]]]:
             yield table, keys[place : place + size]
 
 
-def _settle(old: Connection, new: Connection, org_id: str) -> None:
+def _copy_settings(old: Connection, new: Connection, org_id: str) -> None:
     """Give the new cell the organisation's authorisations, permits, rules and quotas of the old one, and no others."""
-
-    def is_ours(pattern: str) -> bool:
-        return pattern.startswith(f"{org_id}:")
-
-    kinds: list[tuple[Callable[[Connection], set[Any]], Callable[..., calls.Call[Any]], Callable[..., Any]]] = [
+    kinds: list[tuple[calls.Call[Any], Callable[[Any], Any], Callable[..., Any], Callable[..., Any]]] = [
         (
-            lambda cell: {
-                (row.login_name, row.pattern, row.token_only)
-                for row in session.run(cell, calls.list_authorizations())
-                if is_ours(row.pattern)
-            },
-            lambda login, pattern, token_only: calls.authorize_login(login, pattern, token_only=token_only),
-            lambda login, pattern, _: calls.deauthorize_login(login, pattern),
+            calls.list_authorizations(),
+            attrgetter("pattern", "login_name", "token_only"),
+            lambda pattern, login, token_only: calls.authorize_login(login, pattern, token_only=token_only),
+            lambda pattern, login, _: calls.deauthorize_login(login, pattern),
         ),
         (
-            lambda cell: {
-                (row.org_id, row.to_org_id)
-                for row in session.run(cell, calls.list_external_sharing())
-                if row.org_id == org_id
-            },
+            calls.list_external_sharing(),
+            attrgetter("org_id", "to_org_id"),
             calls.allow_external_sharing,
             calls.forbid_external_sharing,
         ),
         (
-            lambda cell: {
-                (row.pattern, row.keep_versions, row.keep_versions_for, row.keep_events_for)
-                for row in session.run(cell, calls.list_retention())
-                if is_ours(row.pattern)
-            },
+            calls.list_retention(),
+            attrgetter("pattern", "keep_versions", "keep_versions_for", "keep_events_for"),
             lambda pattern, versions, versions_for, events_for: calls.set_retention(
                 pattern, keep_versions=versions, keep_versions_for=versions_for, keep_events_for=events_for
             ),
             lambda pattern, *_: calls.drop_retention(pattern),
         ),
         (
-            lambda cell: {
-                (row.pattern, row.max_models, row.max_bytes)
-                for row in session.run(cell, calls.list_quotas())
-                if is_ours(row.pattern)
-            },
+            calls.list_quotas(),
+            attrgetter("pattern", "max_models", "max_bytes"),
             lambda pattern, models, size: calls.set_quota(pattern, max_models=models, max_bytes=size),
             lambda pattern, *_: calls.drop_quota(pattern),
         ),
     ]
-    for read, add, remove in kinds:
-        wanted, there = read(old), read(new)
-        for row in there - wanted:
-            session.run(new, remove(*row))
-        for row in wanted - there:
-            session.run(new, add(*row))
+    for listed, columns, add, remove in kinds:
+        wanted, found = (
+            {values for values in map(columns, session.run(cell, listed)) if values[0].partition(":")[0] == org_id}
+            for cell in (old, new)
+        )
+        for values in found - wanted:
+            session.run(new, remove(*values))
+        for values in wanted - found:
+            session.run(new, add(*values))
 
 
-def _clear(cells: Connections, org_id: str, name: str, target: str, folder: Path) -> dict[str, Any]:
-    """Write the bundles of the log of a cell that the organisation left, then erase it there. Returns: the certificate.
+def _erase(cells: Connections, org_id: str, name: str, target: str, folder: Path) -> dict[str, Any]:
+    """Write the bundles of the organisation's log in a cell that it left, and erase it there. Returns: the certificate.
 
-    Raises: DirectoryError when the target does not have each of its tenants.
+    Raises: DirectoryError when that cell has content that was not moved to the target.
     """
     old = cells[name]
     moved = {tenant.tenant_id for tenant in session.run(cells[target], calls.digest_organisation(org_id))}
@@ -350,9 +346,6 @@ def _clear(cells: Connections, org_id: str, name: str, target: str, folder: Path
     certificate = session.run(old, calls.erase_tenant(f"{org_id}:*:*:*:*", f"moved to {target}"))
     (folder / "certificate.json").write_text(json.dumps(certificate) + "\n")
     return certificate
-
-
-SEALED_AT_ONCE = 50_000  # events in one call, as in ai_storage.seal_audit()
 
 
 def seal_all(connection: Connection) -> tuple[int, int]:
