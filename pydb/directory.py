@@ -19,13 +19,13 @@ from . import calls, migrate, session
 from .cells import read_dsns
 from .dsn import parse
 
-__all__ = ["DirectoryError", "adopt_key", "apply", "check", "homes", "opened", "pgbouncer", "read"]
+__all__ = ["DirectoryError", "adopt_key", "apply", "check", "homes", "opened", "pgbouncer", "read", "servers"]
 
 Connections = Mapping[str, psycopg.Connection[Any]]
 
 
 class DirectoryError(Exception):
-    """A directory that cannot be. message: what is wrong; hint: what to do about it."""
+    """The cells, or the file that names them, are not as a command needs them. hint: what to do about it."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -55,15 +55,11 @@ def opened(dsns: Mapping[str, str]) -> Iterator[Connections]:
 def homes(cells: Connections) -> dict[str, calls.Home]:
     """Where each organisation lives, as the cells say together.
 
-    Raises: DirectoryError when two of them say otherwise.
+    Raises: DirectoryError when two of them disagree.
     """
-    said: dict[str, dict[str, calls.Home]] = defaultdict(dict)
-    for name, connection in cells.items():
-        for home in session.run(connection, calls.list_homes()):
-            said[home.org_id][name] = home
     found = {}
-    for organisation, by_cell in sorted(said.items()):
-        # Cells that have no row for it are not asked.
+    for organisation, by_cell in _answers(cells).items():
+        # Cells that have no row for it do not count.
         different = set(by_cell.values())
         if len(different) > 1:
             words = ", ".join(f"{name} says {home.cell_name}" for name, home in sorted(by_cell.items()))
@@ -74,6 +70,15 @@ def homes(cells: Connections) -> dict[str, calls.Home]:
             )
         (found[organisation],) = different
     return found
+
+
+def _answers(cells: Connections) -> dict[str, dict[str, calls.Home]]:
+    """By organisation, in order, what each cell that knows it says of its home."""
+    found: dict[str, dict[str, calls.Home]] = defaultdict(dict)
+    for name, connection in cells.items():
+        for home in session.run(connection, calls.list_homes()):
+            found[home.org_id][name] = home
+    return dict(sorted(found.items()))
 
 
 def apply(cells: Connections, takes_new: str) -> dict[str, calls.Home]:
@@ -94,7 +99,7 @@ def apply(cells: Connections, takes_new: str) -> dict[str, calls.Home]:
 def adopt_key(cells: Connections, kid: str, secret: str) -> int:
     """Make a signing key valid in the cells that do not have it. Returns how many.
 
-    Raises: DirectoryError when no cell has it; StorageError.
+    Raises: DirectoryError unless it is known for one audience; StorageError.
     """
     audiences = {
         name: {key.audience for key in session.run(connection, calls.list_signing_keys()) if key.kid == kid}
@@ -103,7 +108,8 @@ def adopt_key(cells: Connections, kid: str, secret: str) -> int:
     found = set().union(*audiences.values())
     if len(found) != 1:
         raise DirectoryError(
-            f"Not one cell has a key {kid}.", "select kid, audience from ai_storage.list_signing_keys()"
+            f"{'The cells do not agree on the audience of' if found else 'No cell has'} the key {kid}.",
+            "See select kid, audience from ai_storage.list_signing_keys()",
         )
     lacking = [name for name, audience in audiences.items() if not audience]
     for name in lacking:
@@ -112,7 +118,7 @@ def adopt_key(cells: Connections, kid: str, secret: str) -> int:
 
 
 def check(cells: Connections) -> list[str]:
-    """What is wrong with the directory of the cells, in sentences; nothing: it is the same in all of them."""
+    """What is wrong with the directory of the cells, in sentences. Empty when it is the same in all of them."""
     wrong = []
     directories = {name: session.run(connection, calls.list_cells()) for name, connection in cells.items()}
     for name, directory in directories.items():
@@ -124,16 +130,13 @@ def check(cells: Connections) -> list[str]:
     new = {name: [cell.cell_name for cell in directory if cell.takes_new] for name, directory in directories.items()}
     if len({tuple(cells_) for cells_ in new.values()}) > 1:
         wrong.append("The cells do not agree which of them takes new organisations.")
-    known = {
-        name: {home.org_id: home for home in session.run(connection, calls.list_homes())}
-        for name, connection in cells.items()
-    }
-    for organisation in sorted(set().union(*known.values())):
-        said = {name: homes_.get(organisation) for name, homes_ in known.items()}
-        if len(set(said.values())) > 1:
-            words = ", ".join(f"{name} says {home.cell_name if home else 'nothing'}" for name, home in said.items())
+    for organisation, by_cell in _answers(cells).items():
+        if len({by_cell.get(name) for name in cells}) > 1:
+            words = ", ".join(
+                f"{name} says {by_cell[name].cell_name if name in by_cell else 'nothing'}" for name in cells
+            )
             wrong.append(f"The cells do not agree where the organisation {organisation} lives: {words}.")
-        elif (home := next(iter(said.values()))) is not None and home.is_moving:
+        elif next(iter(by_cell.values())).is_moving:
             wrong.append(f"The organisation {organisation} is being moved, and closed.")
     versions = {session.run(connection, calls.version()) for connection in cells.values()}
     if len(versions) > 1:
@@ -141,19 +144,23 @@ def check(cells: Connections) -> list[str]:
     return wrong
 
 
+def servers(dsns: Mapping[str, str]) -> dict[str, str]:
+    """Each cell as PgBouncer's [databases] has it: no login and no password, since clients present their own."""
+    given = {name: conninfo_to_dict(dsn) for name, dsn in dsns.items()}
+    return {
+        name: " ".join(f"{key}={values[key]}" for key in ("host", "port", "dbname") if values.get(key))
+        for name, values in given.items()
+    }
+
+
 def pgbouncer(dsns: Mapping[str, str], found: Mapping[str, calls.Home]) -> str:
     """PgBouncer's section [databases]: each cell by its name, and each organisation by its own.
 
-    PgBouncer takes no name with a character out of + @ ~ = /, nor its own: a comment names the organisation's cell.
+    PgBouncer accepts no name with a character out of + @ ~ = /, and not its own. For such organisations, a comment
+    names the cell.
     """
-    lines = ["[databases]"]
-    places = {}
-    for name, dsn in dsns.items():
-        given = conninfo_to_dict(dsn)
-        # No login and no password: clients present their own.
-        kept = {key: given[key] for key in ("host", "port", "dbname") if given.get(key)}
-        places[name] = " ".join(f"{key}={value}" for key, value in kept.items())
-        lines.append(f"{name} = {places[name]}")
+    places = servers(dsns)
+    lines = ["[databases]", *(f"{name} = {place}" for name, place in places.items())]
     for organisation, home in found.items():
         if home.cell_name in places and organisation not in places:
             if re.fullmatch(r"(?!pgbouncer$)[A-Za-z0-9._-]+", organisation):
