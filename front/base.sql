@@ -32,8 +32,8 @@ begin
         raise exception using
             errcode = '55000',
             message = 'role ai_storage_front has members, or is a member of a role',
-            hint = 'Revoke these memberships: who owns the functions of the front may call any '
-                'server.';
+            hint = 'Revoke these memberships: the owner of the front''s functions can connect to '
+                'any server.';
     end if;
     if exists (
         select from pg_namespace as n
@@ -94,7 +94,7 @@ begin
     if strpos(p_as, ':') > 0 then
         v_org := split_part(p_as, ':', 1);
     elsif length(p_as) <= 4096 then
-        -- A token. Nobody has verified what it claims; the cell does.
+        -- A token, not verified here: the cell does that.
         v_payload := split_part(p_as, '.', 2);
         begin
             v_claims := convert_from(
@@ -113,7 +113,7 @@ begin
         end;
     end if;
     return (
-        -- E, since a session decides what a backslash means without it.
+        -- E'' because the session may have set standard_conforming_strings off.
         select format(
             '%s user=''%s'' application_name=ai_storage_front',
             case current_setting('transaction_read_only')
@@ -140,8 +140,9 @@ begin
 end;
 $fn$;
 comment on function ai_storage_front.route(text, text) is
-    'The address of the cell that is named, or else of the one where the organisation of a '
-    'credential lives. Any cell for what is no credential: the cell refuses it.';
+    'The address of the cell that is named (null: not known here), or else of the one where the '
+    'organisation of a credential lives. For any other credential, the cell that takes new '
+    'organisations: it accepts, refuses, or names the right cell.';
 
 -- Calls -------------------------------------------------------------------------------------------
 
@@ -220,7 +221,7 @@ begin
         end if;
     end if;
     if v_error.state ~ '^(08|57P|XX000)' then
-        -- For the operator. The caller does not learn where the cells are.
+        -- For the operator: the caller must not learn where the cells are.
         raise log 'front: %', v_error.message;
         raise exception using
             errcode = '08006',
@@ -231,6 +232,7 @@ begin
     v_error.message := regexp_replace(v_error.message, v_remote, '');
     v_error.detail := regexp_replace(v_error.detail, '^Remote detail: ', '');
     v_error.hint := regexp_replace(v_error.hint, '^Remote hint: ', '');
+    -- An option of raise cannot be null, and '' would be sent as a field without text.
     if v_error.detail = '' and v_error.hint = '' then
         raise exception using errcode = v_error.state, message = v_error.message;
     elsif v_error.detail = '' then

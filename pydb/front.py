@@ -1,6 +1,7 @@
 """Prints a front: one address for all cells, on PL/Proxy. For pydb.cli; see docs/how-to/front.md.
 
-front/base.sql is the fixed part, front/call.sql what each function of tenants becomes, front/rights.sql the end.
+front/base.sql comes first, then front/call.sql once for each function of tenants, then the directory and
+front/rights.sql.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from .migrate import Schema
 __all__ = ["pgbouncer", "render"]
 
 READ_ONLY = ".read-only"  # what PgBouncer calls a cell's read-only connections, behind its name
-# Of PgBouncer's connections to a cell, whatever the login's own are there. PL/Proxy would wait without end for a call
-# that the cell's timeout ended, and a cell of another version answers in text.
+# Set in PgBouncer's connections to a cell, over the login's own. PL/Proxy would wait forever for a call that the cell's
+# timeout ended. A cell of another major version answers in text, which must keep all digits.
 SETTINGS = "set statement_timeout = 0; set extra_float_digits = 1"
-BY_HAND = {"set_tenant", "clear_tenant", "current_tenant"}  # in base.sql
+BY_HAND = {"set_tenant", "clear_tenant", "current_tenant"}  # written in base.sql
 
 FUNCTIONS: LiteralString = """
     select
@@ -39,7 +40,10 @@ FUNCTIONS: LiteralString = """
 
 @dataclass(frozen=True, slots=True)
 class _Function:
-    """A function of tenants in a cell. names: of the arguments, then of the columns of the result."""
+    """A function of tenants in a cell. names: of the arguments, then of the columns of the result.
+
+    is_pure: immutable; the front has it as it is.
+    """
 
     name: str
     is_pure: bool
@@ -52,6 +56,7 @@ class _Function:
     comment: str
 
     def render(self, template: str) -> str:
+        """The SQL of the function in a front. template: front/call.sql."""
         comment = sql.Literal(self.comment).as_string()
         if self.is_pure:
             return f"{self.definition.rstrip()};\ncomment on function ai_storage.{self.name} is {comment};\n"
@@ -97,14 +102,11 @@ def render(cells: Mapping[str, psycopg.Connection[Any]], pooler: str) -> str:
     functions = [_Function(*row) for row in connection.execute(FUNCTIONS)]
     parts = [schema.read("front/base.sql")]
     parts += [function.render(template) for function in functions if function.name not in BY_HAND]
-    parts += [_insert("cell", [(name, *_addresses(name, pooler), name == new[0]) for name in cells])]
+    addresses = {name: [make_conninfo(pooler, dbname=name + suffix) for suffix in ("", READ_ONLY)] for name in cells}
+    parts += [_insert("cell", [(name, *both, name == new[0]) for name, both in addresses.items()])]
     parts += [_insert("home", [(home.org_id, home.cell_name) for home in homes.values()])]
     parts += [schema.read("front/rights.sql")]
     return "begin;\n" + "\n".join(parts) + "commit;\n"
-
-
-def _addresses(cell: str, pooler: str) -> tuple[str, str]:
-    return make_conninfo(pooler, dbname=cell), make_conninfo(pooler, dbname=cell + READ_ONLY)
 
 
 def _insert(table: str, rows: list[tuple[Any, ...]]) -> str:
@@ -115,15 +117,14 @@ def _insert(table: str, rows: list[tuple[Any, ...]]) -> str:
 
 
 def pgbouncer(dsns: Mapping[str, str]) -> str:
-    """The section [databases] of the PgBouncer between a front and its cells: each cell, and each once read-only.
+    """The section [databases] of the PgBouncer between a front and its cells: each cell twice, once read-only.
 
-    Raises: DirectoryError.
+    Raises: DirectoryError when a cell has the name of another one's read-only entry.
     """
     if wrong := [name for name in dsns if name + READ_ONLY in dsns]:
         raise directory.DirectoryError(f"A cell is named {wrong[0]}{READ_ONLY}.", "Name it otherwise: pydb cells apply")
     lines = ["[databases]"]
-    for name, line in zip(dsns, directory.pgbouncer(dsns, {}).splitlines()[1:], strict=True):
-        place = line.partition(" = ")[2]
+    for name, place in directory.servers(dsns).items():
         for suffix, more in (("", ""), (READ_ONLY, "; set default_transaction_read_only = on")):
             lines.append(f"{name}{suffix} = {place} datestyle=ISO connect_query='{SETTINGS}{more}'")
     return "\n".join(lines) + "\n"
