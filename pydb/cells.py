@@ -4,14 +4,13 @@
     cells.storage("acme:mcp-1:shop:production:abc123").save_ai_progress("classifier", 0.12)
 
 The cells know where an organisation lives, and refuse what is not theirs before anything is changed. A storage
-calls the cell it remembers; if refused, it retries once in the cell that the refusal names. A cell that is down fails
-its own organisations' calls alone.
+calls the cell it remembers; if refused, it retries once in the cell that the refusal names. When a cell is down, only
+calls for its organisations fail.
 """
 
 from __future__ import annotations
 
 import asyncio
-import binascii
 import json
 import os
 import threading
@@ -78,13 +77,13 @@ class _Cells:
 
 
 def _organisation(credential: str | None) -> str:
-    """The organisation that a key or a token names, or nothing. The cells verify it; here it only says where to ask."""
+    """The organisation that a key or a token names, or "". Only a hint where to ask first: the cells verify it."""
     name, _, is_key = (credential or "").partition(":")
     if is_key:
         return name
     try:
         claims = json.loads(urlsafe_b64decode(name.split(".")[1] + "=="))
-    except (IndexError, ValueError, binascii.Error):
+    except (IndexError, ValueError):
         return ""
     named = claims.get("org") if isinstance(claims, dict) else None
     return named if isinstance(named, str) else ""
@@ -99,7 +98,7 @@ class _Route:
         self._end = time.monotonic() + cells._wait
         self._pause = 0.02
         self._refusal: LivesElsewhere | None = None
-        # Cells that were not asked yet, while none is known.
+        # The cells to ask next while the organisation's own is not known.
         self._others = [] if self._organisation in cells._homes else list(cells._dsns)[1:]
         self.cell = cells._homes.get(self._organisation, next(iter(cells._dsns)))
 
