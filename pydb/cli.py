@@ -1626,7 +1626,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("kid", help="the key's name, as select kid from ai_storage.list_signing_keys() shows it")
     added = command("move-org", _move_org, "move an organisation to another cell, while it is in use", places)
     added.epilog = (
-        "Calls wait only while what changed meanwhile is copied. If it is interrupted, run it again: it goes on. "
+        "Calls are refused only while the last changes are copied. If it is interrupted, run it again to continue. "
         "The bundles of the log in the old cell and the certificate of its erasure there are written to --out."
     )
     added.add_argument("org", help="level 1 of its tenants")
@@ -1637,7 +1637,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=10,
         metavar="SECONDS",
-        help="give up when a transaction that began before is still open then (default: %(default)s)",
+        help="how long to wait for older transactions before giving up (default: %(default)s)",
     )
     added = command("pgbouncer", _pgbouncer, "print PgBouncer's databases: each cell, and each organisation", places)
     added.add_argument("--front", action="store_true", help="those of a front instead: each cell, and again read-only")
