@@ -781,7 +781,7 @@ begin
         on conflict on constraint tenant_isolation_key_unique do nothing
         returning t.tenant_id into v_tenant_id;
     end if;
-    -- Not inserted, since somebody else was faster, or it moved away, or not asked to.
+    -- Not inserted: not asked to, or it is there already, perhaps closed.
     if v_tenant_id is null then
         select t.tenant_id into v_tenant_id
         from ai_storage_private.tenant as t
@@ -789,7 +789,7 @@ begin
           and t.moved_to is null;
     end if;
     if p_register and v_tenant_id is null then
-        -- Closed since the credential was checked: nothing is saved under no tenant.
+        -- Its organisation was closed after the credential was checked.
         perform ai_storage_private.check_home(p_levels[1]);
     end if;
     return coalesce(v_tenant_id, 0);

@@ -1150,7 +1150,6 @@ as $fn$
 declare
     v_model ai_storage_private.ai_progress_tenant;
 begin
-    -- A version that equals its model's current state is covered by the model's event.
     select p.* into v_model
     from ai_storage_private.ai_progress_tenant as p
     where p.tenant_id = new.tenant_id
@@ -1159,6 +1158,8 @@ begin
         perform ai_storage_private.record_event(
             new.tenant_id, 'insert version', new.model_id, new.version
         );
+    -- The model's event covers a version that equals its current state. An older one is a copy of
+    -- write_rows(), and is logged as the save that it was.
     elsif row(
             v_model.tenant_id, v_model.model_id, v_model.version, v_model.mse,
             v_model.training_samples, v_model.updated_at, v_model.saved_by, v_model.metrics,
@@ -1360,8 +1361,7 @@ as $fn$
       and e.action ~ p_actions;
 $fn$;
 comment on function ai_storage_private.list_events(bigint, text) is
-    'The events of a tenant, sealed or not. p_actions: a regular expression. seal_number: null for '
-    'one that is not sealed.';
+    'The events of a tenant, sealed or not (seal_number null). p_actions: a regular expression.';
 
 create or replace function ai_storage_private.list_last_events(
     p_tenant_id bigint,

@@ -801,7 +801,7 @@ begin
         from ai_storage_private.tenant as t
         where t.isolation_key > v_after
           and t.isolation_key <= v_last
-          and t.moved_to is null -- a copy is being compared with what is here
+          and t.moved_to is null -- a move compares the others with their copies
           and (
               exists (
                   select from ai_storage_private.artifact_upload as u
@@ -907,7 +907,7 @@ begin
             message = 'no tenant is covered by the pattern',
             hint = 'list_tenants() shows the tenants; one is known from its first save on.';
     end if;
-    -- Erased here while it is copied, it would live on in the other cell.
+    -- The copy in the other cell would keep what is erased here.
     if exists (
         select from ai_storage_private.tenant as t
         join ai_storage_private.home as h on h.org_id = t.org_id
@@ -917,7 +917,7 @@ begin
         raise exception using
             errcode = 'TN603',
             message = 'an organisation that the pattern covers is being moved to another cell',
-            hint = 'Erase in the cell where it lives once it was moved: list_homes() tells.';
+            hint = 'When it was moved, erase in the cell that list_homes() names.';
     end if;
 
     -- The content, tenant by tenant. Whoever is writing is waited for before it is our turn, so

@@ -71,7 +71,7 @@ begin
             hint = 'Connect to the cell that the detail names. A model is shared only within one '
                 'cell.';
     end if;
-    -- Whatever the directory says, one that was closed here stays so until it is opened.
+    -- Whatever the directory says, an organisation that was closed here stays closed until opened.
     if v_home.is_moving or exists (
         select from ai_storage_private.tenant as t
         where t.org_id = p_org_id
@@ -383,8 +383,8 @@ begin
 end;
 $fn$;
 comment on function ai_storage.release_organisation(text, text, text) is
-    'The second step, called at the source, once everything was copied: it sends callers to the '
-    'new cell from now on. p_digest: of what was copied, for the log. Raises 22023, 42704, 55000.';
+    'Second step, at the source, when everything is copied: callers are sent to the new cell from '
+    'now on. p_digest: of what was copied, for the log. Raises 22023, 42704, 55000.';
 
 create or replace function ai_storage.open_organisation(
     p_org_id text,

@@ -46,7 +46,7 @@ set extra_float_digits = '1'
 as $fn$
     select l.table_name, l.row_id::text, sha256(convert_to(l.content::text, 'UTF8'))
     from (
-        -- In the order in which rows are written: deleting a model takes rows of the other tables.
+        -- In the order in which to write: deleting a model cascades to the tables after it.
         select
             1 as place,
             'ai_progress_tenant' as table_name,
@@ -73,7 +73,7 @@ as $fn$
         from ai_storage_private.artifact_blob as r
         where r.tenant_id = p_tenant_id
         union all
-        -- Its bytes are not read: sha256 is theirs, which write_rows() checks.
+        -- The bytes themselves are not read: write_rows() checks that they match sha256.
         select
             4,
             'artifact_chunk',
@@ -196,7 +196,7 @@ comment on function ai_storage_private.name_columns(text, boolean) is
 create or replace function ai_storage_private.read_own_rows(
     p_tenant_id  bigint,
     p_table_name text,
-    p_row_ids   jsonb
+    p_row_ids    jsonb
 )
 returns setof jsonb
 language plpgsql
@@ -244,7 +244,7 @@ begin
     ) then
         raise exception using
             errcode = '22023',
-            message = 'the bytes of a chunk do not fit their digest',
+            message = 'the bytes of a chunk do not match their digest',
             hint = 'Pass rows as read_rows() returned them.';
     end if;
     execute format(
@@ -264,7 +264,7 @@ begin
 end;
 $fn$;
 comment on function ai_storage_private.write_own_rows(bigint, text, jsonb, jsonb) is
-    'Deletes and writes rows of the tenant of the context; the policies refuse any other''s. '
+    'Deletes and writes rows of the tenant of the context; policies refuse rows of others. '
     'Raises 22023, 42704.';
 
 -- For administrators ------------------------------------------------------------------------------
@@ -294,8 +294,7 @@ begin
 end;
 $fn$;
 comment on function ai_storage_private.act_for_tenant(text) is
-    'Turns the context to a tenant, for an administrator''s function that puts the caller''s back. '
-    'Raises 42704.';
+    'Sets the context to a tenant. The caller puts its own back: restore_context(). Raises 42704.';
 
 create or replace function ai_storage.digest_organisation(p_org_id text)
 returns table (
@@ -335,8 +334,8 @@ end;
 $fn$;
 comment on function ai_storage.digest_organisation(text) is
     'The tenants of an organisation, with how many rows a move copies and the sha256, in '
-    'hexadecimal, of the sorted digests of these rows. Equal in two cells: they have the same '
-    'content. moved_to: the cell that a tenant is closed for; null: it is open here.';
+    'hexadecimal, of the sorted digests of these rows. It is equal in two cells that have the same '
+    'content. moved_to: the cell for which a tenant is closed; null: it is open here.';
 
 create or replace function ai_storage.list_rows(p_isolation_key text)
 returns table (table_name text, row_id text, digest text)
@@ -364,7 +363,7 @@ comment on function ai_storage.list_rows(text) is
 create or replace function ai_storage.read_rows(
     p_isolation_key text,
     p_table_name    text,
-    p_row_ids      jsonb
+    p_row_ids       jsonb
 )
 returns setof text
 language plpgsql
@@ -422,8 +421,8 @@ begin
         raise exception using
             errcode = '22023',
             message = 'invalid tenant',
-            hint = 'Pass what digest_organisation() returns in the other cell, into a database '
-                'that is a cell.';
+            hint = 'Pass what digest_organisation() returns in the other cell. set_cells() makes '
+                'this database a cell.';
     end if;
     insert into ai_storage_private.tenant (
         tenant_id, org_id, server_id, project_id, environment, code_hash, registered_at, moved_to

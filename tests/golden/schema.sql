@@ -163,8 +163,8 @@ begin
         raise exception using
             errcode = '22023',
             message = 'invalid tenant',
-            hint = 'Pass what digest_organisation() returns in the other cell, into a database '
-                'that is a cell.';
+            hint = 'Pass what digest_organisation() returns in the other cell. set_cells() makes '
+                'this database a cell.';
     end if;
     insert into ai_storage_private.tenant (
         tenant_id, org_id, server_id, project_id, environment, code_hash, registered_at, moved_to
@@ -324,7 +324,7 @@ begin
         from ai_storage_private.tenant as t
         where t.isolation_key > v_after
           and t.isolation_key <= v_last
-          and t.moved_to is null -- a copy is being compared with what is here
+          and t.moved_to is null -- a move compares the others with their copies
           and (
               exists (
                   select from ai_storage_private.artifact_upload as u
@@ -1409,7 +1409,7 @@ ALTER FUNCTION ai_storage.digest_organisation(p_org_id text) OWNER TO ai_storage
 -- Name: FUNCTION digest_organisation(p_org_id text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.digest_organisation(p_org_id text) IS 'The tenants of an organisation, with how many rows a move copies and the sha256, in hexadecimal, of the sorted digests of these rows. Equal in two cells: they have the same content. moved_to: the cell that a tenant is closed for; null: it is open here.';
+COMMENT ON FUNCTION ai_storage.digest_organisation(p_org_id text) IS 'The tenants of an organisation, with how many rows a move copies and the sha256, in hexadecimal, of the sorted digests of these rows. It is equal in two cells that have the same content. moved_to: the cell for which a tenant is closed; null: it is open here.';
 
 --
 -- Name: drop_quota(text); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -1511,7 +1511,7 @@ begin
             message = 'no tenant is covered by the pattern',
             hint = 'list_tenants() shows the tenants; one is known from its first save on.';
     end if;
-    -- Erased here while it is copied, it would live on in the other cell.
+    -- The copy in the other cell would keep what is erased here.
     if exists (
         select from ai_storage_private.tenant as t
         join ai_storage_private.home as h on h.org_id = t.org_id
@@ -1521,7 +1521,7 @@ begin
         raise exception using
             errcode = 'TN603',
             message = 'an organisation that the pattern covers is being moved to another cell',
-            hint = 'Erase in the cell where it lives once it was moved: list_homes() tells.';
+            hint = 'When it was moved, erase in the cell that list_homes() names.';
     end if;
 
     -- The content, tenant by tenant. Whoever is writing is waited for before it is our turn, so
@@ -3653,7 +3653,7 @@ ALTER FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text, 
 -- Name: FUNCTION release_organisation(p_org_id text, p_cell_name text, p_digest text); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text, p_digest text) IS 'The second step, called at the source, once everything was copied: it sends callers to the new cell from now on. p_digest: of what was copied, for the log. Raises 22023, 42704, 55000.';
+COMMENT ON FUNCTION ai_storage.release_organisation(p_org_id text, p_cell_name text, p_digest text) IS 'Second step, at the source, when everything is copied: callers are sent to the new cell from now on. p_digest: of what was copied, for the log. Raises 22023, 42704, 55000.';
 
 --
 -- Name: renew_context_secret(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
@@ -4747,7 +4747,7 @@ ALTER FUNCTION ai_storage_private.act_for_tenant(p_isolation_key text) OWNER TO 
 -- Name: FUNCTION act_for_tenant(p_isolation_key text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage_private.act_for_tenant(p_isolation_key text) IS 'Turns the context to a tenant, for an administrator''s function that puts the caller''s back. Raises 42704.';
+COMMENT ON FUNCTION ai_storage_private.act_for_tenant(p_isolation_key text) IS 'Sets the context to a tenant. The caller puts its own back: restore_context(). Raises 42704.';
 
 --
 -- Name: artifact_content(bytea, bigint, timestamp with time zone, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_operator
@@ -5624,7 +5624,7 @@ begin
             hint = 'Connect to the cell that the detail names. A model is shared only within one '
                 'cell.';
     end if;
-    -- Whatever the directory says, one that was closed here stays so until it is opened.
+    -- Whatever the directory says, an organisation that was closed here stays closed until opened.
     if v_home.is_moving or exists (
         select from ai_storage_private.tenant as t
         where t.org_id = p_org_id
@@ -7564,7 +7564,7 @@ begin
         on conflict on constraint tenant_isolation_key_unique do nothing
         returning t.tenant_id into v_tenant_id;
     end if;
-    -- Not inserted, since somebody else was faster, or it moved away, or not asked to.
+    -- Not inserted: not asked to, or it is there already, perhaps closed.
     if v_tenant_id is null then
         select t.tenant_id into v_tenant_id
         from ai_storage_private.tenant as t
@@ -7572,7 +7572,7 @@ begin
           and t.moved_to is null;
     end if;
     if p_register and v_tenant_id is null then
-        -- Closed since the credential was checked: nothing is saved under no tenant.
+        -- Its organisation was closed after the credential was checked.
         perform ai_storage_private.check_home(p_levels[1]);
     end if;
     return coalesce(v_tenant_id, 0);
@@ -10223,7 +10223,7 @@ ALTER FUNCTION ai_storage_private.list_events(p_tenant_id bigint, p_actions text
 -- Name: FUNCTION list_events(p_tenant_id bigint, p_actions text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.list_events(p_tenant_id bigint, p_actions text) IS 'The events of a tenant, sealed or not. p_actions: a regular expression. seal_number: null for one that is not sealed.';
+COMMENT ON FUNCTION ai_storage_private.list_events(p_tenant_id bigint, p_actions text) IS 'The events of a tenant, sealed or not (seal_number null). p_actions: a regular expression.';
 
 --
 -- Name: list_last_events(bigint, text); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -10268,7 +10268,7 @@ CREATE FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) RETURNS TAB
     AS $$
     select l.table_name, l.row_id::text, sha256(convert_to(l.content::text, 'UTF8'))
     from (
-        -- In the order in which rows are written: deleting a model takes rows of the other tables.
+        -- In the order in which to write: deleting a model cascades to the tables after it.
         select
             1 as place,
             'ai_progress_tenant' as table_name,
@@ -10295,7 +10295,7 @@ CREATE FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) RETURNS TAB
         from ai_storage_private.artifact_blob as r
         where r.tenant_id = p_tenant_id
         union all
-        -- Its bytes are not read: sha256 is theirs, which write_rows() checks.
+        -- The bytes themselves are not read: write_rows() checks that they match sha256.
         select
             4,
             'artifact_chunk',
@@ -12001,7 +12001,6 @@ CREATE FUNCTION ai_storage_private.record_version() RETURNS trigger
 declare
     v_model ai_storage_private.ai_progress_tenant;
 begin
-    -- A version that equals its model's current state is covered by the model's event.
     select p.* into v_model
     from ai_storage_private.ai_progress_tenant as p
     where p.tenant_id = new.tenant_id
@@ -12010,6 +12009,8 @@ begin
         perform ai_storage_private.record_event(
             new.tenant_id, 'insert version', new.model_id, new.version
         );
+    -- The model's event covers a version that equals its current state. An older one is a copy of
+    -- write_rows(), and is logged as the save that it was.
     elsif row(
             v_model.tenant_id, v_model.model_id, v_model.version, v_model.mse,
             v_model.training_samples, v_model.updated_at, v_model.saved_by, v_model.metrics,
@@ -13787,7 +13788,7 @@ begin
     ) then
         raise exception using
             errcode = '22023',
-            message = 'the bytes of a chunk do not fit their digest',
+            message = 'the bytes of a chunk do not match their digest',
             hint = 'Pass rows as read_rows() returned them.';
     end if;
     execute format(
@@ -13813,7 +13814,7 @@ ALTER FUNCTION ai_storage_private.write_own_rows(p_tenant_id bigint, p_table_nam
 -- Name: FUNCTION write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
-COMMENT ON FUNCTION ai_storage_private.write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb) IS 'Deletes and writes rows of the tenant of the context; the policies refuse any other''s. Raises 22023, 42704.';
+COMMENT ON FUNCTION ai_storage_private.write_own_rows(p_tenant_id bigint, p_table_name text, p_rows jsonb, p_gone jsonb) IS 'Deletes and writes rows of the tenant of the context; policies refuse rows of others. Raises 22023, 42704.';
 
 --
 -- Name: write_progress(bigint, text, double precision, bigint, jsonb, jsonb, bigint, text, uuid); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
