@@ -201,7 +201,7 @@ class Need:
 
     @property
     def parts(self) -> dict[str, float]:
-        """What it takes of one server, each 1 when that is full."""
+        """The share of one server that it takes, by resource: 1 is a full server."""
         return {
             "cores": self.cores / NODE.cores,
             "sealer": self.sealing,
@@ -280,14 +280,13 @@ def by_way(cost: Costs, figures: Figures, way: str) -> Costs:
 
 
 def bouncers(work: Workload, cost: Costs, figures: Figures, way: str) -> float:
-    """Cores of all PgBouncers together, when all calls go this way."""
+    """Cores of all PgBouncers together when all calls go this way."""
     calls = by_way(cost, figures, way + cells.BOUNCER)
     return need(work, ORGANISATIONS[-1], replace(calls, us=calls.us | {"seal": 0.0}, per_seal_us=0.0)).cores
 
 
 # Measuring -------------------------------------------------------------------------------------------------------
 
-QUIET = {"autovacuum": "off", "max_wal_size": "16GB", "checkpoint_timeout": "2h"}
 TARGET = {"org_id": "guests"}
 
 
@@ -360,7 +359,7 @@ def measure(major: int, tenants: int, calls: int, rounds: int) -> Figures:
     """tenants: with MODELS models each. calls: of each kind per pass. rounds: of the calls in cells."""
     with cells.ways(major) as ways:
         in_cells = cells.summary(cells.measure(ways, rounds))
-    with running_server(major, QUIET) as server:
+    with running_server(major, cells.QUIET) as server:
         dsn, app_dsn = install(server, "capacity")
         with psycopg.connect(dsn, autocommit=True) as admin, psycopg.connect(app_dsn, autocommit=True) as app:
             admin.execute("grant ai_storage_admin to postgres")
@@ -548,8 +547,8 @@ def block_needs(cost: Costs, figures: Figures) -> Iterator[str]:
         yield markdown(NEED, need_rows(work, cost))
 
 
-CELLS = (1, 2, 4, 8, 16)
-IN_CELLS = (
+CELL_COUNTS = (1, 2, 4, 8, 16)
+PER_CELL = (
     "cells",
     "cores by `Cells`",
     "by PgBouncer, cell",
@@ -563,7 +562,7 @@ IN_CELLS = (
 
 
 def block_ways(cost: Costs, figures: Figures) -> Iterator[str]:
-    """What a call takes by each way to a cell."""
+    """What a call costs by each way to a cell."""
     rows = []
     for way, by_call in figures.calls.items():
         if way.endswith(cells.BOUNCER):
@@ -576,15 +575,15 @@ def block_ways(cost: Costs, figures: Figures) -> Iterator[str]:
                 text += f" + {pooler[call].times[0]:.2f}"
             row.append(text)
         rows.append(row)
-    yield f"Processor time per call, times the first row; in the range of rounds ({measured(figures)}):"
+    yield f"Processor time per call, as a multiple of the first row, and the range of rounds ({measured(figures)}):"
     yield markdown(["", "load one own", "load 20 own", "save", "load one shared"], rows)
 
 
 def block_cells(cost: Costs, figures: Figures) -> Iterator[str]:
-    """What each of so many cells has to have."""
+    """What each cell needs, by the number of cells."""
     for work in WORKLOADS:
         rows = []
-        for count in CELLS:
+        for count in CELL_COUNTS:
             organisations = ORGANISATIONS[-1] // count
             ways = [
                 need(work, organisations, by_way(cost, figures, way))
@@ -603,7 +602,7 @@ def block_cells(cost: Costs, figures: Figures) -> Iterator[str]:
                 ]
             )
         yield f"**{work.name.capitalize()}**, for each cell:"
-        yield markdown(IN_CELLS, rows)
+        yield markdown(PER_CELL, rows)
 
 
 def block_assumed(cost: Costs, figures: Figures) -> Iterator[str]:

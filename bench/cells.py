@@ -1,5 +1,6 @@
-"""What a call costs when several servers divide the organisations: two cells beside one server, by pydb.Cells and
-through PgBouncer, each server in processes of its own. For `python -m bench.capacity --measure`.
+"""What a call costs in cells: two cells beside one server, by pydb.Cells and through PgBouncer.
+
+For `python -m bench.capacity --measure`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from pydb.embedded import Cluster
 from pydb.storage import open_pool
 from tests import pgbouncer
 
-SETTINGS = {"autovacuum": "off", "max_wal_size": "16GB", "checkpoint_timeout": "2h"}
+QUIET = {"autovacuum": "off", "max_wal_size": "16GB", "checkpoint_timeout": "2h"}  # settings of a server
 TENANTS, CALLS = 40, 160  # tenants of a cell; calls in a slice
 #: Not counted: rounds, and calls before each slice.
 WARM_ROUNDS, WARM_CALLS = 3, 10
 PREPARED, ONE, CELLS = "one server, statements prepared", "one server", "cells, by `pydb.Cells`"
 BY_CELL, BY_ORGANISATION = "by PgBouncer, the cell's name", "by PgBouncer, the organisation's name"
 DISCARDING = "by PgBouncer, the cell's name, `DISCARD ALL`"
-#: What a way through PgBouncer takes besides, in PgBouncer.
+#: Behind the name of a way: what PgBouncer itself takes.
 BOUNCER = ": PgBouncer"
 
 CALLED = ("load", "load 20", "save", "shared")
@@ -49,13 +50,13 @@ def key(tenant: int) -> str:
 
 
 def processes(parent: int) -> list[int]:
-    """A server's processes: its first one and those that this has started."""
+    """A server's first process and its children."""
     return [parent, *map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split())]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one call. us: processor time. times: that of PREPARED in the same round. Median, lowest and highest round."""
+    """Of one call: median, lowest and highest round. us: processor time. times: as a multiple of PREPARED's."""
 
     us: Spread
     times: Spread
@@ -63,14 +64,14 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """storage: of a tenant. parts: the first processes, of each cell, of what is measured apart."""
+    """storage: of a tenant. parts: what is measured apart, each by its first process in either cell."""
 
     storage: Callable[[str], TenantAwareStorage]
     parts: dict[str, tuple[int, int]]
 
 
 def fill(server: Cluster, name: str, tenants: range) -> tuple[str, str]:
-    """A database with so many tenants. Returns: the superuser's and the application's DSN."""
+    """Make a database with these tenants. Returns: the superuser's and the application's DSN."""
     dsn, app_dsn = install(server, name)
     keys = [key(tenant) for tenant in tenants]
     with psycopg.connect(app_dsn, autocommit=True) as app:
@@ -90,7 +91,7 @@ def ways(major: int) -> Iterator[dict[str, Way]]:
     """Three servers, and the ways to call them."""
     halves = range(TENANTS), range(TENANTS, 2 * TENANTS)
     with ExitStack() as stack:
-        plain, east, west = (stack.enter_context(running_server(major, SETTINGS)) for _ in range(3))
+        plain, east, west = (stack.enter_context(running_server(major, QUIET)) for _ in range(3))
         _, app_dsn = fill(plain, "plain", range(2 * TENANTS))
         cells = {
             name: fill(server, name, half)
@@ -102,7 +103,7 @@ def ways(major: int) -> Iterator[dict[str, Way]]:
         databases = directory.pgbouncer(admin_dsns, homes)
         once = {"": (pid(plain), pid(plain))}
         both = {"": (pid(east), pid(west))}
-        # One client, one connection: another one would have caches of its own to warm.
+        # One connection for each cell: another one would have to warm caches of its own.
         router = stack.enter_context(Cells({name: app for name, (_, app) in cells.items()}, max_size=1))
 
         def direct(threshold: int | None) -> Callable[[str], TenantAwareStorage]:
@@ -156,7 +157,7 @@ def call(storage: TenantAwareStorage, what: str, tenant: int, chance: random.Ran
 
 
 def measure_slice(way: Way, what: str, half: int, chance: random.Random) -> dict[str, float]:
-    """Calls of one cell's tenants. Returns: microseconds of processor time per call, by part."""
+    """Call for one cell's tenants. Returns: microseconds of processor time per call, by part."""
     tenants = [chance.randrange(TENANTS) + half * TENANTS for _ in range(WARM_CALLS + CALLS)]
     storages = [way.storage(key(tenant)) for tenant in tenants]
     before: dict[str, float | None] = {}
@@ -170,14 +171,16 @@ def measure_slice(way: Way, what: str, half: int, chance: random.Random) -> dict
     for part, first in before.items():
         last = on_cpu(pids[part])
         if first is None or last is None:
-            raise OSError("this system does not tell the processor time of a process, or one has ended")
+            raise OSError("the processor time of a process cannot be read, or a process has ended")
         spent[part] = (last - first) / CALLS
     return spent
 
 
 def measure(found: Mapping[str, Way], rounds: int) -> Rounds:
-    """In turns, in an order that shifts every round. All calls of a slice are of one cell, which is then as warm as
-    on a machine of its own."""
+    """Measure all ways in turns, in an order that shifts every round.
+
+    All calls of a slice go to one cell, whose caches are then as warm as on a machine of its own.
+    """
     chance = random.Random(3)
     figures: Rounds = {}
     names = list(found)
