@@ -109,12 +109,6 @@ def fronted(
 
 
 @pytest.fixture
-def west(empty_database: Database) -> Database:
-    install(empty_database.dsn())
-    return empty_database
-
-
-@pytest.fixture
 def front(
     server: Server, database: Database, west: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Front]:

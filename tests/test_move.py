@@ -219,16 +219,13 @@ def test_a_move_waits_for_transactions_that_began_before(
     assert names(west.connect("app"), as_=BETA) == ["m"]
     moving = threading.Thread(target=move, args=(file,))
     moving.start()
-    until(lambda: call(west.connect(), "list_homes") and _is_moving(west), "the organisation to be closed")
+    admin = west.connect()
+    until(lambda: any(row.is_moving for row in call(admin, "list_homes")), "the organisation to be closed")
     save(app, "new")
     app.execute("commit")
     moving.join(30)
     assert versions(east.connect("app"), "new", as_=late) == [2, 1]
     assert names(east.connect("app"), as_=BETA) == ["m"]
-
-
-def _is_moving(database: Database) -> bool:
-    return any(row.is_moving for row in call(database.connect(), "list_homes"))
 
 
 def test_a_prepared_transaction_is_waited_for(
@@ -414,6 +411,7 @@ def test_an_organisation_moves_twenty_times_under_writers_and_is_killed_at_every
         command = [sys.executable, "-c", KILLED, str(file), "beta", cell, str(after)]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
+    cells = {"east": east, "west": west}
     here, there = "west", "east"
     with writing(east, west, 8) as done:
         until(lambda: len(done) >= 40, "the writers")
@@ -425,11 +423,10 @@ def test_an_organisation_moves_twenty_times_under_writers_and_is_killed_at_every
             killed = run(there, calls_made * move_number // 20)
             assert killed.returncode in (-signal.SIGKILL, 0), killed.stderr
             # Never in two cells, wherever it was killed.
-            homes = {cell: call(cell.connect(), "list_homes") for cell in (east, west)}
             open_in = [
-                cell
-                for cell, name in ((east, "east"), (west, "west"))
-                if any(h.org_id == "beta" and h.cell_name == name and not h.is_moving for h in homes[cell])
+                name
+                for name, cell in cells.items()
+                if ("beta", name, False) in call(cell.connect(), "list_homes")
                 and any(row.moved_to is None for row in call(cell.connect(), "digest_organisation", org_id="beta"))
             ]
             assert len(open_in) < 2
@@ -437,14 +434,14 @@ def test_an_organisation_moves_twenty_times_under_writers_and_is_killed_at_every
             while (again := run(there, 10**6)).returncode != 0:
                 assert "is being moved already" in again.stderr, again.stderr
             here, there = there, here
-    home = {"east": east, "west": west}[here]
+    home = cells[here]
     for (tenant, name), acknowledged in done.items():
         found = versions(home.connect("app"), name, as_=tenant)
         assert found == list(range(len(found), 0, -1)), "a gap"
         assert sorted(acknowledged) == sorted(found), "lost, or twice"
     for tenant in TENANTS:
         assert home.storage(tenant).verify_audit().verified
-    assert rows({"east": east, "west": west}[there]) == 0
+    assert rows(cells[there]) == 0
 
 
 def test_all_of_four_cells_know_where_an_organisation_moved(
