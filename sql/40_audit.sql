@@ -1397,7 +1397,7 @@ comment on function ai_storage_private.list_last_events(bigint, text) is
     'The last event of each subject of a tenant: see event_subject(). p_actions: a regular '
     'expression.';
 
-create or replace function ai_storage_private.list_rows(p_tenant_id bigint)
+create or replace function ai_storage_private.list_logged_rows(p_tenant_id bigint)
 returns table (subject text, content text)
 language sql
 stable
@@ -1430,7 +1430,7 @@ as $fn$
     from ai_storage_private.deleted_model as m
     where m.tenant_id = p_tenant_id;
 $fn$;
-comment on function ai_storage_private.list_rows(bigint) is
+comment on function ai_storage_private.list_logged_rows(bigint) is
     'The rows of a tenant of whose events record_change() keeps a digest: grants, their ends, '
     'declines and deleted models, as it writes them in the time zone UTC.';
 
@@ -1453,7 +1453,7 @@ begin
     where a.tenant_id = p_tenant_id
     union all
     select r.subject
-    from ai_storage_private.list_rows(p_tenant_id) as r;
+    from ai_storage_private.list_logged_rows(p_tenant_id) as r;
 end;
 $fn$;
 comment on function ai_storage_private.list_subjects(bigint) is
@@ -1652,7 +1652,7 @@ as $fn$
 begin
     return (
         select min(coalesce(r.subject, l.subject))
-        from ai_storage_private.list_rows(p_tenant_id) as r
+        from ai_storage_private.list_logged_rows(p_tenant_id) as r
         full join ai_storage_private.list_last_events(
             p_tenant_id, ' (share|share end|share decline|deleted model)$'
         ) as l on l.subject = r.subject

@@ -7815,7 +7815,7 @@ CREATE FUNCTION ai_storage_private.find_unlogged_row(p_tenant_id bigint) RETURNS
 begin
     return (
         select min(coalesce(r.subject, l.subject))
-        from ai_storage_private.list_rows(p_tenant_id) as r
+        from ai_storage_private.list_logged_rows(p_tenant_id) as r
         full join ai_storage_private.list_last_events(
             p_tenant_id, ' (share|share end|share decline|deleted model)$'
         ) as l on l.subject = r.subject
@@ -10256,6 +10256,50 @@ ALTER FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions
 COMMENT ON FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) IS 'The last event of each subject of a tenant: see event_subject(). p_actions: a regular expression.';
 
 --
+-- Name: list_logged_rows(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+CREATE FUNCTION ai_storage_private.list_logged_rows(p_tenant_id bigint) RETURNS TABLE(subject text, content text)
+    LANGUAGE sql STABLE
+    AS $$
+    select
+        ai_storage_private.event_subject('insert share', null, null, to_jsonb(s)),
+        to_jsonb(s)::text
+    from ai_storage_private.model_share as s
+    where s.tenant_id = p_tenant_id
+    union all
+    (
+        -- Of several ends of a grant the last, as of its events.
+        select distinct on (e.share_id)
+            ai_storage_private.event_subject('insert share end', null, null, to_jsonb(e)),
+            to_jsonb(e)::text
+        from ai_storage_private.share_end as e
+        where e.tenant_id = p_tenant_id
+        order by e.share_id, e.ended_at desc
+    )
+    union all
+    select
+        ai_storage_private.event_subject('insert share decline', null, null, to_jsonb(d)),
+        to_jsonb(d)::text
+    from ai_storage_private.share_decline as d
+    where d.tenant_id = p_tenant_id
+    union all
+    select
+        ai_storage_private.event_subject('insert deleted model', null, null, to_jsonb(m)),
+        to_jsonb(m)::text
+    from ai_storage_private.deleted_model as m
+    where m.tenant_id = p_tenant_id;
+$$;
+
+ALTER FUNCTION ai_storage_private.list_logged_rows(p_tenant_id bigint) OWNER TO ai_storage_owner;
+
+--
+-- Name: FUNCTION list_logged_rows(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+COMMENT ON FUNCTION ai_storage_private.list_logged_rows(p_tenant_id bigint) IS 'The rows of a tenant of whose events record_change() keeps a digest: grants, their ends, declines and deleted models, as it writes them in the time zone UTC.';
+
+--
 -- Name: list_own_rows(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
@@ -10386,50 +10430,6 @@ ALTER FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) OWNER TO ai_
 COMMENT ON FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) IS 'The rows that the tenant of the context has, each by its primary key and the sha256 of its content.';
 
 --
--- Name: list_rows(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-CREATE FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) RETURNS TABLE(subject text, content text)
-    LANGUAGE sql STABLE
-    AS $$
-    select
-        ai_storage_private.event_subject('insert share', null, null, to_jsonb(s)),
-        to_jsonb(s)::text
-    from ai_storage_private.model_share as s
-    where s.tenant_id = p_tenant_id
-    union all
-    (
-        -- Of several ends of a grant the last, as of its events.
-        select distinct on (e.share_id)
-            ai_storage_private.event_subject('insert share end', null, null, to_jsonb(e)),
-            to_jsonb(e)::text
-        from ai_storage_private.share_end as e
-        where e.tenant_id = p_tenant_id
-        order by e.share_id, e.ended_at desc
-    )
-    union all
-    select
-        ai_storage_private.event_subject('insert share decline', null, null, to_jsonb(d)),
-        to_jsonb(d)::text
-    from ai_storage_private.share_decline as d
-    where d.tenant_id = p_tenant_id
-    union all
-    select
-        ai_storage_private.event_subject('insert deleted model', null, null, to_jsonb(m)),
-        to_jsonb(m)::text
-    from ai_storage_private.deleted_model as m
-    where m.tenant_id = p_tenant_id;
-$$;
-
-ALTER FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) OWNER TO ai_storage_owner;
-
---
--- Name: FUNCTION list_rows(p_tenant_id bigint); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-COMMENT ON FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) IS 'The rows of a tenant of whose events record_change() keeps a digest: grants, their ends, declines and deleted models, as it writes them in the time zone UTC.';
-
---
 -- Name: list_shared_artifacts(ai_storage_private.acting_tenant, text, text, bigint, boolean); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
@@ -10527,7 +10527,7 @@ begin
     where a.tenant_id = p_tenant_id
     union all
     select r.subject
-    from ai_storage_private.list_rows(p_tenant_id) as r;
+    from ai_storage_private.list_logged_rows(p_tenant_id) as r;
 end;
 $$;
 
@@ -18823,17 +18823,17 @@ REVOKE ALL ON FUNCTION ai_storage_private.list_events(p_tenant_id bigint, p_acti
 REVOKE ALL ON FUNCTION ai_storage_private.list_last_events(p_tenant_id bigint, p_actions text) FROM PUBLIC;
 
 --
+-- Name: FUNCTION list_logged_rows(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
+--
+
+REVOKE ALL ON FUNCTION ai_storage_private.list_logged_rows(p_tenant_id bigint) FROM PUBLIC;
+
+--
 -- Name: FUNCTION list_own_rows(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
 --
 
 REVOKE ALL ON FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.list_own_rows(p_tenant_id bigint) TO ai_storage_operator;
-
---
--- Name: FUNCTION list_rows(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_owner
---
-
-REVOKE ALL ON FUNCTION ai_storage_private.list_rows(p_tenant_id bigint) FROM PUBLIC;
 
 --
 -- Name: FUNCTION list_shared_artifacts(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_version bigint, p_as_of boolean); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_sharing
