@@ -17,7 +17,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pydb import Cells, cli, verifier
+from pydb import Cells, cli, directory, verifier
+from pydb import move as move_module
 from tests.conftest import Database, install, new_database
 from tests.helpers import ACME, BETA, call, dsns, key, names, refused, save, until, value, versions
 
@@ -169,8 +170,32 @@ def test_grants_to_other_organisations_end_with_a_move(east: Database, west: Dat
     assert names(app, as_=key("delta")) == ["own", "m"]
     assert move(file) == 0
     assert names(app, as_=key("delta")) == ["own"]
-    assert call(east.connect("app"), "list_shares", as_=BETA) == []
+    assert east.connect().execute("table ai_storage_private.model_share").fetchall() == []
     assert west.storage(key("delta")).verify_audit().verified
+
+
+def test_what_changes_while_it_is_copied_changes_in_the_copy(east: Database, west: Database, file: Path) -> None:
+    fill(west)
+    mine = west.storage(BETA)
+    after: dict[str, list[str]] = {}
+
+    def say(words: str) -> None:
+        if words.startswith("Copied") and not after:
+            mine.delete("once")
+            mine.delete_artifact("m", "weights")
+            mine.put_artifact("m", "small", b"others")
+            mine.save_ai_progress("m", 9)
+            west.storage(BETA_2).delete("m")
+            west.storage(BETA_2).save_ai_progress("m", 1)
+            west.connect().execute("delete from ai_storage_private.idempotency_key")
+            mine.unshare_model("m")
+            after.update({tenant: content(west, tenant) for tenant in TENANTS})
+
+    with directory.opened(directory.read(file)) as cells:
+        move_module.move(cells, "beta", "east", file.parent / "bundles", wait=10, say=say)
+    for tenant in TENANTS:
+        assert content(east, tenant) == after[tenant]
+        assert east.storage(tenant).verify_audit().verified
 
 
 def test_what_cannot_be_moved_stays_open(
