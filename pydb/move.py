@@ -79,13 +79,15 @@ def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: fl
         if not homes[source].is_moving:
             _prepare(cells, org_id, source, target, say)
         closed, digest = _switch(cells, org_id, source, target, wait, say)
-    elif not living:
-        # Interrupted between the release by the source and the opening.
-        if not _leftovers(cells, org_id, target):
+    else:
+        if not living and not _leftovers(cells, org_id, target):
             raise DirectoryError(f"No cell has tenants of {org_id}.", "Run: pydb cells show FILE")
-        say(f"Opening it in {target}.")
-        digest = _digest(session.run(cells[target], calls.digest_organisation(org_id)))
-        session.run(cells[target], calls.open_organisation(org_id, digest))
+        tenants = session.run(cells[target], calls.digest_organisation(org_id))
+        # Interrupted after the source released it; or it never left, and a move to another cell was interrupted.
+        if not living or any(tenant.moved_to for tenant in tenants):
+            say(f"Opening it in {target}.")
+            digest = _digest(tenants)
+            session.run(cells[target], calls.open_organisation(org_id, digest))
     for connection in cells.values():
         session.run(connection, calls.set_home(org_id, target))
     certificate = None
@@ -331,7 +333,8 @@ def _erase(cells: Connections, org_id: str, name: str, target: str, folder: Path
     moved = {tenant.tenant_id for tenant in session.run(cells[target], calls.digest_organisation(org_id))}
     tenants = session.run(old, calls.digest_organisation(org_id))
     for tenant in tenants:
-        if tenant.row_count and (tenant.moved_to != target or tenant.tenant_id not in moved):
+        # Closed for the target, or a copy that was never opened.
+        if tenant.row_count and (tenant.moved_to not in (target, name) or tenant.tenant_id not in moved):
             raise DirectoryError(
                 f"{name} has content of {tenant.isolation_key} that was not moved to {target}.",
                 "Nothing was erased. Compare the two: pydb export and select ai_storage.digest_organisation(org_id)",

@@ -469,6 +469,19 @@ def test_an_organisation_moves_twenty_times_under_writers_and_is_killed_at_every
     assert rows(cells[there]) == 0
 
 
+def test_an_interrupted_move_is_given_up_by_a_move_to_where_it_was(east: Database, west: Database, file: Path) -> None:
+    save(west.connect("app"), "m", as_=BETA)
+    # A whole move makes about 40 calls; the organisation is closed from about the 20th on.
+    for after in range(10, 40, 3):
+        command = [sys.executable, "-c", KILLED, str(file), "beta", "east", str(after)]
+        subprocess.run(command, capture_output=True, timeout=60, check=False)
+        until(lambda: move(file, "beta", "west") == 0, "the killed client's sessions to end")
+        assert versions(west.connect("app"), "m", as_=BETA) == [1]
+        assert rows(east) == 0
+        with refused("TN602"):
+            names(east.connect("app"), as_=BETA)
+
+
 def test_all_of_four_cells_know_where_an_organisation_moved(
     east: Database, west: Database, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
