@@ -762,8 +762,8 @@ def _move_org(args: argparse.Namespace) -> None:
     print(f"{args.org} lives in {args.cell}: {_count(moved.tenants, 'tenant')}, {_count(moved.rows, 'row')}.")
     if moved.closed:
         print(f"It was closed for {moved.closed:.1f} s. Digest in the logs of both cells: {moved.digest}")
-    if moved.certificate:
-        print(f"Erased in {moved.source}. The bundles of its log there, and the certificate: {folder}")
+    for cell in moved.erased:
+        print(f"Erased in {cell}. The bundles of its log there, and the certificate: {folder / cell}")
 
 
 def _pgbouncer(args: argparse.Namespace) -> None:

@@ -37,17 +37,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What was moved. source: the cell that was erased, by certificate; both None when nothing was left to erase.
+    """What was moved. digest: of all tenants, in the logs of both cells. closed: seconds in which calls waited.
 
-    digest: of all tenants, as in the logs of both cells. closed: seconds for which calls were refused.
+    erased: the cells that were left and erased.
     """
 
-    source: str | None
     tenants: int
     rows: int
     digest: str
     closed: float
-    certificate: dict[str, Any] | None
+    erased: list[str]
 
 
 def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: float, say: Say) -> Moved:
@@ -77,6 +76,8 @@ def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: fl
     if living and living[0] != target:
         source = living[0]
         if not homes[source].is_moving:
+            # An earlier move may have been interrupted before it erased what it had copied.
+            _erase_leftovers(cells, org_id, source, folder, say, but=target)
             _prepare(cells, org_id, source, target, say)
         closed, digest = _switch(cells, org_id, source, target, wait, say)
     else:
@@ -90,20 +91,9 @@ def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: fl
             session.run(cells[target], calls.open_organisation(org_id, digest))
     for connection in cells.values():
         session.run(connection, calls.set_home(org_id, target))
-    certificate = None
-    left = _leftovers(cells, org_id, target)
-    for name in left:
-        say(f"Writing the bundle of its log, and erasing it in {name}.")
-        certificate = _erase(cells, org_id, name, target, folder)
+    erased = _erase_leftovers(cells, org_id, target, folder, say)
     moved = session.run(cells[target], calls.digest_organisation(org_id))
-    return Moved(
-        left[0] if left else None,
-        len(moved),
-        sum(tenant.row_count for tenant in moved),
-        digest or _digest(moved),
-        closed,
-        certificate,
-    )
+    return Moved(len(moved), sum(tenant.row_count for tenant in moved), digest or _digest(moved), closed, erased)
 
 
 def _lock(connection: Connection, org_id: str) -> None:
@@ -324,31 +314,37 @@ def _copy_settings(old: Connection, new: Connection, org_id: str) -> None:
             session.run(new, add(*values))
 
 
-def _erase(cells: Connections, org_id: str, name: str, target: str, folder: Path) -> dict[str, Any]:
-    """Write the bundles of the organisation's log in a cell that it left, and erase it there. Returns: the certificate.
+def _erase_leftovers(
+    cells: Connections, org_id: str, home: str, folder: Path, say: Say, *, but: str | None = None
+) -> list[str]:
+    """Erase the organisation in each cell that it left, with the bundles of its log there. Returns: these cells.
 
-    Raises: DirectoryError when that cell has content that was not moved to the target.
+    but: a cell that is left as it is.
+    Raises: DirectoryError when a cell has content that was not moved to its home.
     """
-    old = cells[name]
-    moved = {tenant.tenant_id for tenant in session.run(cells[target], calls.digest_organisation(org_id))}
-    tenants = session.run(old, calls.digest_organisation(org_id))
-    for tenant in tenants:
-        # Closed for the target, or a copy that was never opened.
-        if tenant.row_count and (tenant.moved_to not in (target, name) or tenant.tenant_id not in moved):
-            raise DirectoryError(
-                f"{name} has content of {tenant.isolation_key} that was not moved to {target}.",
-                "Nothing was erased. Compare the two: pydb export and select ai_storage.digest_organisation(org_id)",
-            )
-    seal_all(old)
-    session.run(old, calls.create_checkpoint())
-    folder.mkdir(exist_ok=True)
-    for tenant in tenants:
-        path = folder / f"{tenant.tenant_id}.jsonl"
-        path.unlink(missing_ok=True)  # of a run that was interrupted
-        transfer.export_lines(old, calls.export_tenant_audit(tenant.isolation_key), path)
-    certificate = session.run(old, calls.erase_tenant(f"{org_id}:*:*:*:*", f"moved to {target}"))
-    (folder / "certificate.json").write_text(json.dumps(certificate) + "\n")
-    return certificate
+    moved = {tenant.tenant_id for tenant in session.run(cells[home], calls.digest_organisation(org_id))}
+    left = [name for name in _leftovers(cells, org_id, home) if name != but]
+    for name in left:
+        say(f"Writing the bundle of its log, and erasing it in {name}.")
+        old = cells[name]
+        tenants = session.run(old, calls.digest_organisation(org_id))
+        for tenant in tenants:
+            # An open one is no copy.
+            if tenant.row_count and (tenant.moved_to is None or tenant.tenant_id not in moved):
+                raise DirectoryError(
+                    f"{name} has content of {tenant.isolation_key} that was not moved to {home}.",
+                    "Nothing was erased there. Compare the two: select * from ai_storage.digest_organisation(org_id)",
+                )
+        seal_all(old)
+        session.run(old, calls.create_checkpoint())
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for tenant in tenants:
+            path = folder / name / f"{tenant.tenant_id}.jsonl"
+            path.unlink(missing_ok=True)  # of a run that was interrupted
+            transfer.export_lines(old, calls.export_tenant_audit(tenant.isolation_key), path)
+        certificate = session.run(old, calls.erase_tenant(f"{org_id}:*:*:*:*", f"moved to {home}"))
+        (folder / name / "certificate.json").write_text(json.dumps(certificate) + "\n")
+    return left
 
 
 def seal_all(connection: Connection) -> tuple[int, int]:

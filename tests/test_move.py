@@ -38,7 +38,7 @@ def file(east: Database, west: Database, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bundles(file: Path) -> Path:
-    return file.parent / "bundles"
+    return file.parent / "bundles" / "west"
 
 
 def move(file: Path, org: str = "beta", cell: str = "east", *more: str) -> int:
@@ -503,4 +503,13 @@ def test_all_of_four_cells_know_where_an_organisation_moved(
                 routed.storage(BETA).save_ai_progress("m", 1)
             assert cli.main(["cells", "check", str(file)]) == 0
         assert move(file, "beta", "east") == 0  # it lives there already
+        # Moved on before the cell that it left was erased.
+        in_the_way = file.parent / "bundles" / "east"
+        in_the_way.touch()
+        assert move(file, "beta", "south") == 1
+        in_the_way.unlink()
+        assert rows(east) > 0
+        assert move(file, "beta", "north") == 0
+        assert [rows(cell) for cell in (east, west, south)] == [0, 0, 0]
+        assert move(file, "beta", "east") == 0
         assert versions(east.connect("app"), "m", as_=BETA) == [4, 3, 2, 1]
