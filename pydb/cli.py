@@ -750,15 +750,18 @@ def _cells_adopt_key(args: argparse.Namespace) -> None:
 
 def _move_org(args: argparse.Namespace) -> None:
     folder = args.out or Path(f"{args.org}-moved-to-{args.cell}")
-    with directory.opened(directory.read(args.file)) as cells:
-        moved = move.move(
-            cells,
-            args.org,
-            args.cell,
-            folder,
-            wait=args.wait,
-            say=lambda words: print(words, file=sys.stderr, flush=True),
-        )
+
+    def say(words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
+
+    try:
+        folder.mkdir(exist_ok=True)
+        with directory.opened(directory.read(args.file)) as cells:
+            moved = move.move(cells, args.org, args.cell, folder, wait=args.wait, say=say)
+    except OSError as error:
+        raise CommandError(
+            f"{error.filename} cannot be written: {error.strerror}.", "Name another --out, and move again."
+        ) from error
     print(f"{args.org} lives in {args.cell}: {_count(moved.tenants, 'tenant')}, {_count(moved.rows, 'row')}.")
     if moved.closed:
         print(f"It was closed for {moved.closed:.1f} s. Digest in the logs of both cells: {moved.digest}")
