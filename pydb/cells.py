@@ -73,7 +73,8 @@ class _Cells:
         self._homes: dict[str, str] = {}
         # A forked process opens its own.
         self._pools: dict[tuple[int, str], Any] = {}
-        self._lock = self._lock_type()
+        # One for each cell: a cell that is down keeps nobody else waiting.
+        self._locks = {name: self._lock_type() for name in self._dsns}
 
 
 def _organisation(credential: str | None) -> str:
@@ -83,7 +84,7 @@ def _organisation(credential: str | None) -> str:
         return name
     try:
         claims = json.loads(urlsafe_b64decode(name.split(".")[1] + "=="))
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, RecursionError):
         return ""
     named = claims.get("org") if isinstance(claims, dict) else None
     return named if isinstance(named, str) else ""
@@ -164,7 +165,7 @@ class Cells(_Cells, _Router):
 
     def pool(self, cell: str) -> ConnectionPool[Any]:
         """The pool of a cell, opened when it is first needed. Raises: as TenantAwareStorage.from_dsn."""
-        with self._lock:
+        with self._locks[cell]:
             key = (os.getpid(), cell)
             if key not in self._pools:
                 self._pools[key] = open_pool(self._dsns[cell], **self._options)
@@ -217,7 +218,7 @@ class AsyncCells(_Cells, _AsyncRouter):
 
     async def pool(self, cell: str) -> AsyncConnectionPool[Any]:
         """See Cells.pool."""
-        async with self._lock:
+        async with self._locks[cell]:
             key = (os.getpid(), cell)
             if key not in self._pools:
                 self._pools[key] = await open_async_pool(self._dsns[cell], **self._options)

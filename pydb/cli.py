@@ -749,7 +749,7 @@ def _cells_adopt_key(args: argparse.Namespace) -> None:
 
 
 def _move_org(args: argparse.Namespace) -> None:
-    folder = args.out or Path(f"{args.org}-moved-to-{args.cell}")
+    folder = args.out or Path(f"{args.org.replace('/', '_')}-moved-to-{args.cell}")
 
     def say(words: str) -> None:
         print(words, file=sys.stderr, flush=True)

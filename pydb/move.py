@@ -73,22 +73,29 @@ def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: fl
             f"{' and '.join(living)} both say that {org_id} lives there.", "Run: pydb cells check FILE"
         )
     closed, digest = 0.0, None
-    if living and living[0] != target:
-        source = living[0]
-        if not homes[source].is_moving:
-            # An earlier move may have been interrupted before it erased what it had copied.
-            _erase_leftovers(cells, org_id, source, folder, say, but=target)
-            _prepare(cells, org_id, source, target, say)
-        closed, digest = _switch(cells, org_id, source, target, wait, say)
+    if living:
+        (source,) = living
+        _reopen(cells, org_id, source, say)
+        if source != target:
+            # What an earlier move left. The log of a copy may name what was erased at the source since.
+            _erase_leftovers(cells, org_id, source, folder, say)
+            erasures = _prepare(cells, org_id, source, target, say)
+            closed, digest = _switch(cells, org_id, source, target, erasures, wait, say)
     else:
-        if not living and not _leftovers(cells, org_id, target):
+        # Interrupted after the source released it. Only the whole copy is opened.
+        left = _leftovers(cells, org_id, target)
+        if not left:
             raise DirectoryError(f"No cell has tenants of {org_id}.", "Run: pydb cells show FILE")
         tenants = session.run(cells[target], calls.digest_organisation(org_id))
-        # Interrupted after the source released it; or it never left, and a move to another cell was interrupted.
-        if not living or any(tenant.moved_to for tenant in tenants):
-            say(f"Opening it in {target}.")
-            digest = _digest(tenants)
-            session.run(cells[target], calls.open_organisation(org_id, digest))
+        if not tenants or any(tenant.moved_to != target for tenant in tenants):
+            whole = [name for name in left if _is_copy(cells[name], org_id, name)]
+            raise DirectoryError(
+                f"{org_id} is between two cells.",
+                f"End that move first: pydb move-org FILE {org_id} {whole[0] if whole else 'CELL'}",
+            )
+        say(f"Opening it in {target}.")
+        digest = _digest(tenants)
+        session.run(cells[target], calls.open_organisation(org_id, digest))
     for connection in cells.values():
         session.run(connection, calls.set_home(org_id, target))
     erased = _erase_leftovers(cells, org_id, target, folder, say)
@@ -113,13 +120,40 @@ def _leftovers(cells: Connections, org_id: str, target: str) -> list[str]:
     ]
 
 
+def _is_copy(connection: Connection, org_id: str, name: str) -> bool:
+    """Whether a cell has a copy of the organisation that was never opened."""
+    tenants = session.run(connection, calls.digest_organisation(org_id))
+    return bool(tenants) and all(tenant.moved_to == name for tenant in tenants)
+
+
+def _reopen(cells: Connections, org_id: str, home: str, say: Say) -> None:
+    """Open an organisation where it lives, if an interrupted move left it closed there.
+
+    Raises: DirectoryError when it is open in another cell too.
+    """
+    for name, connection in cells.items():
+        is_open = any(t.moved_to is None for t in session.run(connection, calls.digest_organisation(org_id)))
+        if name != home and is_open:
+            raise DirectoryError(f"{name} has tenants of {org_id} that are open.", "Run: pydb cells check FILE")
+    closed = [t for t in session.run(cells[home], calls.digest_organisation(org_id)) if t.moved_to is not None]
+    moving = [h for h in session.run(cells[home], calls.list_homes()) if h.org_id == org_id and h.is_moving]
+    if closed or moving:
+        say(f"Opening it in {home}, where a move left it closed.")
+        session.run(cells[home], calls.open_organisation(org_id))
+    for connection in cells.values():
+        session.run(connection, calls.set_home(org_id, home))
+
+
 def _digest(tenants: list[calls.TenantDigest]) -> str:
     """The sha256, in hexadecimal, of a line per tenant: its key, a blank, its digest."""
     return sha256("".join(f"{tenant.isolation_key} {tenant.digest}\n" for tenant in tenants).encode()).hexdigest()
 
 
-def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say) -> None:
-    """Check what can be checked, and copy what there is, while the organisation is open at the source."""
+def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say) -> list[calls.Erasure]:
+    """Check what can be checked, and copy what there is, while the organisation is open at the source.
+
+    Returns: the erasures at the source before it was copied.
+    """
     old, new = cells[source], cells[target]
     releases = {session.run(connection, calls.version()) for connection in (old, new)}
     if len(releases) > 1:
@@ -130,20 +164,11 @@ def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say
             f"Tokens signed with the key {min(missing)[0]} would be refused in {target}.",
             "Adopt it there: pydb cells adopt-key FILE KID",
         )
-    for connection in cells.values():
-        session.run(connection, calls.set_home(org_id, source))
     # Tried before anything is copied: it is refused under a legal hold, and when the source does not know the target.
     with old.transaction(force_rollback=True):
         session.run(old, calls.hold_organisation(org_id, target))
     _copy_settings(old, new, org_id)
-    copies = session.run(new, calls.digest_organisation(org_id))
-    if any(tenant.moved_to is None for tenant in copies):
-        raise DirectoryError(f"{target} has tenants of {org_id} that are open.", "Run: pydb cells check FILE")
-    if any(tenant.row_count for tenant in copies):
-        # Of a move that failed. Its log may name what was erased at the source since.
-        say(f"Erasing an earlier copy in {target}.")
-        session.run(new, calls.erase_tenant(f"{org_id}:*:*:*:*", "a move was given up"))
-    erased = session.run(old, calls.list_erasures())
+    erasures = session.run(old, calls.list_erasures())
     last = None
     while True:
         copied, _ = _copy(old, new, org_id)
@@ -152,8 +177,7 @@ def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say
         if copied < FEW_ROWS or (last is not None and copied > last / 2):
             break
         last = copied
-    if session.run(old, calls.list_erasures()) != erased:
-        raise DirectoryError(f"Something was erased in {source} meanwhile.", "Move again: the copy is then made again.")
+    return erasures
 
 
 def _signing_keys(connection: Connection) -> set[tuple[str, str]]:
@@ -162,7 +186,15 @@ def _signing_keys(connection: Connection) -> set[tuple[str, str]]:
     return {(key.kid, key.audience) for key in keys if key.retired_at is None}
 
 
-def _switch(cells: Connections, org_id: str, source: str, target: str, wait: float, say: Say) -> tuple[float, str]:
+def _switch(
+    cells: Connections,
+    org_id: str,
+    source: str,
+    target: str,
+    erasures: list[calls.Erasure],
+    wait: float,
+    say: Say,
+) -> tuple[float, str]:
     """Close the organisation, copy the rest, and open it in the target.
 
     Returns: the seconds for which it was closed, and the digest.
@@ -175,6 +207,9 @@ def _switch(cells: Connections, org_id: str, source: str, target: str, wait: flo
         say(f"Closed {org_id}.")
         _wait_for_older(old, wait)
         session.run(old, calls.hold_organisation(org_id, target))  # what they registered
+        if session.run(old, calls.list_erasures()) != erasures:
+            # The log of the copy names what was erased.
+            raise DirectoryError(f"Something was erased in {source} meanwhile.", "Move again: it is then copied again.")
         for _ in range(MOST_ROUNDS):
             copied, digest = _copy(old, new, org_id)
             say(f"Copied {copied} rows while {org_id} is closed.")
@@ -219,7 +254,8 @@ def _wait_for_older(connection: Connection, wait: float) -> None:
                 "End it, with pg_terminate_backend() or rollback prepared, and move again.",
             )
         time.sleep(0.01)
-        older &= set(connection.execute(query).fetchall())
+        # An older one may have been prepared since, under a name that does not tell.
+        older = {row for row in connection.execute(query) if row in older or row[0].startswith("prepared")}
 
 
 def _copy(old: Connection, new: Connection, org_id: str) -> tuple[int, str]:
@@ -314,16 +350,13 @@ def _copy_settings(old: Connection, new: Connection, org_id: str) -> None:
             session.run(new, add(*values))
 
 
-def _erase_leftovers(
-    cells: Connections, org_id: str, home: str, folder: Path, say: Say, *, but: str | None = None
-) -> list[str]:
-    """Erase the organisation in each cell that it left, with the bundles of its log there. Returns: these cells.
+def _erase_leftovers(cells: Connections, org_id: str, home: str, folder: Path, say: Say) -> list[str]:
+    """Erase the organisation in each cell that it left, after writing the bundles of its log. Returns: these cells.
 
-    but: a cell that is left as it is.
     Raises: DirectoryError when a cell has content that was not moved to its home.
     """
     moved = {tenant.tenant_id for tenant in session.run(cells[home], calls.digest_organisation(org_id))}
-    left = [name for name in _leftovers(cells, org_id, home) if name != but]
+    left = _leftovers(cells, org_id, home)
     for name in left:
         say(f"Writing the bundle of its log, and erasing it in {name}.")
         old = cells[name]

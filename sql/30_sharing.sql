@@ -1069,6 +1069,10 @@ begin
             hint = 'Check the name and the owner; a model of another tenant has to be shared with '
                 'you.';
     end if;
+    -- What is saved into an organisation while it is moved would be lost.
+    if split_part(v_share.owner_key, ':', 1) <> p_tenant.levels[1] then
+        perform ai_storage_private.check_home(split_part(v_share.owner_key, ':', 1));
+    end if;
     perform ai_storage_private.lend(array[v_share.tenant_id], array[v_share.model_id]);
     return v_share;
 end;
@@ -1077,7 +1081,7 @@ comment on function ai_storage_private.borrow(
     ai_storage_private.acting_tenant, text, text, text
 ) is
     'Finds the grant for one use of one model and lends the model to this transaction; the caller '
-    'puts the context back. Raises TN101.';
+    'puts the context back. Raises TN101, TN602, TN603.';
 
 create or replace function ai_storage_private.may_receive(p_org_id text)
 returns boolean

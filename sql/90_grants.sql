@@ -201,9 +201,10 @@ grant execute on function
     ai_storage_private.enter_code_version(text, text),
     ai_storage_private.list_covered_versions(text),
     ai_storage_private.current_credential(),
-    ai_storage_private.check_home(text),
     ai_storage.current_tenant()
 to ai_storage_owner;
+grant execute on function ai_storage_private.check_home(text)
+to ai_storage_owner, ai_storage_sharing;
 grant execute on function
     ai_storage_private.record_event(bigint, text, uuid, bigint, text, jsonb)
 to ai_storage_owner, ai_storage_sharing;

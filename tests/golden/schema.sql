@@ -5205,6 +5205,10 @@ begin
             hint = 'Check the name and the owner; a model of another tenant has to be shared with '
                 'you.';
     end if;
+    -- What is saved into an organisation while it is moved would be lost.
+    if split_part(v_share.owner_key, ':', 1) <> p_tenant.levels[1] then
+        perform ai_storage_private.check_home(split_part(v_share.owner_key, ':', 1));
+    end if;
     perform ai_storage_private.lend(array[v_share.tenant_id], array[v_share.model_id]);
     return v_share;
 end;
@@ -5216,7 +5220,7 @@ ALTER FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tena
 -- Name: FUNCTION borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text); Type: COMMENT; Schema: ai_storage_private; Owner: ai_storage_sharing
 --
 
-COMMENT ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) IS 'Finds the grant for one use of one model and lends the model to this transaction; the caller puts the context back. Raises TN101.';
+COMMENT ON FUNCTION ai_storage_private.borrow(p_tenant ai_storage_private.acting_tenant, p_owner text, p_model_name text, p_permission text) IS 'Finds the grant for one use of one model and lends the model to this transaction; the caller puts the context back. Raises TN101, TN602, TN603.';
 
 --
 -- Name: cache_key(bigint); Type: FUNCTION; Schema: ai_storage_private; Owner: ai_storage_owner
@@ -18198,6 +18202,7 @@ GRANT ALL ON FUNCTION ai_storage_private.check_hold(p_levels text[]) TO ai_stora
 
 REVOKE ALL ON FUNCTION ai_storage_private.check_home(p_org_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION ai_storage_private.check_home(p_org_id text) TO ai_storage_owner;
+GRANT ALL ON FUNCTION ai_storage_private.check_home(p_org_id text) TO ai_storage_sharing;
 
 --
 -- Name: FUNCTION check_log(p_tenant_id bigint); Type: ACL; Schema: ai_storage_private; Owner: ai_storage_operator
