@@ -6,6 +6,7 @@ A directory file is JSON: the name of each cell and the DSN of an administrator'
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -81,18 +82,79 @@ def _answers(cells: Connections) -> dict[str, dict[str, calls.Home]]:
     return dict(sorted(found.items()))
 
 
+def lock(cells: Connections, org_id: str | None = None) -> None:
+    """Keep others from moving an organisation, or anybody from moving any, as long as these connections last.
+
+    Raises: DirectoryError when somebody does.
+    """
+    for connection in cells.values():
+        query = "select pg_try_advisory_lock(hashtextextended('cells', 0))"
+        if org_id is not None:
+            query = (
+                "select pg_try_advisory_lock_shared(hashtextextended('cells', 0))"
+                " and pg_try_advisory_lock(hashtextextended('move ' || %s, 0))"
+            )
+        if connection.execute(query, None if org_id is None else (org_id,)).fetchone() != (True,):
+            raise DirectoryError(
+                f"{org_id or 'An organisation'} is being moved already, or the cells are being set.",
+                "Wait until that has ended.",
+            )
+
+
+def wait_for_older(connection: psycopg.Connection[Any], wait: float) -> None:
+    """Wait for the transactions that are open in this database now. Not for autovacuum, which no role runs."""
+    query = """
+        select 'process ' || a.pid || ' since transaction ' || l.virtualtransaction
+        from pg_locks as l
+        join pg_stat_activity as a using (pid)
+        where l.locktype = 'virtualxid'
+          and a.datname = current_database()
+          and a.usename is not null
+          and a.pid <> pg_backend_pid()
+        union all
+        select 'prepared transaction ' || p.gid
+        from pg_prepared_xacts as p
+        where p.database = current_database()
+    """
+    end = time.monotonic() + wait
+    older = set(connection.execute(query).fetchall())
+    while older:
+        if time.monotonic() > end:
+            raise DirectoryError(
+                f"An older transaction is still open: {min(older)[0]}.",
+                "End it, with pg_terminate_backend() or rollback prepared, and run this again.",
+            )
+        time.sleep(0.01)
+        # An older one may have been prepared since, under a name that does not tell.
+        older = {row for row in connection.execute(query) if row in older or row[0].startswith("prepared")}
+
+
 def apply(cells: Connections, takes_new: str) -> dict[str, calls.Home]:
     """Give all cells the same directory. Returns where each organisation lives.
 
-    Raises: as homes; psycopg.Error.
+    Raises: as homes, lock and wait_for_older; psycopg.Error.
     """
+    lock(cells)
     names = sorted(cells)
-    for name, connection in cells.items():
-        session.run(connection, calls.set_cells(names, name, takes_new))
+    set_already = all(
+        {(cell.cell_name, cell.is_here, cell.takes_new) for cell in session.run(connection, calls.list_cells())}
+        == {(other, other == name, other == takes_new) for other in names}
+        for name, connection in cells.items()
+    )
+    if not set_already:
+        homes(cells)  # contradictions are told before anything is changed
+        # Meanwhile no cell takes new ones: each names another. Else one that is just being registered in the cell that
+        # took them would be registered in the other one too.
+        for name, other in zip(names, names[1:] + names[:1], strict=True):
+            session.run(cells[name], calls.set_cells(names, name, other))
+        for connection in cells.values():
+            wait_for_older(connection, 10)
     found = homes(cells)
     for connection in cells.values():
         for home in found.values():
             session.run(connection, calls.set_home(home.org_id, home.cell_name, is_moving=home.is_moving))
+    for name, connection in cells.items():
+        session.run(connection, calls.set_cells(names, name, takes_new))
     return found
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from . import calls, session, transfer
+from . import calls, directory, session, transfer
 from .directory import Connections, DirectoryError
 
 __all__ = ["Moved", "move", "seal_all"]
@@ -59,8 +59,7 @@ def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: fl
     """
     if target not in cells:
         raise DirectoryError(f"There is no cell {target}.", "Name one of the file.")
-    for connection in cells.values():
-        _lock(connection, org_id)
+    directory.lock(cells, org_id)
     homes = {
         name: home
         for name, connection in cells.items()
@@ -101,13 +100,6 @@ def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: fl
     erased = _erase_leftovers(cells, org_id, target, folder, say)
     moved = session.run(cells[target], calls.digest_organisation(org_id))
     return Moved(len(moved), sum(tenant.row_count for tenant in moved), digest or _digest(moved), closed, erased)
-
-
-def _lock(connection: Connection, org_id: str) -> None:
-    """Refuse other moves of the organisation for as long as the connection lasts."""
-    locked = connection.execute("select pg_try_advisory_lock(hashtextextended('move ' || %s, 0))", (org_id,)).fetchone()
-    if locked != (True,):
-        raise DirectoryError(f"{org_id} is being moved already.", "Wait until that move has ended.")
 
 
 def _leftovers(cells: Connections, org_id: str, target: str) -> list[str]:
@@ -167,7 +159,7 @@ def _prepare(cells: Connections, org_id: str, source: str, target: str, say: Say
     # Tried before anything is copied: it is refused under a legal hold, and when the source does not know the target.
     with old.transaction(force_rollback=True):
         session.run(old, calls.hold_organisation(org_id, target))
-    _copy_settings(old, new, org_id)
+    _copy_settings(old, new, org_id, quotas=False)
     erasures = session.run(old, calls.list_erasures())
     last = None
     while True:
@@ -205,7 +197,7 @@ def _switch(
         for connection in (new, old):
             session.run(connection, calls.hold_organisation(org_id, target))
         say(f"Closed {org_id}.")
-        _wait_for_older(old, wait)
+        directory.wait_for_older(old, wait)
         session.run(old, calls.hold_organisation(org_id, target))  # what they registered
         if session.run(old, calls.list_erasures()) != erasures:
             # The log of the copy names what was erased.
@@ -217,7 +209,7 @@ def _switch(
                 break
         else:
             raise DirectoryError(f"The copy in {target} is not what {source} has.", "See the log of both servers.")
-        _copy_settings(old, new, org_id)
+        _copy_settings(old, new, org_id, quotas=True)
         session.run(old, calls.release_organisation(org_id, target, digest))
     except BaseException:
         # Undone only before the release: from then on it lives in the target.
@@ -228,34 +220,6 @@ def _switch(
     session.run(new, calls.open_organisation(org_id, digest))
     say(f"Opened it in {target}.")
     return time.monotonic() - begun, digest
-
-
-def _wait_for_older(connection: Connection, wait: float) -> None:
-    """Wait for the transactions that are open in this database now. Not for autovacuum, which no role runs."""
-    query = """
-        select 'process ' || a.pid || ' since transaction ' || l.virtualtransaction
-        from pg_locks as l
-        join pg_stat_activity as a using (pid)
-        where l.locktype = 'virtualxid'
-          and a.datname = current_database()
-          and a.usename is not null
-          and a.pid <> pg_backend_pid()
-        union all
-        select 'prepared transaction ' || p.gid
-        from pg_prepared_xacts as p
-        where p.database = current_database()
-    """
-    end = time.monotonic() + wait
-    older = set(connection.execute(query).fetchall())
-    while older:
-        if time.monotonic() > end:
-            raise DirectoryError(
-                f"An older transaction is still open: {min(older)[0]}.",
-                "End it, with pg_terminate_backend() or rollback prepared, and move again.",
-            )
-        time.sleep(0.01)
-        # An older one may have been prepared since, under a name that does not tell.
-        older = {row for row in connection.execute(query) if row in older or row[0].startswith("prepared")}
 
 
 def _copy(old: Connection, new: Connection, org_id: str) -> tuple[int, str]:
@@ -309,8 +273,15 @@ def _by_table(rows: list[calls.RowDigest]) -> Iterator[tuple[str, list[str]]]:
             yield table, keys[place : place + size]
 
 
-def _copy_settings(old: Connection, new: Connection, org_id: str) -> None:
-    """Give the new cell the organisation's authorisations, permits, rules and quotas of the old one, and no others."""
+def _copy_settings(old: Connection, new: Connection, org_id: str, *, quotas: bool) -> None:
+    """Give the new cell the organisation's authorisations, permits, rules and quotas of the old one, and no others.
+
+    quotas: False for none yet: an organisation may have more than its quota allows.
+    """
+
+    def set_quota(pattern: str, models: int | None, size: int | None) -> calls.Call[None]:
+        return calls.set_quota(pattern, max_models=models, max_bytes=size)
+
     kinds: list[tuple[calls.Call[Any], Callable[[Any], Any], Callable[..., Any], Callable[..., Any]]] = [
         (
             calls.list_authorizations(),
@@ -335,7 +306,7 @@ def _copy_settings(old: Connection, new: Connection, org_id: str) -> None:
         (
             calls.list_quotas(),
             attrgetter("pattern", "max_models", "max_bytes"),
-            lambda pattern, models, size: calls.set_quota(pattern, max_models=models, max_bytes=size),
+            set_quota,
             lambda pattern, *_: calls.drop_quota(pattern),
         ),
     ]
@@ -344,6 +315,8 @@ def _copy_settings(old: Connection, new: Connection, org_id: str) -> None:
             {values for values in map(columns, session.run(cell, listed)) if values[0].partition(":")[0] == org_id}
             for cell in (old, new)
         )
+        if add is set_quota and not quotas:
+            wanted = set()
         for values in found - wanted:
             session.run(new, remove(*values))
         for values in wanted - found:

@@ -23,12 +23,13 @@ from pydb import (
     StorageError,
     TenantAwareStorage,
     cli,
+    directory,
     environment,
     token,
     web,
 )
 from tests.conftest import Database
-from tests.helpers import ACME, ACME_2, BETA, call, dsns, key, refused, save, value
+from tests.helpers import ACME, ACME_2, BETA, call, dsns, key, refused, save, until, value
 from tests.pgbouncer import PORT, running, settings
 
 pytestmark = pytest.mark.sql
@@ -368,6 +369,35 @@ def test_the_command_gives_all_cells_one_directory(
         with pytest.raises(psycopg.Error) as caught:
             cell.connect("stranger").execute("select ai_storage.home(%s)", (BETA,))
         assert caught.value.sqlstate in ("42501", "TN003")
+
+
+def test_an_organisation_that_is_born_while_the_cells_are_set_lives_in_one(
+    database: Database, west: Database, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "cells", "apply", str(file), "--takes-new", "west")[0] == 0
+    first = west.connect("app")
+    first.execute("begin")
+    save(first, "m", as_=NEW)
+
+    def apply() -> None:
+        with directory.opened(directory.read(file)) as cells:
+            directory.apply(cells, "east")
+
+    applying = threading.Thread(target=apply)
+    applying.start()
+    until(lambda: [cell.takes_new for cell in call(west.connect(), "list_cells")] == [True, False], "west to take none")
+    for cell in (database, west):
+        with refused("TN602"):
+            save(cell.connect("app"), "m", as_=key("other"))
+    applying.join(0.2)
+    assert applying.is_alive()
+    first.execute("commit")
+    applying.join(20)
+    assert {cell.takes_new for cell in call(west.connect(), "list_cells") if cell.cell_name == "east"} == {True}
+    with refused("TN602"):
+        save(database.connect("app"), "m", as_=NEW)
+    assert save(west.connect("app"), "m", as_=NEW).version == 2
+    assert save(database.connect("app"), "m", as_=key("other")).version == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"a": 1}', '{"a": "nonsense"}', "\x00"])

@@ -143,7 +143,8 @@ def test_what_administrators_set_for_an_organisation_goes_along(east: Database, 
     save(west.connect("app"), "m", as_=BETA)
     call(old, "allow_external_sharing", org_id="beta", to_org_id="gamma")
     call(old, "set_retention", pattern="beta:*:*:*:*", keep_versions=3)
-    call(old, "set_quota", pattern="beta:*:*:*:*", max_models=10)
+    save(west.connect("app"), "n", as_=BETA)
+    call(old, "set_quota", pattern="beta:*:*:*:*", max_models=1)  # less than there is
     call(old, "authorize_login", login="acme_app", pattern="beta:s1:*:*:*", token_only=True)
     # What was set in the new cell only would let somebody in, or delete something.
     call(new, "authorize_login", login="acme_app", pattern="beta:*:*:*:*")
@@ -153,7 +154,7 @@ def test_what_administrators_set_for_an_organisation_goes_along(east: Database, 
     assert move(file) == 0
     assert [(row.to_org_id,) for row in call(new, "list_external_sharing")] == [("gamma",)]
     assert [(row.pattern, row.keep_versions) for row in call(new, "list_retention")] == [("beta:*:*:*:*", 3)]
-    assert [(row.pattern, row.max_models, row.models) for row in call(new, "list_quotas")] == [("beta:*:*:*:*", 10, 1)]
+    assert [(row.pattern, row.max_models, row.models) for row in call(new, "list_quotas")] == [("beta:*:*:*:*", 1, 2)]
     authorized = [
         (row.pattern, row.token_only) for row in call(new, "list_authorizations") if row.login_name == "acme_app"
     ]
