@@ -465,11 +465,13 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The cell that an organisation lives in."""
+    """The cell that an organisation lives in, and how many of its tenants are open and closed in the one asked."""
 
     org_id: str
     cell_name: str
     is_moving: bool
+    open_tenants: int = field(compare=False)
+    closed_tenants: int = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -1730,7 +1732,12 @@ def list_homes() -> Call[list[Home]]:
 
     Source: sql/60_cell.sql, ai_storage.list_homes
     """
-    return Call("select org_id, cell_name, is_moving from ai_storage.list_homes()", (), _HOMES, tenant=False)
+    return Call(
+        "select org_id, cell_name, is_moving, open_tenants, closed_tenants from ai_storage.list_homes()",
+        (),
+        _HOMES,
+        tenant=False,
+    )
 
 
 def hold_organisation(org_id: str, cell_name: str) -> Call[int]:

@@ -200,6 +200,11 @@ def check(cells: Connections) -> list[str]:
             wrong.append(f"The cells do not agree where the organisation {organisation} lives: {words}.")
         elif next(iter(by_cell.values())).is_moving:
             wrong.append(f"The organisation {organisation} is being moved, and closed.")
+        for name, home in by_cell.items():
+            if home.cell_name == name and home.closed_tenants and not home.is_moving:
+                wrong.append(f"The organisation {organisation} lives in {name}, and is closed there: move it there.")
+            if home.cell_name != name and home.open_tenants:
+                wrong.append(f"The organisation {organisation} lives in {home.cell_name}, and is open in {name} too.")
     versions = {session.run(connection, calls.version()) for connection in cells.values()}
     if len(versions) > 1:
         wrong.append(f"The cells have different releases: {', '.join(sorted(versions))}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -74,7 +74,7 @@ def move(cells: Connections, org_id: str, target: str, folder: Path, *, wait: fl
     closed, digest = 0.0, None
     if living:
         (source,) = living
-        _reopen(cells, org_id, source, say)
+        _reopen(cells, homes, source, say)
         if source != target:
             # What an earlier move left. The log of a copy may name what was erased at the source since.
             _erase_leftovers(cells, org_id, source, folder, say)
@@ -118,22 +118,21 @@ def _is_copy(connection: Connection, org_id: str, name: str) -> bool:
     return bool(tenants) and all(tenant.moved_to == name for tenant in tenants)
 
 
-def _reopen(cells: Connections, org_id: str, home: str, say: Say) -> None:
+def _reopen(cells: Connections, homes: Mapping[str, calls.Home], source: str, say: Say) -> None:
     """Open an organisation where it lives, if an interrupted move left it closed there.
 
+    homes: what each cell that knows it says.
     Raises: DirectoryError when it is open in another cell too.
     """
-    for name, connection in cells.items():
-        is_open = any(t.moved_to is None for t in session.run(connection, calls.digest_organisation(org_id)))
-        if name != home and is_open:
-            raise DirectoryError(f"{name} has tenants of {org_id} that are open.", "Run: pydb cells check FILE")
-    closed = [t for t in session.run(cells[home], calls.digest_organisation(org_id)) if t.moved_to is not None]
-    moving = [h for h in session.run(cells[home], calls.list_homes()) if h.org_id == org_id and h.is_moving]
-    if closed or moving:
-        say(f"Opening it in {home}, where a move left it closed.")
-        session.run(cells[home], calls.open_organisation(org_id))
+    here = homes[source]
+    for name, home in homes.items():
+        if name != source and home.open_tenants:
+            raise DirectoryError(f"{name} has tenants of {here.org_id} that are open.", "Run: pydb cells check FILE")
+    if here.closed_tenants or here.is_moving:
+        say(f"Opening it in {source}, where a move left it closed.")
+        session.run(cells[source], calls.open_organisation(here.org_id))
     for connection in cells.values():
-        session.run(connection, calls.set_home(org_id, home))
+        session.run(connection, calls.set_home(here.org_id, source))
 
 
 def _digest(tenants: list[calls.TenantDigest]) -> str:

@@ -256,7 +256,13 @@ $fn$;
 comment on function ai_storage.list_cells() is 'The cells, by name.';
 
 create or replace function ai_storage.list_homes()
-returns table (org_id text, cell_name text, is_moving boolean)
+returns table (
+    org_id         text,
+    cell_name      text,
+    is_moving      boolean,
+    open_tenants   bigint,
+    closed_tenants bigint
+)
 language plpgsql
 stable
 security definer
@@ -266,24 +272,31 @@ as $fn$
 begin
     perform ai_storage_private.require_owner();
     return query
-    select h.org_id, h.cell_name, h.is_moving
+    select
+        coalesce(h.org_id, t.org_id),
+        coalesce(h.cell_name, c.cell_name),
+        coalesce(h.is_moving, false),
+        coalesce(t.open, 0),
+        coalesce(t.closed, 0)
     from ai_storage_private.home as h
-    union all
-    -- Those without a row that live here.
-    select distinct t.org_id, c.cell_name, false
-    from ai_storage_private.tenant as t
-    cross join ai_storage_private.cell as c
-    where c.is_here
-      and t.moved_to is null
-      and not exists (
-          select from ai_storage_private.home as h
-          where h.org_id = t.org_id
-      )
+    full join (
+        select
+            r.org_id,
+            count(*) filter (where r.moved_to is null) as open,
+            count(r.moved_to) as closed
+        from ai_storage_private.tenant as r
+        group by r.org_id
+    ) as t on t.org_id = h.org_id
+    left join ai_storage_private.cell as c on c.is_here
+    -- Without a row it lives where it is open.
+    where h.org_id is not null
+       or (t.open > 0 and c.cell_name is not null)
     order by 1;
 end;
 $fn$;
 comment on function ai_storage.list_homes() is
-    'The organisations that are known here and the cells that they live in, by organisation.';
+    'The organisations that are known here and the cells that they live in, by organisation, with '
+    'the numbers of their tenants that are open and closed in this cell.';
 
 -- Moving an organisation --------------------------------------------------------------------------
 

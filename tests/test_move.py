@@ -362,6 +362,8 @@ def test_a_cell_that_was_restored_is_told_from_the_one_that_has_the_organisation
     # An old backup: it says that the organisation lives there, and has its tenants.
     old = west.connect()
     old.execute("update ai_storage_private.tenant set moved_to = null")
+    assert cli.main(["cells", "check", str(file)]) == 1
+    assert "open in west too" in capsys.readouterr().out
     call(old, "set_home", org_id="beta", cell_name="west")
     save(west.connect("app"), "m", as_=BETA)
     assert cli.main(["cells", "check", str(file)]) == 1
@@ -404,8 +406,11 @@ def test_an_interrupted_move_is_cancelled_by_a_move_to_where_it_was(
     assert move(file, "beta", "west") == 0
     assert names(west.connect("app"), as_=BETA) == ["m"]
     assert rows(east) == 0
-    # Also when nothing was copied yet.
+    # Also when nothing was copied yet, and when the directory was set by hand.
     call(west.connect(), "hold_organisation", org_id="beta", cell_name="east")
+    call(west.connect(), "set_home", org_id="beta", cell_name="west")
+    assert cli.main(["cells", "check", str(file)]) == 1
+    assert "closed there" in capsys.readouterr().out
     assert move(file, "beta", "west") == 0
     assert names(west.connect("app"), as_=BETA) == ["m"]
 

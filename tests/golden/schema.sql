@@ -2517,7 +2517,7 @@ COMMENT ON FUNCTION ai_storage.list_external_sharing() IS 'Which organisation ma
 -- Name: list_homes(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-CREATE FUNCTION ai_storage.list_homes() RETURNS TABLE(org_id text, cell_name text, is_moving boolean)
+CREATE FUNCTION ai_storage.list_homes() RETURNS TABLE(org_id text, cell_name text, is_moving boolean, open_tenants bigint, closed_tenants bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_min_messages TO 'notice'
@@ -2525,19 +2525,25 @@ CREATE FUNCTION ai_storage.list_homes() RETURNS TABLE(org_id text, cell_name tex
 begin
     perform ai_storage_private.require_owner();
     return query
-    select h.org_id, h.cell_name, h.is_moving
+    select
+        coalesce(h.org_id, t.org_id),
+        coalesce(h.cell_name, c.cell_name),
+        coalesce(h.is_moving, false),
+        coalesce(t.open, 0),
+        coalesce(t.closed, 0)
     from ai_storage_private.home as h
-    union all
-    -- Those without a row that live here.
-    select distinct t.org_id, c.cell_name, false
-    from ai_storage_private.tenant as t
-    cross join ai_storage_private.cell as c
-    where c.is_here
-      and t.moved_to is null
-      and not exists (
-          select from ai_storage_private.home as h
-          where h.org_id = t.org_id
-      )
+    full join (
+        select
+            r.org_id,
+            count(*) filter (where r.moved_to is null) as open,
+            count(r.moved_to) as closed
+        from ai_storage_private.tenant as r
+        group by r.org_id
+    ) as t on t.org_id = h.org_id
+    left join ai_storage_private.cell as c on c.is_here
+    -- Without a row it lives where it is open.
+    where h.org_id is not null
+       or (t.open > 0 and c.cell_name is not null)
     order by 1;
 end;
 $$;
@@ -2548,7 +2554,7 @@ ALTER FUNCTION ai_storage.list_homes() OWNER TO ai_storage_operator;
 -- Name: FUNCTION list_homes(); Type: COMMENT; Schema: ai_storage; Owner: ai_storage_operator
 --
 
-COMMENT ON FUNCTION ai_storage.list_homes() IS 'The organisations that are known here and the cells that they live in, by organisation.';
+COMMENT ON FUNCTION ai_storage.list_homes() IS 'The organisations that are known here and the cells that they live in, by organisation, with the numbers of their tenants that are open and closed in this cell.';
 
 --
 -- Name: list_quotas(); Type: FUNCTION; Schema: ai_storage; Owner: ai_storage_operator
